@@ -1,0 +1,176 @@
+"""Reading volumes at coordinates: the only place that calls ``grid_sample`` and reverses axes to (k, j, i).
+
+Volumes are channel-first, ``(B, C, I, J, K)``, with spatial axes in array (nibabel) order. Coordinates are voxel
+indices, ``(B, 3, i, j, k)``, component c being the position along array axis c; 0 is the centre of the first voxel.
+Coordinates are never below float32, whatever the volume is: half precision puts a voxel index near 200 on a 1/8 grid
+(and bfloat16 on whole voxels). A float64 volume is read at float64 coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+Mode = Literal["linear", "nearest"]
+PointMode = Literal["linear", "nearest", "cubic"]
+Padding = Literal["zeros", "border"]
+
+_TORCH_MODE = {"linear": "bilinear", "nearest": "nearest"}
+_SCIPY_PADDING = {"zeros": "grid-constant", "border": "nearest"}
+_SPLINE_MARGIN = 12
+
+
+def identity_coordinates(
+    shape: Sequence[int], device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Voxel index of every voxel of a grid: ``(1, 3, I, J, K)``, voxels."""
+    axes = [torch.arange(n, device=device, dtype=dtype) for n in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+
+
+def affine_coordinates(
+    matrix: np.ndarray, shape: Sequence[int], device: torch.device | str | None = None, first_slice: int = 0
+) -> Tensor:
+    """Where an affine map sends every voxel of a grid: ``(1, 3, I, J, K)`` float32, voxels.
+
+    ``matrix`` is the 4×4 ``out_voxel_to_in_voxel``. The three per-axis terms are formed in float64 and added once, so
+    the only float32 rounding is that of the result (6e-8 relative). ``first_slice`` starts axis i further along, for
+    callers that work through a large grid in slabs of ``shape``.
+    """
+    m = np.asarray(matrix, dtype=np.float64)
+    # Metal has no float64: there the terms are summed on the CPU and moved.
+    exact = torch.device("cpu") if device is not None and torch.device(device).type == "mps" else device
+    i, j, k = (np.arange(n, dtype=np.float64) for n in shape)
+    out = torch.empty((1, 3, *shape), dtype=torch.float32, device=exact)
+    for c in range(3):
+        along_i = torch.as_tensor(m[c, 0] * (i + first_slice) + m[c, 3], device=exact)
+        along_jk = torch.as_tensor(m[c, 1] * j[:, None] + m[c, 2] * k[None, :], device=exact)
+        for n in range(shape[0]):
+            out[0, c, n] = along_jk + along_i[n]
+    return out.to(device) if device is not None else out
+
+
+def sample(volume: Tensor, coordinates: Tensor, mode: Mode = "linear", padding: Padding = "zeros") -> Tensor:
+    """Read ``volume`` (B, C, I, J, K) at ``coordinates`` (B, 3, i, j, k) in voxels: ``(B, C, i, j, k)``.
+
+    ``padding="zeros"``: everything outside the array is 0 and is interpolated towards over one voxel.
+    ``padding="border"``: the coordinate is clamped to the first and last voxel centre. Differentiable in both arguments
+    (``mode="linear"``). Floating-point volumes keep their dtype, others come back as float32. A batch of one, on either
+    side, is shared by the other side's batch.
+    """
+    if volume.ndim != 5 or coordinates.ndim != 5 or coordinates.shape[1] != 3:
+        raise ValueError(
+            f"volume must be (B, C, I, J, K) and coordinates (B, 3, i, j, k), not "
+            f"{tuple(volume.shape)} and {tuple(coordinates.shape)}"
+        )
+    batch = max(volume.shape[0], coordinates.shape[0])
+    volume, coordinates = _share_batch(volume, batch), _share_batch(coordinates, batch)
+    dtype = torch.float64 if volume.dtype == torch.float64 else torch.float32
+    with torch.autocast(device_type=volume.device.type, enabled=False):
+        values = F.grid_sample(
+            _at_least_two(volume.to(dtype), padding),
+            _normalised(coordinates.to(dtype), volume.shape[2:]),
+            mode=_TORCH_MODE[mode],
+            padding_mode=padding,
+            align_corners=True,
+        )
+    return values.to(volume.dtype) if volume.is_floating_point() else values
+
+
+def sample_points(volume: Tensor, voxels: Tensor, mode: PointMode = "linear", padding: Padding = "zeros") -> Tensor:
+    """Read ``volume`` (C, I, J, K) at ``voxels`` (N, 3), voxel indices: ``(N, C)``.
+
+    ``mode="cubic"`` is the interpolating cubic B-spline (scipy), not differentiable.
+    """
+    coordinates = voxels.T.reshape(1, 3, -1, 1, 1)
+    if mode == "cubic":
+        return sample_cubic(volume[None], coordinates, padding)[0, :, :, 0, 0].T
+    return sample(volume[None], coordinates, mode, padding)[0, :, :, 0, 0].T
+
+
+def sample_cubic(volume: Tensor, coordinates: Tensor, padding: Padding = "zeros", prefiltered: bool = False) -> Tensor:
+    """As :func:`sample`, with the interpolating cubic B-spline of ``scipy.ndimage``: for final images, no gradient.
+
+    ``prefiltered`` says that ``volume`` already holds spline coefficients (:func:`cubic_coefficients`).
+    """
+    batch = max(volume.shape[0], coordinates.shape[0])
+    volume, coordinates = _share_batch(volume, batch), _share_batch(coordinates, batch)
+    if not prefiltered:
+        volume = cubic_coefficients(volume, padding)
+    out = torch.empty((batch, volume.shape[1], *coordinates.shape[2:]), dtype=torch.float32)
+    for b in range(batch):
+        where = coordinates[b].detach().cpu().double().numpy() + _SPLINE_MARGIN
+        for c in range(volume.shape[1]):
+            values = ndimage.map_coordinates(
+                volume[b, c].detach().cpu().numpy(),
+                where,
+                output=np.float32,
+                order=3,
+                mode=_SCIPY_PADDING[padding],
+                prefilter=False,
+            )
+            out[b, c] = torch.from_numpy(values)
+    return out.to(volume.device)
+
+
+def cubic_coefficients(volume: Tensor, padding: Padding = "zeros") -> Tensor:
+    """Cubic B-spline coefficients of each channel of ``volume`` (B, C, I, J, K), float32.
+
+    They reach 12 voxels beyond the volume on every side, so that the spline sees what lies outside (the recursive
+    filter forgets by a factor of 3.7 a voxel).
+    """
+    margin = ((_SPLINE_MARGIN, _SPLINE_MARGIN),) * 3
+    outside: Literal["constant", "edge"] = "constant" if padding == "zeros" else "edge"
+    filtered = [
+        [
+            ndimage.spline_filter(np.pad(plane, margin, mode=outside), 3, np.float32, _SCIPY_PADDING[padding])
+            for plane in one
+        ]
+        for one in volume.detach().cpu().float().numpy()
+    ]
+    return torch.from_numpy(np.asarray(filtered)).to(volume.device)
+
+
+def slabs(shape: Sequence[int], channels: int = 1, budget: int = 4_000_000) -> Iterator[slice]:
+    """Slices along axis i that cover ``shape`` with at most about ``budget`` voxels × channels each."""
+    step = max(1, budget // max(1, int(shape[1]) * int(shape[2]) * channels))
+    for start in range(0, int(shape[0]), step):
+        yield slice(start, min(start + step, int(shape[0])))
+
+
+def _normalised(coordinates: Tensor, shape: Sequence[int]) -> Tensor:
+    """Voxel indices to the (k, j, i)-ordered [-1, 1] grid that ``grid_sample`` wants with align_corners=True.
+
+    Centring first (``x - (n-1)/2`` is exact near the identity) and scaling after loses less than ``2x/(n-1) - 1``.
+    """
+    parts = []
+    for c in (2, 1, 0):
+        half = (max(int(shape[c]), 2) - 1) / 2
+        parts.append((coordinates[:, c] - half) / half)
+    return torch.stack(parts, dim=-1)
+
+
+def _at_least_two(volume: Tensor, padding: Padding) -> Tensor:
+    """Give an axis of one voxel a second one: a single voxel has no extent that [-1, 1] could be scaled to.
+
+    The second voxel repeats what lies outside (zeros, or the border), so no value read anywhere changes.
+    """
+    for axis in (2, 3, 4):
+        if volume.shape[axis] == 1:
+            outside = torch.zeros_like(volume) if padding == "zeros" else volume
+            volume = torch.cat([volume, outside], dim=axis)
+    return volume
+
+
+def _share_batch(tensor: Tensor, batch: int) -> Tensor:
+    if tensor.shape[0] == batch:
+        return tensor
+    if tensor.shape[0] != 1:
+        raise ValueError(f"cannot pair a batch of {tensor.shape[0]} with a batch of {batch}")
+    return tensor.expand(batch, *tensor.shape[1:])
