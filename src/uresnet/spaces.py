@@ -53,8 +53,7 @@ class Grid:
     @cached_property
     def axis_codes(self) -> AxisCodes:
         """The anatomical direction in which each array axis grows, e.g. ``("R", "A", "S")``; nearest when oblique."""
-        directions = self.voxel_to_world[:3, :3] / self.zooms
-        u, _, vt = np.linalg.svd(directions)
+        u, _, vt = np.linalg.svd(self.voxel_to_world[:3, :3] / self.zooms)
         nearest = u @ vt  # the orthonormal frame closest to the (possibly sheared) one
         best = max(permutations(range(3)), key=lambda p: sum(abs(nearest[p[axis], axis]) for axis in range(3)))
         codes = [_CODES[best[axis]][int(nearest[best[axis], axis] > 0)] for axis in range(3)]
@@ -68,8 +67,8 @@ class Grid:
     @property
     def shear(self) -> float:
         """Largest |cosine| between two voxel axes: 0 for a box, towards 1 as it is sheared flat."""
-        directions = self.voxel_to_world[:3, :3] / self.zooms
-        return float(np.abs(directions.T @ directions - np.eye(3)).max())
+        axes = self.voxel_to_world[:3, :3] / self.zooms
+        return float(np.abs(axes.T @ axes - np.eye(3)).max())
 
     @cached_property
     def centre_world(self) -> np.ndarray:
@@ -198,8 +197,9 @@ def _checked_codes(axis_codes: Sequence[str]) -> AxisCodes:
 
 def _checked_affine(matrix: np.ndarray) -> np.ndarray:
     affine = np.array(matrix, dtype=np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], [0, 0, 0, 1]):
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.abs(affine[3] - [0, 0, 0, 1]).max() > 1e-9:
         raise ValueError(f"not a finite 4×4 affine matrix with last row 0 0 0 1:\n{matrix}")
+    affine[3] = [0, 0, 0, 1]
     # Relative to the size of the voxel, so that micrometre voxels are as welcome as millimetre ones.
     sides = np.linalg.norm(affine[:3, :3], axis=0)
     if sides.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / sides)) < 1e-6:
