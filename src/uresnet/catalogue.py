@@ -1,0 +1,133 @@
+"""Which models there are and what their files say of themselves; reads headers only, without torch.
+
+A model file is safetensors: tensors and one JSON text, no code. The JSON is a :class:`ModelCard`: the kind of network and
+its configuration, the label scheme, how images are conformed, and where the weights come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from uresnet.errors import UserError
+
+FORMAT = 1
+"""Version of the card. A file of a later format is refused: its meaning may have changed."""
+
+METADATA_KEY = "uresnet"
+"""Under which the card stands in the metadata of a safetensors file."""
+
+PUBLISHED_SUFFIXES = (".hdf5", ".h5")
+"""Endings of the Keras checkpoints of 2019, which carry no card."""
+
+PREFERENCE = ("default", "paper")
+"""The model that commands use when none is named: the first of these that is packaged."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model file says of itself.
+
+    ``network`` is the configuration of a network of ``kind``; ``classes`` are (name, FreeSurfer ids) of the label scheme
+    ``scheme`` in channel order without the background, and no classes when the network does not segment; ``conform`` are
+    the fields of a ``ConformSpec``. ``figures`` are measured numbers, each under the name of what was measured.
+    """
+
+    name: str
+    kind: str
+    network: dict[str, Any]
+    conform: dict[str, Any]
+    scheme: str = ""
+    classes: list[tuple[str, list[int]]] = field(default_factory=list)
+    licence: str = ""
+    trained_on: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The text that goes into the file."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> ModelCard:
+        """Reads a card; raises :class:`UserError` naming ``where`` when it is none of ours or from a later version."""
+        try:
+            content = json.loads(text)
+            version = int(content["format"])
+            known = {f.name for f in fields(cls)}
+            card = cls(**{key: value for key, value in content.items() if key in known})
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{where} holds no readable uresnet model description.") from error
+        if version > FORMAT:
+            raise UserError(f"{where} was written by a later version of uresnet; update uresnet to use it.")
+        return card
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file and its card; ``card`` is None for a published Keras checkpoint."""
+
+    path: Path
+    card: ModelCard | None
+
+    @property
+    def name(self) -> str:
+        """What reports call the model."""
+        return self.card.name if self.card else self.path.name
+
+    @property
+    def sha256(self) -> str:
+        """Of the whole file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+@cache
+def packaged_models() -> dict[str, ModelFile]:
+    """The models inside the package, by name, the default first."""
+    folder = Path(str(files("uresnet") / "weights"))
+    found = [read_model_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    rank = {name: position for position, name in enumerate(PREFERENCE)}
+    found.sort(key=lambda model: rank.get(model.name, len(rank)))
+    return {model.name: model for model in found}
+
+
+def find_model(name_or_path: str | Path | None = None) -> ModelFile:
+    """The model that a user means: a packaged name, a ``.safetensors`` or published ``.hdf5`` file, or None for the default.
+
+    Raises :class:`UserError` for an unknown name (the known ones are listed), a missing file or one that is no model.
+    """
+    packaged = packaged_models()
+    if name_or_path is None:
+        if not packaged:
+            raise UserError("This installation carries no model; name a model file with --model FILE.safetensors.")
+        return next(iter(packaged.values()))
+    if str(name_or_path) in packaged:
+        return packaged[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.suffix in (".safetensors", *PUBLISHED_SUFFIXES) or path.is_file():
+        return read_model_file(path)
+    known = f"Known: {', '.join(packaged)}; or" if packaged else "No model is packaged;"
+    raise UserError(f"There is no model {name_or_path}. {known} give a .safetensors or .hdf5 file.")
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Reads the header of a model file; raises :class:`UserError` when it is missing or no model."""
+    if not path.is_file():
+        raise UserError(f"There is no model file {path}.")
+    if path.suffix in PUBLISHED_SUFFIXES:
+        return ModelFile(path, None)
+    try:
+        with safe_open(path, framework="numpy") as content:
+            metadata = content.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable .safetensors file.") from error
+    if METADATA_KEY not in metadata:
+        raise UserError(f"{path} is a .safetensors file, but not a uresnet model.")
+    return ModelFile(path, ModelCard.from_json(metadata[METADATA_KEY], str(path)))
