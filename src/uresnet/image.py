@@ -13,15 +13,21 @@ from uresnet.spaces import Grid, voxel_to_voxel
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """``data`` (I, J, K) float32 on ``grid``; ``path`` is only for messages."""
+    """``data`` (I, J, K) float32, finite, on ``grid``; ``path`` is only for messages.
+
+    ``invalid`` (I, J, K) bool marks voxels that were not a number or infinite in the file and hold 0 here; None: none.
+    """
 
     data: Tensor
     grid: Grid
     path: str = ""
+    invalid: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", self.data.to(torch.float32))
         _check_shape(self.data, self.grid)
+        if self.invalid is not None:
+            _check_shape(self.invalid, self.grid)
 
     @property
     def name(self) -> str:

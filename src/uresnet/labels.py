@@ -34,7 +34,7 @@ class Structure:
 
 def _table() -> dict[int, Structure]:
     sided = [  # left id, right id, name, abbreviation, colour (right colour where FreeSurfer's differs)
-        (2, 41, "Cerebral-White-Matter", "CeblWM", (245, 245, 245), (0, 225, 0)),
+        (2, 41, "Cerebral-White-Matter", "CeblWM", (245, 245, 245), None),
         (3, 42, "Cerebral-Cortex", "CeblC", (205, 62, 78), None),
         (4, 43, "Lateral-Ventricle", "LV", (120, 18, 134), None),
         (5, 44, "Inf-Lat-Vent", "ILV", (196, 58, 250), None),
@@ -46,6 +46,7 @@ def _table() -> dict[int, Structure]:
         (13, 52, "Pallidum", "Pa", (12, 48, 255), (13, 48, 255)),
         (17, 53, "Hippocampus", "Hi", (220, 216, 20), None),
         (18, 54, "Amygdala", "Am", (103, 255, 255), None),
+        (25, 57, "Lesion", "Les", (255, 165, 0), None),
         (26, 58, "Accumbens-area", "Acc", (255, 165, 0), None),
         (28, 60, "VentralDC", "VDC", (165, 42, 42), None),
         (30, 62, "vessel", "Ves", (160, 32, 240), None),
@@ -65,6 +66,7 @@ def _table() -> dict[int, Structure]:
         (81, "Left-non-WM-hypointensities", "L-nWMH", (164, 108, 226)),
         (82, "Right-non-WM-hypointensities", "R-nWMH", (164, 108, 226)),
         (85, "Optic-Chiasm", "OC", (234, 169, 30)),
+        (192, "Corpus_Callosum", "CC", (250, 255, 50)),
         (251, "CC_Posterior", "CCp", (0, 0, 64)),
         (252, "CC_Mid_Posterior", "CCmp", (0, 0, 112)),
         (253, "CC_Central", "CCc", (0, 0, 160)),
@@ -134,17 +136,21 @@ class LabelScheme:
         of_id = {i: c for c, one in enumerate(self.classes, start=1) for i in one.ids}
         return (0, *(of_id.get(mirrored_id(one.id), c) for c, one in enumerate(self.classes, start=1)))
 
-    def to_classes(self, values: np.ndarray, where: str = "the label map") -> np.ndarray:
+    def to_classes(self, values: np.ndarray, where: str = "the label map", strict: bool = True) -> np.ndarray:
         """FreeSurfer values, any shape, to classes, uint8. Known structures outside the scheme become background.
 
-        Cortical parcels (1000–1999 left, 2000–2999 right) count as cortex. Raises :class:`UserError` naming ``where``
-        when a value is in no FreeSurfer table that we know, because that is a sign of another label convention.
+        Cortical parcels (1000–1999 left, 2000–2999 right) count as cortex. A value that is not in the table is a sign
+        of another label convention: it raises :class:`UserError` naming ``where``, or with ``strict=False`` becomes
+        background too.
         """
         values = fold_parcels(np.asarray(values))
         table = np.full(max(FREESURFER) + 1, -1, dtype=np.int16)
         table[list(FREESURFER)] = 0
         for c, one in enumerate(self.classes, start=1):
             table[list(one.ids)] = c
+        if not strict:
+            table[table < 0] = 0
+            values = np.where((values >= 0) & (values < len(table)), values, 0)
         return _look_up(table, values, where, "FreeSurfer").astype(np.uint8)
 
     def to_ids(self, classes: np.ndarray) -> np.ndarray:

@@ -1,0 +1,369 @@
+"""Image files to images on grids, and back; every check of what a file claims about itself.
+
+NIfTI-1/2 (``.nii``, ``.nii.gz``) and FreeSurfer (``.mgz``, ``.mgh``) by nibabel, NRRD and MetaImage by SimpleITK where
+it is installed. What is read is in RAS+ mm whatever the file says. A file that cannot be right raises
+:class:`~uresnet.errors.UserError`; one that is probably right raises an :class:`InputWarning` and is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.spatialimages import HeaderDataError
+
+from uresnet.errors import UserError
+from uresnet.image import Image, LabelMap
+from uresnet.labels import LabelScheme
+from uresnet.spaces import Grid
+
+NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+SIMPLEITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+WRITABLE_SUFFIXES = NIBABEL_SUFFIXES
+
+_MAX_SHEAR = 0.01  # cosine between two axes: 0.6 degrees, up to 2 mm over a head
+_NOTICEABLE_SHEAR = 1e-3
+_MAX_DISAGREEMENT_MM = 1.0  # between the two orientation matrices of a NIfTI header
+
+# What decompressing, parsing and scaling a damaged file can raise in nibabel and below it.
+_DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError, OverflowError)
+
+
+class InputWarning(UserWarning):
+    """A file is used although something about it had to be assumed or repaired; the sentence says what."""
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_image(path: str | Path) -> Image:
+    """Read one volume as float32 (I, J, K) with its grid.
+
+    Voxels that are not a number or infinite become 0, are marked in ``Image.invalid`` and warned about: whether they
+    matter is decided where the brain is known. Raises :class:`UserError` for a file that is missing, damaged, not an
+    image, holds several volumes or colours, or whose affine is singular or sheared.
+    """
+    volume, grid = _read_volume(Path(path))
+    data = volume.astype(np.float32)
+    invalid = ~np.isfinite(data)
+    if not invalid.any():
+        return Image(torch.from_numpy(data), grid, str(path))
+    count = int(invalid.sum())
+    data[invalid] = 0
+    what = "1 voxel that is" if count == 1 else f"{count} voxels that are"
+    _warn(f"{path} has {what} not a number or infinite; set to 0.")
+    return Image(torch.from_numpy(data), grid, str(path), torch.from_numpy(invalid))
+
+
+def read_labels(path: str | Path) -> LabelMap:
+    """Read a label map or mask as int16 (int32 if a value needs it) with its grid.
+
+    Raises :class:`UserError` as :func:`read_image` does, and for values that are not whole numbers.
+    """
+    volume, grid = _read_volume(Path(path))
+    if volume.dtype.kind == "f":
+        whole = np.rint(volume)
+        broken = ~np.isfinite(volume) | (np.abs(volume - whole) > 1e-3)
+        if broken.any():
+            example = float(volume[broken][0])
+            raise UserError(f"{path} holds {example:g}, not only whole numbers; give a label map or a mask instead.")
+        volume = whole
+    if volume.size and (volume.min() < -(2**31) or volume.max() >= 2**31):
+        raise UserError(f"{path} holds label values too large to be labels; give a label map or a mask instead.")
+    small = volume.min() >= -(2**15) and volume.max() < 2**15
+    return LabelMap(torch.from_numpy(volume.astype(np.int16 if small else np.int32)), grid, str(path))
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Read only the grid of an image; several volumes are welcome. Raises as :func:`read_image` for the header."""
+    path = Path(path)
+    _check_file(path)
+    if _suffix(path) in SIMPLEITK_SUFFIXES:
+        return _read_with_simpleitk(path)[1]
+    image = _load(path)
+    return Grid(_spatial_shape(path, image.shape, one_volume=False), _checked_affine(path, image))
+
+
+def _read_volume(path: Path) -> tuple[np.ndarray, Grid]:
+    """The voxels in the file's own (native byte order) or scaled dtype, (I, J, K), and the grid."""
+    _check_file(path)
+    if _suffix(path) in SIMPLEITK_SUFFIXES:
+        return _read_with_simpleitk(path)
+    image = _load(path)
+    shape = _spatial_shape(path, image.shape)
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "iufb":
+        raise UserError(f"{path} holds {_kind_of(dtype)}; give an image with one grey value per voxel.")
+    grid = Grid(shape, _checked_affine(path, image))
+    try:
+        with _quiet():
+            data = np.asanyarray(image.dataobj)
+    except MemoryError:
+        raise UserError(
+            f"{path} claims {shape} voxels, more than this computer's memory holds; check the file."
+        ) from None
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    return np.ascontiguousarray(data.reshape(shape), dtype=data.dtype.newbyteorder("=")), grid
+
+
+def _check_file(path: Path) -> None:
+    """Everything that can be said before a header is parsed."""
+    if path.is_symlink() and not path.exists():
+        raise UserError(
+            f"{path} is a link to a file that is not here; fetch its content first (git annex get, or copy it)."
+        )
+    if not path.exists():
+        raise UserError(f"{path} does not exist; check the path.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give one image file (DICOM folders: convert with dcm2niix first).")
+    suffix = _suffix(path)
+    if suffix not in NIBABEL_SUFFIXES + SIMPLEITK_SUFFIXES:
+        known = ", ".join(NIBABEL_SUFFIXES + SIMPLEITK_SUFFIXES)
+        raise UserError(f"{path} is not a file type that can be read ({known}); convert it to NIfTI first.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    if not start:
+        raise UserError(f"{path} is empty; copy or download it again.")
+    if b"annex/objects" in start or start.startswith(b"version https://git-lfs"):
+        raise UserError(
+            f"{path} is only a pointer to the image; fetch its content first (git annex get, or git lfs pull)."
+        )
+    if start.lstrip()[:15].lower().startswith((b"<html", b"<!doctype", b"<?xml")):
+        raise UserError(f"{path} is a web page, not an image; download it again.")
+    zipped = start.startswith(b"\x1f\x8b")
+    if suffix in (".nii.gz", ".mgz") and not zipped:
+        raise UserError(f"{path} is not a gzip file although its name says so; rename it or download it again.")
+    if suffix in (".nii", ".mgh") and zipped:
+        raise UserError(f"{path} is a gzip file although its name does not say so; rename it to end in .gz or .mgz.")
+
+
+def _load(path: Path) -> Any:
+    try:
+        with _quiet():
+            return nib.load(path)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: BaseException) -> UserError:
+    cut = isinstance(error, EOFError) or "Expected" in str(error) or "end-of-stream" in str(error)
+    if cut:
+        return UserError(f"{path} is truncated: it ends before its last voxel; copy or download it again.")
+    if isinstance(error, gzip.BadGzipFile | zlib.error):
+        return UserError(f"{path} is damaged (its compressed content does not unpack); copy or download it again.")
+    return UserError(f"{path} is not an image that can be read; check that it is the file you mean, or copy it again.")
+
+
+def _spatial_shape(path: Path, shape: tuple[int, ...], one_volume: bool = True) -> tuple[int, int, int]:
+    sizes = [int(n) for n in shape]
+    if len(sizes) < 3 or min(sizes) < 1:
+        raise UserError(f"{path} has {len(sizes)} dimensions of {sizes} voxels; give a 3D image.")
+    volumes = int(np.prod(sizes[3:]))
+    if one_volume and volumes > 1:
+        raise UserError(f"{path} holds {volumes} volumes; give one 3D volume (for example the first, or their mean).")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _kind_of(dtype: np.dtype) -> str:
+    return "colours" if dtype.kind == "V" else "complex numbers" if dtype.kind == "c" else f"values of type {dtype}"
+
+
+def _checked_affine(path: Path, image: Any) -> np.ndarray:
+    if isinstance(image, nib.Nifti1Pair):
+        return _check_geometry(path, _nifti_affine(path, image))
+    if isinstance(image, nib.MGHImage) and not int(image.header["goodRASFlag"]):
+        _warn(f"{path} does not say how it is oriented; FreeSurfer's standard (left, inferior, anterior) is assumed.")
+    return _check_geometry(path, np.asarray(image.affine, dtype=np.float64))
+
+
+def _nifti_affine(path: Path, image: Any) -> np.ndarray:
+    header = image.header
+    sform = header.get_sform(coded=True)[0]
+    try:
+        qform = header.get_qform(coded=True)[0]
+    except (HeaderDataError, ValueError):
+        qform = None  # a quaternion that cannot be one
+    if sform is not None and not _is_usable(sform) and qform is not None:
+        _warn(f"{path} has a broken sform; its qform is used.")
+        return np.asarray(qform, dtype=np.float64)
+    if sform is None and qform is None:
+        _warn(
+            f"{path} does not say how it is oriented (no qform or sform); its axes are assumed to run to the left, "
+            "anterior and superior: check left and right in the result."
+        )
+        return np.asarray(header.get_base_affine(), dtype=np.float64)
+    if sform is not None and qform is not None and _is_usable(sform) and _is_usable(qform) and not _is_sheared(sform):
+        shape = tuple(int(n) for n in header.get_data_shape()[:3])
+        if len(shape) == 3 and min(shape) > 0:
+            a, b = Grid(shape, sform).corners_world, Grid(shape, qform).corners_world
+            apart = float(np.linalg.norm(a - b, axis=1).max())
+            if apart > _MAX_DISAGREEMENT_MM:
+                _warn(f"{path} has a qform and an sform that differ by up to {apart:.0f} mm; the sform is used.")
+    return np.asarray(sform if sform is not None else qform, dtype=np.float64)
+
+
+def _is_usable(affine: np.ndarray) -> bool:
+    try:
+        Grid((2, 2, 2), affine)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_sheared(affine: np.ndarray) -> bool:
+    return Grid((2, 2, 2), affine).shear > _MAX_SHEAR
+
+
+def _check_geometry(path: Path, affine: np.ndarray) -> np.ndarray:
+    if not _is_usable(affine):
+        raise UserError(
+            f"{path} has a singular affine (its voxels have no volume); repair its header, or convert it again."
+        )
+    shear = Grid((2, 2, 2), affine).shear
+    if _is_sheared(affine):
+        degrees = 90 - np.degrees(np.arccos(min(shear, 1)))
+        raise UserError(
+            f"{path} has a sheared affine ({degrees:.1f}° off right angles); resample it to a grid of boxes first."
+        )
+    if shear > _NOTICEABLE_SHEAR:
+        _warn(f"{path} has an affine with a slight shear; other programs may place it up to 1 mm elsewhere.")
+    return affine
+
+
+def _read_with_simpleitk(path: Path) -> tuple[np.ndarray, Grid]:
+    try:
+        import SimpleITK as sitk
+    except ImportError:
+        raise UserError(
+            f"{path} needs SimpleITK to be read; install it (pip install simpleitk) or convert it to NIfTI."
+        ) from None
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} is not an image that can be read; check that it is the file you mean, or copy it again."
+        ) from error
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise UserError(
+            f"{path} has {image.GetNumberOfComponentsPerPixel()} values per voxel; give an image with one grey value."
+        )
+    shape = _spatial_shape(path, image.GetSize())
+    data = np.ascontiguousarray(sitk.GetArrayFromImage(image).T).reshape(shape)
+    rank = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(rank, rank)[:3, :3]
+    lps = np.eye(4)
+    lps[:3, :3] = direction * np.array(image.GetSpacing()[:3])
+    lps[:3, 3] = image.GetOrigin()[:3]
+    return data, Grid(shape, _check_geometry(path, np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps))
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_image(image: Image, path: str | Path) -> None:
+    """Write float32 in mm, qform = sform. Raises :class:`UserError` for a name or folder that cannot be written."""
+    _write(image.data.detach().cpu().numpy().astype(np.float32), image.grid, Path(path))
+
+
+def write_labels(labels: LabelMap, path: str | Path) -> None:
+    """Write int16 (int32 if a value needs it), otherwise as :func:`write_image`."""
+    values = labels.data.detach().cpu().numpy()
+    small = values.min() >= -(2**15) and values.max() < 2**15
+    _write(values.astype(np.int16 if small else np.int32), labels.grid, Path(path))
+
+
+def write_label_table(scheme: LabelScheme, path: str | Path) -> None:
+    """Write the BIDS table of a segmentation (``dseg.tsv``: index, name, color) with the background first."""
+    rows = ["index\tname\tcolor", "0\tBackground\t#000000"]
+    rows += [f"{one.id}\t{one.name}\t{one.hex_colour}" for one in sorted(scheme.classes, key=lambda one: one.id)]
+    _write_text("\n".join(rows) + "\n", Path(path))
+
+
+def write_colour_table(scheme: LabelScheme, path: str | Path) -> None:
+    """Write the same as a FreeSurfer colour table (index, name, R, G, B, A), as Freeview and Slicer read it."""
+    rows = ["0 Background 0 0 0 0"]
+    rows += [
+        f"{one.id} {one.name} {' '.join(map(str, one.colour))} 0"
+        for one in sorted(scheme.classes, key=lambda one: one.id)
+    ]
+    _write_text("\n".join(rows) + "\n", Path(path))
+
+
+@contextlib.contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; it takes the name ``path`` when the block ends well, and is removed when not.
+
+    The name keeps its suffixes, because writers choose the format by them. Raises :class:`UserError` when the folder
+    is missing, may not be written to, or is full.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written because its folder does not exist; create it first.")
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); check the folder and its free space."
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write(data: np.ndarray, grid: Grid, path: Path) -> None:
+    suffix = _suffix(path)
+    if suffix not in WRITABLE_SUFFIXES:
+        raise UserError(
+            f"{path} is not a file type that can be written ({', '.join(WRITABLE_SUFFIXES)}); choose another name."
+        )
+    image: Any
+    if suffix in (".mgz", ".mgh"):
+        image = nib.MGHImage(data, grid.voxel_to_world)
+    else:
+        # NIfTI-1 has 16 bits for the number of voxels along an axis.
+        kind = nib.Nifti1Image if max(grid.shape) < 2**15 else nib.Nifti2Image
+        image = kind(data, grid.voxel_to_world)
+        image.set_sform(grid.voxel_to_world, code=1)
+        image.set_qform(grid.voxel_to_world, code=1)
+        image.header.set_xyzt_units("mm")
+    with written_whole(path) as beside:
+        nib.save(image, beside)  # nibabel compresses at level 1: three times as fast as 6, a few per cent larger
+
+
+def _write_text(text: str, path: Path) -> None:
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, InputWarning, stacklevel=2)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """nibabel logs repairs of header fields to standard error; ours are warnings, and only those that matter."""
+    with LoggingOutputSuppressor(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
