@@ -9,6 +9,7 @@ Coordinates are never below float32, whatever the volume is: half precision puts
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -92,6 +93,38 @@ def sample_points(volume: Tensor, voxels: Tensor, mode: PointMode = "linear", pa
     if mode == "cubic":
         return sample_cubic(volume[None], coordinates, padding)[0, :, :, 0, 0].T
     return sample(volume[None], coordinates, mode, padding)[0, :, :, 0, 0].T
+
+
+def sample_labels(labels: Tensor, coordinates: Tensor, majority: bool = True) -> Tensor:
+    """Read ``labels`` (I, J, K), whole numbers, at ``coordinates`` (1, 3, i, j, k): ``(i, j, k)``, the same dtype.
+
+    The label that holds the largest trilinear weight among the eight voxels around (the arg-max of trilinearly
+    interpolated one-hot maps, whatever the number of labels; the smallest label wins a tie), or with
+    ``majority=False`` the nearest voxel's. Beyond the edge the edge continues.
+    """
+    size = torch.tensor(labels.shape, device=labels.device).view(3, 1, 1, 1)
+    where = torch.minimum(coordinates[0].float().clamp(min=0), (size - 1).float())
+    if not majority:
+        i, j, k = (where + 0.5).floor().long()
+        return labels[i, j, k]
+    low = where.floor()
+    fraction = where - low
+    low = low.long()
+    high = torch.minimum(low + 1, size - 1)
+    corners, weights = [], []
+    for a, b, c in product((0, 1), repeat=3):
+        i, j, k = (high[axis] if up else low[axis] for axis, up in enumerate((a, b, c)))
+        corners.append(labels[i, j, k])
+        one_sided = [fraction[axis] if up else 1 - fraction[axis] for axis, up in enumerate((a, b, c))]
+        weights.append(one_sided[0] * one_sided[1] * one_sided[2])
+    best, best_weight = corners[0], torch.full_like(weights[0], -1.0)
+    for candidate in corners:
+        weight = sum(
+            (w * (label == candidate) for w, label in zip(weights, corners, strict=True)), best_weight.new_zeros(1)
+        )
+        wins = (weight > best_weight) | ((weight == best_weight) & (candidate < best))
+        best, best_weight = torch.where(wins, candidate, best), torch.where(wins, weight, best_weight)
+    return best
 
 
 def sample_cubic(volume: Tensor, coordinates: Tensor, padding: Padding = "zeros", prefiltered: bool = False) -> Tensor:
