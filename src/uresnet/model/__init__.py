@@ -1,0 +1,1 @@
+"""Networks: tensors in, parameters out. They know no grid, no file and no loss."""

@@ -1,0 +1,85 @@
+"""Reader of the two checkpoints that the paper's authors published in 2019 (Keras 2.2.4, HDF5).
+
+Their layers have no telling names, but Keras numbers them in the order in which they were made, and that order and the
+shapes are those of the network; a file that differs in either is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import nn
+
+from uresnet.config import ModelConfig
+from uresnet.errors import UserError
+from uresnet.model.network import UResNet
+
+_KIND = {"conv3d": nn.Conv3d, "conv3d_transpose": nn.ConvTranspose3d, "dense": nn.Linear}
+
+
+def load_published(path: Path | str) -> UResNet:
+    """The published network of ``path`` (.hdf5), joint or registration only, in its own grid convention.
+
+    Raises :class:`UserError` when the file cannot be read or holds another network.
+    """
+    arrays = _read_arrays(Path(path))
+    config = ModelConfig(segmentation="conv3d_15" in arrays, convention="published_2019")
+    network = UResNet(config)
+    layers = _in_keras_order(network)
+    if set(layers) != set(arrays):
+        raise UserError(f"{path} is not one of the published 2019 networks: its layers are others.")
+    for name, layer in layers.items():
+        weight = torch.from_numpy(_torch_weight(layer, arrays[name]["kernel"]))
+        bias = torch.from_numpy(arrays[name]["bias"])
+        if weight.shape != layer.weight.shape or bias.shape != layer.bias.shape:
+            raise UserError(f"{path} is not one of the published 2019 networks: layer {name} has another shape.")
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+    return network.eval()
+
+
+def _read_arrays(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Layer name (without the model it is nested in) → {"kernel": …, "bias": …}, float32."""
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+
+    def visit(name: str, item: object) -> None:
+        match = re.search(r"(?:^|/)((?:conv3d|conv3d_transpose|dense)_\d+)/(kernel|bias):0$", name)
+        if match and isinstance(item, h5py.Dataset):
+            arrays.setdefault(match[1], {})[match[2]] = np.asarray(item, dtype=np.float32)
+
+    try:
+        with h5py.File(path, "r") as file:
+            (file["model_weights"] if "model_weights" in file else file).visititems(visit)
+    except OSError as error:
+        raise UserError(f"Cannot read {path} as a Keras checkpoint (HDF5).") from error
+    if any(set(pair) != {"kernel", "bias"} for pair in arrays.values()):
+        raise UserError(f"{path} is not one of the published 2019 networks: a layer lacks its kernel or bias.")
+    return arrays
+
+
+def _in_keras_order(network: UResNet) -> dict[str, nn.Module]:
+    """Our layers by their Keras names: numbered per kind, in the order in which the 2019 code makes them."""
+    parts: list[nn.Module] = [network.encoder, network.deformable_decoder, network.deformable_head]
+    if network.segmentation_decoder is not None and network.segmentation_head is not None:
+        parts += [network.segmentation_decoder, network.segmentation_head]
+    parts.append(network.affine_head)
+    count = dict.fromkeys(_KIND, 0)
+    named: dict[str, nn.Module] = {}
+    for layer in (layer for part in parts for layer in part.modules()):
+        for kind, cls in _KIND.items():
+            if type(layer) is cls:
+                count[kind] += 1
+                named[f"{kind}_{count[kind]}"] = layer
+    return named
+
+
+def _torch_weight(layer: nn.Module, kernel: np.ndarray) -> np.ndarray:
+    """Keras kernels are (kd, kh, kw, in, out), transposed ones (kd, kh, kw, out, in), dense ones (in, out)."""
+    if isinstance(layer, nn.Linear):
+        return np.ascontiguousarray(kernel.T)
+    return np.ascontiguousarray(kernel.transpose(4, 3, 0, 1, 2))
