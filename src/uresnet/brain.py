@@ -1,0 +1,306 @@
+"""Where the brain is: whether an image still has its skull, and taking it off.
+
+Stripping is the work of deepbet (Fisch et al., Computers in Biology and Medicine 2024; MIT licence): its two networks
+are run here as its wheel carries them. The package itself is never imported, because it brings a graphical interface
+and libraries under the LGPL that two lines of scipy replace.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from uresnet.errors import UserError
+from uresnet.image import Image, LabelMap
+from uresnet.spaces import Grid, axis_order
+
+METHODS = ("auto", "none")
+
+# A brain with the fluid around it has at most about 2 litres, a head of the same person more than twice that.
+_CERTAINLY_BRAIN_LITRES = 2.1
+_CERTAINLY_HEAD_LITRES = 2.8
+_PLAUSIBLE_BRAIN_LITRES = (0.4, 2.8)
+_MOSTLY_BACKGROUND = 0.9  # of the outermost voxels, in an image without skull
+_BRAIN_SHARE = 0.8  # of what is not background, in an image without skull
+
+_MIN_VOXELS = 8
+_MIN_EXTENT_MM = 60.0
+_MAX_ZOOM_MM = 10.0
+_REMARKABLE_ZOOM_MM = 4.0
+_LARGEST_REPAIRABLE_HOLE = 27  # voxels
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """What is not background. ``mask`` (I, J, K) bool; ``value``: the background's; ``border``: its share there."""
+
+    mask: np.ndarray
+    value: float
+    border: float
+    litres: float
+
+
+def extract_brain(
+    image: Image,
+    method: str = "auto",
+    mask: LabelMap | None = None,
+    device: str | torch.device = "cpu",
+    threads: int | None = None,
+) -> tuple[LabelMap, str]:
+    """The brain as a mask on the image's own grid, and a sentence that says how it was found.
+
+    A given ``mask`` is used as it is and must lie on the image's grid. Otherwise ``method`` "auto" strips the skull
+    where there is one (deepbet, on ``device``), and "none" takes everything that is not background for brain.
+    Raises :class:`UserError` for an image that holds no whole head: empty, few slices, coarse voxels, voxels inside
+    the brain that are no numbers; and for a mask that is empty or lies elsewhere.
+    """
+    if method not in METHODS:
+        raise UserError(f"Unknown way to find the brain '{method}'; choose one of {', '.join(METHODS)}.")
+    _check_whole_head(image)
+    if mask is not None:
+        found, how = _given_mask(image, mask), f"brain taken from {mask.name}"
+    else:
+        foreground = find_foreground(image)
+        if method == "none":
+            found, how = foreground.mask, "everything that is not background taken for brain"
+        elif _has_skull(image, foreground, device, threads):
+            found, how = strip_skull(image, device, threads), "skull found and stripped with deepbet"
+        else:
+            found, how = foreground.mask, "no skull found, image used as it is"
+    _check_brain(image, found, by_volume=mask is None and method == "auto")
+    return LabelMap(torch.from_numpy(found.astype(np.uint8)), image.grid, image.path), how
+
+
+def find_foreground(image: Image) -> Foreground:
+    """Everything that is not background: the pieces that matter, with their holes filled.
+
+    Background is the commonest value on the border of the volume (0, or what a file holds instead), exactly where the
+    border is exact, and within a thousandth of the intensity range where it is not (resampled or compressed images).
+    Raises :class:`UserError` when all voxels have one value.
+    """
+    data = image.data.numpy()
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        what = "only zeros" if low == 0 else f"the same value everywhere ({low:g})"
+        raise UserError(f"{image.name} holds {what}; check that it is the image you mean.")
+    border = _border_values(data)
+    values, counts = np.unique(border, return_counts=True)
+    value = float(values[counts.argmax()])
+    tolerance = 1e-3 * float(np.quantile(np.abs(data[:: max(1, data.shape[0] // 64)] - value), 0.995))
+    near = np.abs(border - value) <= tolerance
+    exact = counts.max() >= 0.9 * near.sum()
+    rough = data != value if exact else np.abs(data - value) > tolerance
+    mask = _filled(_without_specks(rough))
+    litres = float(mask.sum()) * image.grid.voxel_volume / 1e6
+    return Foreground(mask, value, float(near.mean()), litres)
+
+
+def has_skull(image: Image, device: str | torch.device = "cpu", threads: int | None = None) -> bool:
+    """Whether the image shows a head rather than a brain: by size, and where that is not certain by looking inside."""
+    return _has_skull(image, find_foreground(image), device, threads)
+
+
+def _has_skull(image: Image, foreground: Foreground, device: str | torch.device, threads: int | None) -> bool:
+    if foreground.litres >= _CERTAINLY_HEAD_LITRES:
+        return True
+    if foreground.litres <= _CERTAINLY_BRAIN_LITRES and foreground.border >= _MOSTLY_BACKGROUND:
+        return False
+    # A tightly cropped brain, a large one, a small head, or a head cut by its field of view.
+    brain = strip_skull(image, device, threads)
+    return float((brain & foreground.mask).sum()) < _BRAIN_SHARE * float(foreground.mask.sum())
+
+
+# -- deepbet ---------------------------------------------------------------------------------------------------------
+
+_COARSE, _FINE = (128, 128, 128), (256, 256, 256)
+_BOX_MARGIN = 0.1  # of the box, on either side
+
+
+def strip_skull(image: Image, device: str | torch.device = "cpu", threads: int | None = None) -> np.ndarray:
+    """The brain in a head, (I, J, K) bool on the image's grid, by deepbet's two networks.
+
+    The first finds the brain's box in the whole volume at 128³, the second the brain in that box at 256³, both in
+    R-A-S axes. Raises :class:`UserError` when deepbet is not installed or sees no brain.
+    """
+    finder, stripper = (_network(name, device) for name in ("bbox_model.pt", "model.pt"))
+    head = torch.from_numpy(_in_ras(image.data.numpy(), image.grid)).to(device)
+    with torch.inference_mode(), _number_of_threads(threads):
+        small = F.interpolate(head[None, None], _COARSE, mode="nearest-exact")
+        low, high = (float(q) for q in np.quantile(small.cpu().numpy(), (0.005, 0.995)))
+        coarse = _largest(_brain_channel(finder, small, low, high).cpu().numpy() > 0.5)
+        box = _box_with_margin(coarse, tuple(head.shape))
+        if box is None:
+            raise UserError(f"{image.name} shows no brain that deepbet can find; give a brain mask for it.")
+        inside = F.interpolate(head[box][None, None], _FINE, mode="nearest-exact")
+        probability = _brain_channel(stripper, inside, low, high)
+        probability = F.interpolate(probability[None, None], head[box].shape, mode="trilinear")[0, 0]
+    brain = np.zeros(head.shape, dtype=bool)
+    brain[box] = _filled(_largest(probability.cpu().numpy() > 0.5))
+    return _from_ras(brain, image.grid)
+
+
+def _network(name: str, device: str | torch.device) -> torch.jit.ScriptModule:
+    try:
+        path = Path(str(importlib.metadata.distribution("deepbet").locate_file(f"data/models/{name}")))
+    except importlib.metadata.PackageNotFoundError:
+        path = Path("deepbet")
+    if not path.is_file():
+        raise UserError("Stripping a skull needs deepbet, which is not installed; install it, or give brain masks.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of deprecations inside torch.jit
+        return torch.jit.load(str(path), map_location=device).eval()
+
+
+def _brain_channel(network: torch.jit.ScriptModule, volume: Tensor, low: float, high: float) -> Tensor:
+    """Probability of brain, (I, J, K), of a volume (1, 1, I, J, K) scaled as deepbet was trained."""
+    scaled = ((volume - low) / max(high - low, 1e-12)).clamp(0, 1)
+    scaled = 0.226 * (scaled - scaled.mean()) / scaled.std().clamp_min(1e-12) + 0.449
+    # Without the profiling executor: it would compile another program for the second call than for the first.
+    with torch.jit.optimized_execution(False):
+        return network(scaled)[0, 1]
+
+
+def _box_with_margin(mask: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice, slice] | None:
+    box = []
+    for axis in range(3):
+        # Slices of which more than a fiftieth is brain: a stray thread of voxels does not widen the box.
+        filled = np.flatnonzero(mask.mean(axis=tuple(a for a in range(3) if a != axis)) > 0.02)
+        if not len(filled):
+            return None
+        scale = shape[axis] / mask.shape[axis]
+        centre = round(scale * (filled[0] + filled[-1] + 1) / 2)
+        size = round(scale * (filled[-1] + 1 - filled[0]) * (1 + 2 * _BOX_MARGIN))
+        box.append(slice(max(0, int(centre - size / 2)), min(shape[axis], int(centre + size / 2))))
+    return box[0], box[1], box[2]
+
+
+def _in_ras(data: np.ndarray, grid: Grid) -> np.ndarray:
+    order, sign = axis_order(grid.axis_codes, ("R", "A", "S"))
+    turned = data.transpose(order)[tuple(slice(None, None, s) for s in sign)]
+    return np.ascontiguousarray(turned)
+
+
+def _from_ras(data: np.ndarray, grid: Grid) -> np.ndarray:
+    order, sign = axis_order(("R", "A", "S"), grid.axis_codes)
+    turned = data.transpose(order)[tuple(slice(None, None, s) for s in sign)]
+    return np.ascontiguousarray(turned)
+
+
+@contextmanager
+def _number_of_threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# -- shapes ----------------------------------------------------------------------------------------------------------
+
+_ALL_NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    labels, count = ndimage.label(mask, _ALL_NEIGHBOURS)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels == sizes.argmax()
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """Pieces of at least a hundredth of the largest."""
+    labels, count = ndimage.label(mask, _ALL_NEIGHBOURS)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return (sizes >= 0.01 * sizes.max())[labels] & mask
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """Without holes: background that is cut off from the border of the volume."""
+    if not mask.any():
+        return mask
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    out = mask.copy()
+    # A layer of background around the box keeps a brain that touches its border from closing off the outside.
+    out[box] |= ndimage.binary_fill_holes(np.pad(mask[box], 1))[1:-1, 1:-1, 1:-1]
+    return out
+
+
+def _border_values(data: np.ndarray) -> np.ndarray:
+    faces = (data[0], data[-1], data[:, 0], data[:, -1], data[:, :, 0], data[:, :, -1])
+    return np.concatenate([face.ravel() for face in faces])
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _check_whole_head(image: Image) -> None:
+    shape, zooms = image.grid.shape, image.grid.zooms
+    axis = int(np.argmin(shape * zooms))
+    fewest = int(np.argmin(shape))
+    if shape[fewest] < _MIN_VOXELS:
+        raise UserError(
+            f"{image.name} has only {shape[fewest]} slices along one axis; give an image of the whole brain."
+        )
+    extent = shape[axis] * zooms[axis]
+    if extent < _MIN_EXTENT_MM:
+        raise UserError(f"{image.name} covers only {extent:.0f} mm along one axis; give an image of the whole brain.")
+    if zooms.max() > _MAX_ZOOM_MM:
+        raise UserError(f"{image.name} has voxels of {zooms.max():.1f} mm; give an image with a finer resolution.")
+    if zooms.max() > _REMARKABLE_ZOOM_MM:
+        warnings.warn(
+            f"{image.name} has voxels of {zooms.max():.1f} mm: expect a coarse result.", UserWarning, stacklevel=3
+        )
+    if image.invalid is not None and _largest_hole(image.invalid.numpy()) > _LARGEST_REPAIRABLE_HOLE:
+        raise _not_numbers(image)
+
+
+def _largest_hole(invalid: np.ndarray) -> int:
+    """Voxels of the largest piece that does not touch the border: at the border it is a way to say background."""
+    labels, _ = ndimage.label(invalid, _ALL_NEIGHBOURS)
+    sizes = np.bincount(labels.ravel())
+    sizes[np.unique(_border_values(labels))] = 0
+    sizes[0] = 0
+    return int(sizes.max())
+
+
+def _check_brain(image: Image, brain: np.ndarray, by_volume: bool) -> None:
+    if image.invalid is not None and (brain & image.invalid.numpy()).any():
+        raise _not_numbers(image)
+    litres = float(brain.sum()) * image.grid.voxel_volume / 1e6
+    low, high = _PLAUSIBLE_BRAIN_LITRES
+    if by_volume and not low <= litres <= high:
+        raise UserError(
+            f"{image.name} seems to hold a brain of {litres:.2f} litres, which cannot be; give a brain mask for it."
+        )
+
+
+def _not_numbers(image: Image) -> UserError:
+    count = int(image.invalid.sum()) if image.invalid is not None else 0
+    return UserError(
+        f"{image.name} has {count} voxels that are not a number or infinite in the brain; repair it first."
+    )
+
+
+def _given_mask(image: Image, mask: LabelMap) -> np.ndarray:
+    if not mask.grid.same_as(image.grid, atol_mm=0.1):
+        raise UserError(f"{mask.name} lies on another grid than {image.name}; resample the mask to the image first.")
+    brain = mask.mask.numpy()
+    if not brain.any():
+        raise UserError(f"{mask.name} is empty; give a mask that marks the brain.")
+    return brain
