@@ -135,7 +135,7 @@ class Grid:
         matrix[:3, 3] = np.asarray(centre_world, dtype=np.float64) - matrix[:3, :3] @ middle
         return cls((int(shape[0]), int(shape[1]), int(shape[2])), matrix)
 
-    def subgrid(self, start: Sequence[int], shape: Sequence[int]) -> Grid:
+    def subgrid(self, start: Sequence[float] | np.ndarray, shape: Sequence[int]) -> Grid:
         """The grid whose voxel 0 is this grid's voxel ``start``; it may reach outside (padding) on any side."""
         matrix = self.voxel_to_world.copy()
         matrix[:3, 3] = self.points_to_world(np.asarray(start, dtype=np.float64))
