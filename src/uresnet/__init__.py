@@ -1,3 +1,50 @@
-"""uresnet: registration and segmentation of 3D brain MRI with one small network."""
+"""uresnet: registration and segmentation of 3D brain MRI with one small network.
+
+>>> import uresnet
+>>> result = uresnet.register("moving.nii.gz", "fixed.nii.gz")  # doctest: +SKIP
+>>> result.save("out")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from uresnet.errors import UserError
+    from uresnet.image import Image
+    from uresnet.io import read_image
+    from uresnet.registration import Registration, Segmentation
+    from uresnet.registration import register_pair as register
+    from uresnet.registration import segment_image as segment
+    from uresnet.transform.export import read_transform
+
+__all__ = ["Image", "Registration", "Segmentation", "UserError", "read_image", "read_transform", "register", "segment"]
+
+_HOMES = {
+    "Image": ("uresnet.image", "Image"),
+    "Registration": ("uresnet.registration", "Registration"),
+    "Segmentation": ("uresnet.registration", "Segmentation"),
+    "UserError": ("uresnet.errors", "UserError"),
+    "read_image": ("uresnet.io", "read_image"),
+    "read_transform": ("uresnet.transform.export", "read_transform"),
+    "register": ("uresnet.registration", "register_pair"),
+    "segment": ("uresnet.registration", "segment_image"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are loaded when they are first used: ``import uresnet`` alone is instant and loads no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'uresnet' has no attribute '{name}'")
+    from importlib import import_module
+
+    module, attribute = _HOMES[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

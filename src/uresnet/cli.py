@@ -1,0 +1,465 @@
+"""The ``uresnet`` command: thin verbs. The only place that prints and that picks a device.
+
+torch is loaded inside the verbs that compute, after the arguments have been checked: help and ``info`` are instant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from uresnet import __version__
+from uresnet.catalogue import find_model, packaged_models
+from uresnet.errors import UserError
+from uresnet.outputs import check_output_file, check_output_folder
+
+if TYPE_CHECKING:
+    from uresnet.registration import Registration
+    from uresnet.transform.base import Transform
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+TRANSFORM_SUFFIXES = (".h5", ".mat", ".txt", ".nii.gz", ".nii")
+
+app = typer.Typer(
+    help="Registers and segments 3D brain MRI: files in, files out.",
+    epilog="Start with: uresnet demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class FreedomChoice(StrEnum):
+    """What may move."""
+
+    joint = "joint"
+    affine = "affine"
+    rigid = "rigid"
+    deformable = "deformable"
+
+
+class BrainChoice(StrEnum):
+    """How the brain is found."""
+
+    auto = "auto"
+    none = "none"
+
+
+class InterpolationChoice(StrEnum):
+    """How values between voxels are made."""
+
+    linear = "linear"
+    nearest = "nearest"
+    label = "label"
+    cubic = "cubic"
+
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME|FILE", help="A packaged model (see info), a .safetensors or .hdf5 file."),
+]
+DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where the network runs.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
+BrainOption = Annotated[
+    BrainChoice, typer.Option(help="auto: strip the skull where there is one. none: the images hold only brain.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+
+
+# -- verbs -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def register(
+    moving: Annotated[Path, typer.Argument(help="The image to bring over.", show_default=False)],
+    fixed: Annotated[Path, typer.Argument(help="The image to bring it onto.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
+    model: ModelOption = None,
+    transform: Annotated[FreedomChoice, typer.Option(help="What may move.")] = FreedomChoice.joint,
+    brain: BrainOption = BrainChoice.auto,
+    moving_mask: Annotated[Path | None, typer.Option(help="Brain mask of the moving image.")] = None,
+    fixed_mask: Annotated[Path | None, typer.Option(help="Brain mask of the fixed image.")] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Register two brains and segment both, each on its own grid."""
+    with _told(debug):
+        check_output_folder(output, overwrite)
+        find_model(model)
+        _check_exist(moving, fixed, moving_mask, fixed_mask)
+        chosen = _device(device, threads)
+        from uresnet.registration import register_pair
+
+        with Narrator(quiet) as narrator:
+            result = register_pair(
+                moving,
+                fixed,
+                model=model,
+                transform=transform.value,
+                brain=brain.value,
+                masks=(moving_mask, fixed_mask),
+                device=chosen,
+                progress=narrator,
+            )
+            with narrator.stage("write"):
+                result.save(output, overwrite, command=sys.argv)
+        narrator.warn(result.warnings)
+        narrator.say(_summary(result, output))
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Argument(help="The image to segment.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Label map to write.", show_default=False)],
+    model: ModelOption = None,
+    brain: BrainOption = BrainChoice.auto,
+    mask: Annotated[Path | None, typer.Option(help="Brain mask of the image.")] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Segment one brain on its own grid; values are FreeSurfer ids."""
+    with _told(debug):
+        check_output_file(output, IMAGE_SUFFIXES, (image, *([mask] if mask else [])))
+        find_model(model)
+        _check_exist(image, mask)
+        chosen = _device(device, threads)
+        from uresnet.registration import segment_image
+
+        with Narrator(quiet) as narrator:
+            result = segment_image(
+                image, model=model, brain=brain.value, mask=mask, device=chosen, progress=narrator
+            )
+            with narrator.stage("write"):
+                result.save(output)
+        narrator.warn(result.warnings)
+        found = sum(1 for volume in result.volumes.values() if volume)
+        narrator.say(f"{found} of {len(result.volumes)} structures found → {output}")
+
+
+@app.command()
+def apply(
+    transform: Annotated[Path, typer.Argument(help="A transform file.", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="The moving image, or a label map of it.", show_default=False)],
+    like: Annotated[Path, typer.Option(help="An image whose grid the result takes.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Image to write.", show_default=False)],
+    interpolation: Annotated[
+        InterpolationChoice, typer.Option(help="label: whole numbers stay whole.")
+    ] = InterpolationChoice.linear,
+    threads: ThreadsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Resample an image through a transform onto another grid."""
+    with _told(debug):
+        check_output_file(output, IMAGE_SUFFIXES, (transform, image, like))
+        _check_exist(transform, image, like)
+        _device("cpu", threads)
+        from uresnet.image import LabelMap
+        from uresnet.io import write_image, write_labels
+        from uresnet.resampling import apply_transform
+
+        result = apply_transform(transform, image, like, interpolation.value)
+        if isinstance(result, LabelMap):
+            write_labels(result, output)
+        else:
+            write_image(result, output)
+
+
+@app.command()
+def invert(
+    transform: Annotated[Path, typer.Argument(help="A transform file.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Transform to write (.h5).", show_default=False)],
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the inverse of a transform and say how exact it is."""
+    with _told(debug):
+        check_output_file(output, (".h5", ".mat", ".txt"), (transform,))
+        _check_exist(transform)
+        _device("cpu", threads)
+        from uresnet.resampling import invert_transform
+        from uresnet.transform.export import write_transform
+
+        inverse, residual = invert_transform(transform)
+        write_transform(inverse, output)
+        Narrator(quiet).say(f"inverse {'exact' if residual is None else residual} → {output}")
+
+
+@app.command()
+def jacobian(
+    transform: Annotated[Path, typer.Argument(help="A transform file.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Image to write.", show_default=False)],
+    like: Annotated[
+        Path | None, typer.Option(help="An image whose grid the result takes; by default that of the deformation.")
+    ] = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the Jacobian determinant of a transform: above 1 where tissue is larger in the moving image."""
+    with _told(debug):
+        check_output_file(output, IMAGE_SUFFIXES, (transform, *([like] if like else [])))
+        _check_exist(transform, like)
+        _device("cpu", threads)
+        from uresnet.io import write_image
+        from uresnet.resampling import jacobian_of
+
+        determinant, folded = jacobian_of(transform, like)
+        write_image(determinant, output)
+        Narrator(quiet).say(f"{100 * folded:.3g} % of the voxels fold → {output}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A configuration (YAML).", show_default=False)],
+    debug: DebugOption = False,
+) -> None:
+    """Train a network from a configuration."""
+    with _told(debug):
+        raise UserError(f"{config}: training is not in this build.")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("uresnet-demo"),
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fetch two public brains, register one to the other and segment both."""
+    with _told(debug):
+        check_output_folder(output, overwrite)
+        find_model(model)
+        from uresnet.demo import COLIN27, ICBM152, cache_folder, fetch_brain
+
+        with Narrator(quiet) as narrator:
+            with narrator.stage("fetch two brains"):
+                moving, fixed = fetch_brain(COLIN27), fetch_brain(ICBM152)
+            chosen = _device(device, threads)
+            from uresnet.registration import register_pair
+
+            result = register_pair(moving, fixed, model=model, device=chosen, progress=narrator)
+            with narrator.stage("write"):
+                result.save(output, overwrite, command=sys.argv)
+        narrator.warn(result.warnings)
+        narrator.say(f"\nmoving  {COLIN27.what}\nfixed   {ICBM152.what}\n        both kept in {cache_folder()}")
+        narrator.say(_summary(result, output))
+        narrator.say(f"\nYour own pair: uresnet register MOVING FIXED -o OUT   (look at {output}/warped.nii.gz first)")
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say which version this is and which models it carries."""
+    with _told(debug=False):
+        facts = _facts()
+        if as_json:
+            print(json.dumps(facts, indent=2, ensure_ascii=False))
+            return
+        _show_facts(facts)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"uresnet {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Registers and segments 3D brain MRI: files in, files out."""
+
+
+def main() -> NoReturn:
+    """Run the command and exit: 0, 2 for what the user can mend, 130 after Ctrl-C, 1 for our own mistakes."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(prog_name="uresnet")
+    except KeyboardInterrupt:  # outside a verb: while it is being set up
+        sys.exit(130)
+    sys.exit(0)
+
+
+# -- how verbs end -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _told(debug: bool) -> Iterator[None]:
+    """Turns every way to fail into a sentence on standard error and an exit code."""
+    try:
+        yield
+    except UserError as error:
+        _fail(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        _fail("Interrupted; nothing was written.", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except (typer.Exit, SystemExit):
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _fail(f"unexpected error: {type(error).__name__}: {error} (run again with --debug to see where)", 1)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    # As an exception, so that temporary files are removed on the way out.
+    raise SystemExit(128 + number)
+
+
+def _check_exist(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.exists() and not path.is_symlink():
+            raise UserError(f"{path} does not exist; check the path.")
+
+
+def _device(wanted: str, threads: int | None) -> str:
+    """The device to compute on; checked, because a wrong one would fail only in the middle of the work."""
+    kind, _, number = wanted.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdigit())):
+        raise UserError(f"There is no device {wanted}; choose auto, cpu, cuda, cuda:N or mps.")
+    if threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if kind == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UserError(f"{wanted} is not here: {torch.cuda.device_count()} CUDA devices are visible; try --device cpu.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("mps is not available on this computer; try --device cpu.")
+    return wanted
+
+
+# -- what verbs say ------------------------------------------------------------------------------------------------------
+
+
+class Narrator:
+    """Says what is going on, on standard error, a line per stage; results go to standard output."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.status = self.console.status("")
+
+    def __enter__(self) -> Narrator:
+        if self.console.is_terminal:
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.status.stop()
+
+    def __call__(self, stage: str, seconds: float | None) -> None:
+        if seconds is None:
+            self.status.update(f"{stage} …")
+        else:
+            self.console.print(f"  {stage:<18}[dim]{seconds:6.1f} s[/dim]")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        from time import perf_counter
+
+        self(name, None)
+        start = perf_counter()
+        yield
+        self(name, perf_counter() - start)
+
+    def warn(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            print(f"warning: {sentence}", file=sys.stderr)
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            print(text)
+
+
+def _summary(result: Registration, output: Path) -> str:
+    record, measures = result.record, result.measures
+    lines = ["", f"model   {record['model']['name']} on {record['device']}, {record['seconds']['total']:.1f} s"]
+    for name, one in record["inputs"].items():
+        lines.append(f"{name:<8}{one['brain']}; {one['brain_mm3'] / 1000:.0f} ml, {one['axes']}, {one['voxel_mm']} mm")
+    lines += [
+        f"brains  overlap {measures.overlap_before:.3f} before, {measures.overlap_after:.3f} after (Dice of the masks)",
+        f"space   {100 * measures.folding_fraction:.3g} % of the brain folds; SD of log Jacobian {measures.sd_log_jacobian:.3f}",
+        f"inverse {measures.inverse_mean_mm:.3f} mm off on average, {measures.inverse_max_mm:.3f} mm at most",
+    ]
+    if result.scheme is not None:
+        lines += ["", f"{'structure':<34}{'moving':>10}{'fixed':>10}  ml"]
+        for one in result.scheme.classes:
+            volumes = [result.volumes[name][one.id] / 1000 for name in ("moving", "fixed")]
+            lines.append(f"{one.name:<34}{volumes[0]:>10.1f}{volumes[1]:>10.1f}")
+    return "\n".join([*lines, "", f"Results in {output}{os.sep}"])
+
+
+def _facts() -> dict[str, Any]:
+    models = packaged_models()
+    return {
+        "version": __version__,
+        "python": sys.version.split()[0],
+        "default_model": next(iter(models), None),
+        "models": [
+            {
+                "name": name,
+                "kind": model.card.kind,
+                "structures": model.card.scheme,
+                "licence": model.card.licence,
+                "trained_on": model.card.trained_on,
+                "figures": model.card.figures,
+                "sha256": model.sha256,
+                "file": str(model.path),
+            }
+            for name, model in models.items()
+            if model.card is not None
+        ],
+    }
+
+
+def _show_facts(facts: dict[str, Any]) -> None:
+    print(f"uresnet {facts['version']} (Python {facts['python']})")
+    if not facts["models"]:
+        print("no model is packaged; give one with --model FILE")
+    for model in facts["models"]:
+        default = " (default)" if model["name"] == facts["default_model"] else ""
+        print(f"\nmodel {model['name']}{default}")
+        for key in ("structures", "licence", "trained_on"):
+            print(f"  {key.replace('_', ' '):<12}{model[key]}")
+        for what, value in model["figures"].items():
+            print(f"  {what:<12}{value}")
+        print(f"  {'sha256':<12}{model['sha256']}")

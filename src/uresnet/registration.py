@@ -1,0 +1,363 @@
+"""From files to results: register a pair, segment an image. Computes; ``save`` on the results writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from uresnet.catalogue import find_model
+from uresnet.checkpoint import Model, load_model
+from uresnet.coupling import Coupling, Freedom, couple, segment_conformed
+from uresnet.errors import UserError
+from uresnet.evaluation.metrics import dice_per_class
+from uresnet.evaluation.volumes import structure_volumes, volumes_table
+from uresnet.image import Image, LabelMap, ProbabilityMap
+from uresnet.io import read_image, read_labels, write_image, write_label_table, write_labels
+from uresnet.labels import LabelScheme
+from uresnet.outputs import RECORD, fresh_folder
+from uresnet.preprocess import Conformed, conform, extract_brain
+from uresnet.record import Progress, Stages, collected_warnings, environment, now, silent, to_json
+from uresnet.spaces import Grid
+from uresnet.transform import (
+    Affine,
+    Composite,
+    folding_fraction,
+    inverse_error,
+    jacobian_determinant,
+    log_jacobian_std,
+    resample,
+)
+from uresnet.transform.export import write_itk_composite
+
+Source = str | Path | Image
+BrainMethod = Literal["auto", "none"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One image on its way: as it was given, its brain on the same grid, and as the network sees it."""
+
+    image: Image
+    brain: LabelMap
+    brain_found: str
+    conformed: Conformed
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What can be said of a registration without labels.
+
+    ``folding_fraction`` and ``sd_log_jacobian`` are over the fixed brain; ``inverse_mean_mm`` and ``inverse_max_mm`` are
+    how far the inverse after the transform moves a point of it; ``overlap_before`` and ``overlap_after`` are the Dice of
+    the two brains' masks where the files place them, and after the transform.
+    """
+
+    folding_fraction: float
+    sd_log_jacobian: float
+    inverse_mean_mm: float
+    inverse_max_mm: float
+    overlap_before: float
+    overlap_after: float
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """A registered pair. ``transform`` maps fixed world mm to moving world mm, ``inverse`` back.
+
+    ``warped_moving`` and ``jacobian`` lie on the fixed image's grid; ``moving_segmentation`` and ``fixed_segmentation`` (FreeSurfer ids) each
+    on its own image's grid, ``warped_segmentation`` on the fixed one: None from a model that does not segment. ``volumes`` are
+    mm³ by image and FreeSurfer id. ``record`` is what ``run.json`` says.
+    """
+
+    warped_moving: Image
+    transform: Composite
+    inverse: Composite
+    jacobian: Image
+    moving_segmentation: LabelMap | None
+    fixed_segmentation: LabelMap | None
+    warped_segmentation: LabelMap | None
+    scheme: LabelScheme | None
+    volumes: dict[str, dict[int, float]]
+    measures: Measures
+    record: dict[str, Any]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was assumed or repaired, a sentence each."""
+        return list(self.record["warnings"])
+
+    def save(self, folder: str | Path, overwrite: bool = False, command: Sequence[str] = ()) -> list[Path]:
+        """Write all results to ``folder``: all of them or, after an error, none. Returns their paths.
+
+        Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
+        """
+        return _save(Path(folder), self._writers(), self.record, overwrite, command)
+
+    def _writers(self) -> dict[str, Callable[[Path], None]]:
+        # The largest first, so that they overlap with everything else.
+        writers: dict[str, Callable[[Path], None]] = {
+            "transform.h5": partial(write_itk_composite, self.transform),
+            "inverse_transform.h5": partial(write_itk_composite, self.inverse),
+            "warped.nii.gz": partial(write_image, self.warped_moving),
+            "jacobian.nii.gz": partial(write_image, self.jacobian),
+        }
+        for name in ("moving", "fixed", "warped"):
+            labels = getattr(self, f"{name}_segmentation")
+            if labels is not None:
+                writers[f"{name}_dseg.nii.gz"] = partial(write_labels, labels)
+        if self.scheme is not None:
+            writers["dseg.tsv"] = partial(write_label_table, self.scheme)
+            writers["volumes.tsv"] = partial(_write_text, volumes_table(self.scheme, self.volumes))
+        return writers
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A segmented image: ``labels`` (FreeSurfer ids) on its own grid, ``volumes`` in mm³ by id, and the run's record."""
+
+    labels: LabelMap
+    scheme: LabelScheme
+    volumes: dict[int, float]
+    record: dict[str, Any]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was assumed or repaired, a sentence each."""
+        return list(self.record["warnings"])
+
+    def save(self, path: str | Path) -> None:
+        """Write the label map."""
+        write_labels(self.labels, path)
+
+
+def register_pair(
+    moving: Source,
+    fixed: Source,
+    *,
+    model: str | Path | Model | None = None,
+    transform: Freedom = "joint",
+    brain: BrainMethod = "auto",
+    masks: tuple[str | Path | None, str | Path | None] = (None, None),
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Registration:
+    """Register ``moving`` to ``fixed`` (files or images) and segment both.
+
+    ``model`` is a packaged name, a model file or a loaded model; ``transform`` is what may move; ``brain`` "auto" strips a
+    skull where there is one, "none" takes every voxel above zero; ``masks`` are brain masks of (moving, fixed) to use
+    instead. Raises :class:`UserError` for anything that the caller can mend.
+    """
+    stages, sentences = Stages(progress), list[str]()
+    with collected_warnings(sentences):
+        with stages("read"):
+            loaded = _found(model)
+            images = _read(moving), _read(fixed)
+            brains = _read_mask(masks[0], images[0]), _read_mask(masks[1], images[1])
+        with stages("load model"):
+            network = (loaded if isinstance(loaded, Model) else load_model(loaded)).to(device)
+        with stages("find brain"):
+            found = [_find_brain(image, mask, brain, device) for image, mask in zip(images, brains, strict=True)]
+        with stages("conform"):
+            one, other = _conform_pair(images, found, network)
+        with stages("couple"):
+            coupling = couple(network, one.conformed, other.conformed, transform)
+        with stages("invert"):
+            inverse = coupling.transform.inverse()
+        with stages("warp"):
+            warped = resample(coupling.transform, one.image, other.image.grid)
+            jacobian = jacobian_determinant(coupling.transform, other.image.grid)
+        with stages("segment"):
+            labels = _native_labels(coupling, network.scheme, one.image.grid, other.image.grid)
+        with stages("measure"):
+            measures = _measure(coupling.transform, inverse, jacobian, one, other)
+            volumes = _volumes(network.scheme, labels)
+    record = _record(network, device, stages, sentences, {"moving": one, "fixed": other})
+    record |= {"transform": transform, "measures": _measures_as_json(measures)}
+    return Registration(
+        warped, coupling.transform, inverse, Image(jacobian, other.image.grid), *labels, network.scheme, volumes, measures, record
+    )
+
+
+def segment_image(
+    image: Source,
+    *,
+    model: str | Path | Model | None = None,
+    brain: BrainMethod = "auto",
+    mask: str | Path | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Segmentation:
+    """Segment one image (a file or an image) on its own grid; arguments and errors as in :func:`register_pair`."""
+    stages, sentences = Stages(progress), list[str]()
+    with collected_warnings(sentences):
+        with stages("read"):
+            loaded = _found(model)
+            given = _read(image)
+            drawn = _read_mask(mask, given)
+        with stages("load model"):
+            network = (loaded if isinstance(loaded, Model) else load_model(loaded)).to(device)
+            if network.scheme is None:
+                raise UserError(f"The model {network.name} registers only; choose one that segments with --model.")
+        with stages("find brain"):
+            found, what = _find_brain(given, drawn, brain, device)
+        with stages("conform"):
+            subject = Subject(given, found, what, conform(given, found, network.conform))
+        with stages("segment"):
+            labels = _labels_on(segment_conformed(network, subject.conformed), network.scheme, given.grid)
+    record = _record(network, device, stages, sentences, {"image": subject})
+    return Segmentation(labels, network.scheme, structure_volumes(labels, network.scheme), record)
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+def _found(model: str | Path | Model | None) -> Path | Model:
+    """An unknown model is said before anything is read."""
+    return model if isinstance(model, Model) else find_model(model).path
+
+
+def _read(source: Source) -> Image:
+    return source if isinstance(source, Image) else read_image(source)
+
+
+def _read_mask(path: str | Path | None, image: Image) -> LabelMap | None:
+    if path is None:
+        return None
+    mask = read_labels(path)
+    if not mask.grid.overlaps(image.grid):
+        raise UserError(f"{path} and {image.name} do not overlap in the world; give a mask that was drawn on this image.")
+    return mask
+
+
+def _find_brain(image: Image, mask: LabelMap | None, method: BrainMethod, device: str) -> tuple[LabelMap, str]:
+    # deepbet's networks hold operations that Apple's GPUs lack.
+    return extract_brain(image, method, mask, device="cpu" if device == "mps" else device)
+
+
+def _conform_pair(
+    images: tuple[Image, Image], found: Sequence[tuple[LabelMap, str]], model: Model
+) -> tuple[Subject, Subject]:
+    """Both on grids of one shape: when one brain needs a larger grid, the other gets it too."""
+    brains = found[0][0], found[1][0]
+    both = [conform(image, brain, model.conform) for image, brain in zip(images, brains, strict=True)]
+    shapes = [one.grid.shape for one in both]
+    if shapes[0] != shapes[1]:
+        common = replace(model.conform, shape=tuple(max(sizes) for sizes in zip(*shapes, strict=True)))
+        both = [conform(image, brain, common) for image, brain in zip(images, brains, strict=True)]
+    one, other = (Subject(images[n], *found[n], both[n]) for n in (0, 1))
+    return one, other
+
+
+def _native_labels(
+    coupling: Coupling, scheme: LabelScheme | None, moving: Grid, fixed: Grid
+) -> tuple[LabelMap | None, LabelMap | None, LabelMap | None]:
+    """(moving on its grid, fixed on its grid, moving on the fixed grid)."""
+    if scheme is None or coupling.moving_probabilities is None or coupling.fixed_probabilities is None:
+        return None, None, None
+    own = _labels_on(coupling.moving_probabilities, scheme, moving)
+    other = _labels_on(coupling.fixed_probabilities, scheme, fixed)
+    warped = resample(coupling.transform, coupling.moving_probabilities, fixed).data.argmax(dim=0)
+    return own, other, _as_labels(warped, scheme, fixed)
+
+
+def _labels_on(probabilities: ProbabilityMap, scheme: LabelScheme, grid: Grid) -> LabelMap:
+    return _as_labels(probabilities.classes_on(grid), scheme, grid)
+
+
+def _as_labels(classes: torch.Tensor, scheme: LabelScheme, grid: Grid) -> LabelMap:
+    return LabelMap(torch.from_numpy(scheme.to_ids(classes.cpu().numpy())), grid)
+
+
+def _measure(transform: Composite, inverse: Composite, jacobian: torch.Tensor, moving: Subject, fixed: Subject) -> Measures:
+    mask = fixed.brain.mask
+    error = inverse_error(transform, inverse, fixed.brain)
+    placed = resample(Affine.identity(), moving.brain, fixed.image.grid, "nearest")
+    carried = resample(transform, moving.brain, fixed.image.grid, "nearest")
+    return Measures(
+        folding_fraction=folding_fraction(jacobian, mask),
+        sd_log_jacobian=log_jacobian_std(jacobian, mask),
+        inverse_mean_mm=error.mean_mm,
+        inverse_max_mm=error.max_mm,
+        overlap_before=_overlap(placed, fixed.brain),
+        overlap_after=_overlap(carried, fixed.brain),
+    )
+
+
+def _overlap(a: LabelMap, b: LabelMap) -> float:
+    return float(dice_per_class(a.mask, b.mask, classes=2))
+
+
+def _volumes(scheme: LabelScheme | None, labels: Sequence[LabelMap | None]) -> dict[str, dict[int, float]]:
+    if scheme is None:
+        return {}
+    named = zip(("moving", "fixed"), labels, strict=False)
+    return {name: structure_volumes(one, scheme) for name, one in named if one is not None}
+
+
+# -- the record ----------------------------------------------------------------------------------------------------------
+
+
+def _record(
+    model: Model, device: str, stages: Stages, sentences: list[str], subjects: dict[str, Subject]
+) -> dict[str, Any]:
+    return {
+        "finished": now(),
+        "versions": environment(),
+        "model": {"name": model.name, "kind": model.card.kind, "sha256": model.sha256, "scheme": model.card.scheme},
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "inputs": {name: _describe(one) for name, one in subjects.items()},
+        "seconds": {**stages.seconds, "total": round(sum(stages.seconds.values()), 3)},
+        "warnings": sentences,
+    }
+
+
+def _describe(subject: Subject) -> dict[str, Any]:
+    grid = subject.image.grid
+    return {
+        "path": subject.image.path,
+        "shape": list(grid.shape),
+        "voxel_mm": [round(float(z), 4) for z in grid.zooms],
+        "axes": "".join(grid.axis_codes),
+        "brain": subject.brain_found,
+        "brain_mm3": round(float(subject.brain.mask.sum()) * grid.voxel_volume, 1),
+        "conformed_shape": list(subject.conformed.grid.shape),
+        "notes": list(subject.conformed.notes),
+    }
+
+
+def _measures_as_json(measures: Measures) -> dict[str, Any]:
+    return {
+        "folding_fraction": measures.folding_fraction,
+        "sd_log_jacobian": round(measures.sd_log_jacobian, 5),
+        "inverse_residual_mm": {"mean": round(measures.inverse_mean_mm, 5), "max": round(measures.inverse_max_mm, 5)},
+        "brain_overlap": {"before": round(measures.overlap_before, 4), "after": round(measures.overlap_after, 4)},
+    }
+
+
+def _save(
+    folder: Path,
+    writers: dict[str, Callable[[Path], None]],
+    record: dict[str, Any],
+    overwrite: bool,
+    command: Sequence[str],
+) -> list[Path]:
+    names = [*writers, RECORD]
+    with fresh_folder(folder, overwrite) as beside:
+        # Compression leaves the interpreter's lock, so that files are written at the same time.
+        with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
+            for done in [pool.submit(write, beside / name) for name, write in writers.items()]:
+                done.result()
+        full = record | {"command": list(command), "files": names}
+        (beside / RECORD).write_text(to_json(full), encoding="utf-8")
+    return [folder / name for name in names]
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")

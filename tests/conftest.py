@@ -1,0 +1,45 @@
+"""What tests share: where real brains are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from uresnet.demo import COLIN27, ICBM152, fetch_brain
+from uresnet.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def shared_folder() -> Path:
+    """The folder in the environment variable ``URESNET_SHARED``, else ``shared`` beside the repository."""
+    return Path(os.environ.get("URESNET_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The shared ``data`` folder; tests that ask for it are skipped where it is absent."""
+    folder = shared_folder() / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the labelled brains are not here ({folder}); set URESNET_SHARED to the folder that has them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_reference() -> Path:
+    """The shared ``reference`` folder (published weights and their outputs); absent: skipped."""
+    folder = shared_folder() / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"the published weights are not here ({folder}); set URESNET_SHARED to the folder that has them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_brains() -> tuple[Path, Path]:
+    """Colin 27 (a raw head) and MNI ICBM 152 (stripped), from the user's cache or fetched; offline: skipped."""
+    try:
+        return fetch_brain(COLIN27), fetch_brain(ICBM152)
+    except UserError as error:
+        pytest.skip(str(error))
