@@ -21,6 +21,7 @@ from uresnet.transform.deformation import (
     integrate_velocity,
     invert_displacement,
 )
+from uresnet.transform.export import read_transform, write_itk_affine, write_itk_composite, write_warp
 from uresnet.transform.inversion import InverseResidual, InversionSettings
 
 __all__ = [
@@ -43,5 +44,9 @@ __all__ = [
     "jacobian_determinant",
     "log_jacobian_std",
     "map_grid",
+    "read_transform",
     "resample",
+    "write_itk_affine",
+    "write_itk_composite",
+    "write_warp",
 ]

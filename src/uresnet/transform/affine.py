@@ -13,6 +13,8 @@ from torch import Tensor
 from uresnet.spaces import Grid
 from uresnet.transform.base import Transform
 
+Vector = Sequence[float] | np.ndarray  # three numbers
+
 # Far outside what heads need (a brain is scaled by 0.7 to 1.4), far inside what float32 can invert.
 _SMALLEST_SCALE, _LARGEST_SCALE = 1e-3, 1e3
 
@@ -38,7 +40,7 @@ class Affine(Transform):
         return cls(np.eye(4))
 
     def apply(self, points: Tensor) -> Tensor:
-        matrix = torch.as_tensor(self.matrix).to(points)
+        matrix = torch.tensor(self.matrix).to(points)
         return points @ matrix[:3, :3].T + matrix[:3, 3]
 
     def inverse(self) -> Affine:
@@ -70,7 +72,7 @@ def checked_matrix(matrix: np.ndarray) -> np.ndarray:
     return out
 
 
-def about(linear: np.ndarray, translation: Sequence[float], centre: Sequence[float]) -> np.ndarray:
+def about(linear: np.ndarray, translation: Vector, centre: Vector) -> np.ndarray:
     """(4, 4) of ``y = linear (x - centre) + centre + translation``."""
     matrix = np.eye(4)
     matrix[:3, :3] = linear
@@ -78,7 +80,7 @@ def about(linear: np.ndarray, translation: Sequence[float], centre: Sequence[flo
     return matrix
 
 
-def closest_rigid(matrix: np.ndarray, centre: Sequence[float] = (0.0, 0.0, 0.0)) -> np.ndarray:
+def closest_rigid(matrix: np.ndarray, centre: Vector = (0.0, 0.0, 0.0)) -> np.ndarray:
     """The rotation and translation (4, 4) nearest to an affine, which sends ``centre`` (mm) where the affine does.
 
     The rotation is the orthogonal factor of the polar decomposition (nearest in the Frobenius norm). A matrix that

@@ -147,7 +147,7 @@ def _advance(
     if np.array_equal(matrix, np.eye(4)):
         return where.to(device)
     where = where.to(device)
-    m = torch.as_tensor(np.ascontiguousarray(matrix)).to(where)
+    m = torch.tensor(matrix).to(where)
     return torch.addmm(m[:3, 3:], m[:3, :3], where[0].flatten(1)).view_as(where)
 
 

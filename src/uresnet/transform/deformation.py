@@ -137,7 +137,7 @@ class DisplacementField(Transform):
         return values * inside
 
     def apply(self, points: Tensor) -> Tensor:
-        to_voxel = torch.as_tensor(self.grid.world_to_voxel).to(points)
+        to_voxel = torch.tensor(self.grid.world_to_voxel).to(points)
         flat = points.reshape(-1, 3)
         voxels = (flat @ to_voxel[:3, :3].T + to_voxel[:3, 3]).T.reshape(1, 3, -1, 1, 1)
         return points + self.read(voxels)[0, :, :, 0, 0].T.to(points).view_as(points)
@@ -243,5 +243,5 @@ def half_difference(values: Tensor, axis: int) -> Tensor:
 
 def _turn(matrix: np.ndarray, vectors: Tensor) -> Tensor:
     """The linear part of a 4×4 ``matrix`` on vectors (3, I, J, K)."""
-    linear = torch.as_tensor(np.ascontiguousarray(matrix[:3, :3])).to(vectors)
+    linear = torch.tensor(matrix[:3, :3]).to(vectors)
     return (linear @ vectors.flatten(1)).view_as(vectors)

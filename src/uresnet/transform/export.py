@@ -1,0 +1,375 @@
+"""Transforms to and from files. The only place that flips RAS to LPS.
+
+ITK's world is LPS: a RAS matrix A becomes L·A·L and a RAS vector L·v, with L = diag(−1, −1, 1). Files state the
+pull-back, fixed world → moving world, and ITK's composites list the part that is applied **last** first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import io as matlab
+from scipy.spatial.transform import Rotation
+
+from uresnet.errors import UserError
+from uresnet.io import written_whole
+from uresnet.spaces import Grid
+from uresnet.transform.affine import Affine, about
+from uresnet.transform.base import Transform
+from uresnet.transform.composite import Composite, displacement_on
+from uresnet.transform.deformation import DisplacementField
+
+try:  # the same deflate streams, seven times as fast
+    from isal.isal_zlib import compress as _deflate
+except ImportError:
+    from zlib import compress as _deflate
+
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_WARP_INTENT = 1007
+_QUANTUM_MM = 2.0**-13  # 1.2e-4 mm: rounding by at most half of it leaves mantissas that compress
+_CHUNK = 1 << 18
+_H5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_TEXT_SUFFIXES = (".txt", ".tfm")
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+def write_itk_composite(transform: Transform, path: str | Path, exact: bool = False) -> None:
+    """Write an ITK composite ``.h5`` that SimpleITK, ANTs, Slicer and nitransforms read.
+
+    Displacements are rounded to multiples of 2^-13 mm (error ≤ 6.1e-5 mm; the file is a third smaller), or kept to the
+    last bit with ``exact``. A file is whole or absent. ``UserError`` where the folder does not exist or cannot be
+    written.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(".h5"):
+        raise UserError(f"{path}: a composite transform is written as .h5; give the file that ending")
+    with written_whole(path) as beside, h5py.File(beside, "w") as file:
+        for name, text in (("ITKVersion", "5.4.0"), ("HDFVersion", h5py.version.hdf5_version)):
+            file[name] = _ascii(text)
+        file["OSName"], file["OSVersion"] = _ascii("uresnet"), _ascii("1")
+        groups = file.create_group("TransformGroup")
+        groups.create_group("0")["TransformType"] = _ascii("CompositeTransform_float_3_3")
+        for number, part in enumerate(reversed(transform.parts), start=1):
+            _write_part(groups.create_group(str(number)), part, exact)
+
+
+def _write_part(group: h5py.Group, part: Transform, exact: bool) -> None:
+    if isinstance(part, Affine):
+        group["TransformType"] = _ascii("AffineTransform_float_3_3")
+        lps = _LPS @ part.matrix @ _LPS
+        # float64 in a "float" file: every reader converts, and nothing is lost in those that compute in double.
+        group["TransformParameters"] = np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])
+        group["TransformFixedParameters"] = np.zeros(3)
+    elif isinstance(part, DisplacementField):
+        group["TransformType"] = _ascii("DisplacementFieldTransform_float_3_3")
+        group["TransformFixedParameters"] = _itk_geometry(part.grid)
+        _write_compressed(group, "TransformParameters", _itk_vectors(part, exact))
+    else:
+        raise TypeError(f"no ITK counterpart of {type(part).__name__}")
+
+
+def _itk_geometry(grid: Grid) -> np.ndarray:
+    """(18,) size, origin, spacing, direction (row-major), LPS. Directions are columns: divided column by column."""
+    lps = _LPS @ grid.voxel_to_world
+    return np.concatenate([grid.shape, lps[:3, 3], grid.zooms, (lps[:3, :3] / grid.zooms).ravel()])
+
+
+def _itk_vectors(field: DisplacementField, exact: bool) -> np.ndarray:
+    """Flat float32, component fastest, then x, y, z; LPS."""
+    values = field.displacement.detach().cpu().permute(3, 2, 1, 0).contiguous()
+    values[..., :2] *= -1
+    if not exact:
+        values.div_(_QUANTUM_MM).round_().mul_(_QUANTUM_MM)
+    return values.numpy().ravel()
+
+
+def _write_compressed(group: h5py.Group, name: str, values: np.ndarray) -> None:
+    """Gzip and shuffle, chunks compressed side by side: h5py's own filter pipeline uses one thread."""
+    size = min(_CHUNK, values.size)
+    data = group.create_dataset(
+        name, values.shape, "<f4", chunks=(size,), compression="gzip", compression_opts=1, shuffle=True
+    )
+
+    def packed(start: int) -> bytes:
+        chunk = values[start : start + size]
+        if chunk.size < size:
+            chunk = np.concatenate([chunk, np.zeros(size - chunk.size, np.float32)])
+        return _deflate(np.ascontiguousarray(chunk.view(np.uint8).reshape(-1, 4).T).tobytes(), 1)
+
+    starts = range(0, values.size, size)
+    with ThreadPoolExecutor(min(4, torch.get_num_threads())) as pool:
+        for start, chunk in zip(starts, pool.map(packed, starts), strict=True):
+            data.id.write_direct_chunk((start,), chunk)
+
+
+def write_itk_affine(affine: Affine, path: str | Path) -> None:
+    """Write an affine as ITK text (``.txt``, ``.tfm``) or MATLAB-4 (``.mat``), double precision."""
+    path = Path(path)
+    lps = _LPS @ affine.matrix @ _LPS
+    parameters = np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])
+    with written_whole(path) as beside:
+        if path.suffix == ".mat":
+            columns = {"AffineTransform_double_3_3": parameters[:, None], "fixed": np.zeros((3, 1))}
+            with beside.open("wb") as file:
+                matlab.savemat(file, columns, format="4")
+        elif path.suffix in _TEXT_SUFFIXES:
+            numbers = " ".join(f"{value:.17g}" for value in parameters)
+            beside.write_text(
+                "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+                f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+            )
+        else:
+            raise UserError(f"{path}: an affine is written as .mat, .txt or .tfm; give the file one of these endings")
+
+
+def write_warp(transform: Transform, grid: Grid, path: str | Path) -> None:
+    """Bake a transform into a dense warp NIfTI on ``grid`` (5D, intent 1007, mm, LPS), as ANTs and greedy want it.
+
+    Readers take the displacement as zero outside ``grid``, affine part included: prefer :func:`write_itk_composite`.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise UserError(f"{path}: a dense warp is written as .nii.gz; give the file that ending")
+    values = displacement_on(transform, grid).displacement.permute(1, 2, 3, 0)[:, :, :, None].numpy().copy()
+    values[..., :2] *= -1
+    image = nib.Nifti1Image(values, grid.voxel_to_world)
+    image.header.set_intent(_WARP_INTENT)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(grid.voxel_to_world, code=1)
+    image.set_sform(grid.voxel_to_world, code=1)
+    with written_whole(path) as beside:
+        nib.save(image, beside)
+
+
+def _ascii(text: str) -> np.ndarray:
+    return np.array([text], dtype=f"S{len(text)}")
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_transform(path: str | Path) -> Composite:
+    """Read a transform, fixed world → moving world, from a file.
+
+    ITK ``.h5`` (composite or single; float or double; affine, rigid, similarity, translation and displacement fields),
+    ITK ``.mat``, ITK ``.txt``/``.tfm``, a plain-text 4×4 RAS matrix (``.txt``, ``.mat``: greedy, c3d), or a dense warp
+    ``.nii``/``.nii.gz`` (intent 1007, LPS mm). Anything else, and a damaged file, is a ``UserError``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
+    name = path.name.lower()
+    if name.endswith(_H5_SUFFIXES):
+        parts = _read_h5(path)
+    elif name.endswith((".nii", ".nii.gz")):
+        parts = [_read_warp(path)]
+    elif name.endswith((".mat", *_TEXT_SUFFIXES)):
+        text = _text_of(path)
+        parts = _read_matlab(path) if text is None else _read_text(path, text)
+    else:
+        raise UserError(f"{path} is not a transform that can be read: give .h5, .mat, .txt, .tfm or a warp .nii.gz")
+    return Composite(parts)
+
+
+def _read_h5(path: Path) -> list[Transform]:
+    try:
+        with h5py.File(path, "r") as file:
+            if "TransformGroup" not in file:
+                raise UserError(f"{path} is an HDF5 file but holds no ITK transform (no /TransformGroup)")
+            groups = file["TransformGroup"]
+            listed = [groups[key] for key in sorted(groups, key=int)]
+            kinds = [_type_of(group) for group in listed]
+            if kinds and kinds[0].startswith("CompositeTransform"):
+                listed, kinds = listed[1:], kinds[1:]
+            elif len(kinds) > 1:
+                raise UserError(f"{path} lists {len(kinds)} transforms without saying that they are one composite")
+            parts = [_part(path, kind, *_numbers(group)) for kind, group in zip(kinds, listed, strict=True)]
+    except (OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
+        raise UserError(f"{path} cannot be read as an ITK transform; it is damaged or of another kind") from error
+    if not parts:
+        raise UserError(f"{path} holds an empty composite: there is no transform in it")
+    return parts[::-1]
+
+
+def _type_of(group: h5py.Group) -> str:
+    value = np.ravel(group["TransformType"][()])[0]
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _numbers(group: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
+    # ITK before 5.0 wrote the names with a letter missing.
+    names = ("Transform", "Tranform")
+    stem = next((stem for stem in names if f"{stem}Parameters" in group), names[0])
+    fixed = f"{stem}FixedParameters"
+    values = group[f"{stem}Parameters"][()] if f"{stem}Parameters" in group else np.zeros(0)
+    return values, np.asarray(group[fixed][()] if fixed in group else np.zeros(0), dtype=np.float64)
+
+
+def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Transform:
+    """One ITK transform from its type, parameters and fixed parameters."""
+    if re.search(r"_(\d)_(\d)$", kind) and not kind.endswith("_3_3"):
+        raise UserError(f"{path} holds a transform that is not three-dimensional ({kind})")
+    name = kind.split("_")[0]
+    if not np.isfinite(values).all() or not np.isfinite(fixed).all():
+        raise UserError(f"{path} holds values that are not finite; write the transform again")
+    if name == "DisplacementFieldTransform":
+        return _field(path, values, fixed)
+    try:
+        matrix = _itk_matrix(name, np.asarray(values, dtype=np.float64), fixed)
+        if matrix is None:
+            raise UserError(f"{path} holds a {name}, which is not supported: only affine kinds and displacement fields")
+        return Affine(_LPS @ matrix @ _LPS)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path} holds a {name} that cannot be used: {error}") from error
+
+
+_MATRIX_KINDS = ("AffineTransform", "MatrixOffsetTransformBase", "Rigid3DTransform", "ScalableAffineTransform")
+
+
+def _itk_matrix(name: str, p: np.ndarray, fixed: np.ndarray) -> np.ndarray | None:
+    """(4, 4) LPS of ITK's affine kinds, y = M(x − c) + c + t; None for a kind that is not one of them."""
+    linear: np.ndarray
+    expected = {"IdentityTransform": None, "TranslationTransform": 3, "Euler3DTransform": 6, "VersorTransform": 3}
+    expected |= {"VersorRigid3DTransform": 6, "Similarity3DTransform": 7, "ScaleTransform": 3}
+    expected |= dict.fromkeys(_MATRIX_KINDS, 12)
+    if name not in expected:
+        return None
+    if expected[name] is not None and len(p) != expected[name]:
+        raise ValueError(f"it has {len(p)} parameters instead of {expected[name]}")
+    centre = fixed[:3] if len(fixed) >= 3 else np.zeros(3)
+    shift = p[-3:] if len(p) >= 6 else np.zeros(3)
+    if name in _MATRIX_KINDS:
+        linear = p[:9].reshape(3, 3)
+    elif name == "Euler3DTransform":
+        linear = _euler(p[:3], zyx=len(fixed) > 3 and bool(fixed[3]))
+    elif name in ("VersorTransform", "VersorRigid3DTransform", "Similarity3DTransform"):
+        linear = Rotation.from_quat([*p[:3], np.sqrt(max(0.0, 1 - float(p[:3] @ p[:3])))]).as_matrix()
+    else:
+        linear = np.diag(p) if name == "ScaleTransform" else np.eye(3)
+    if name == "Similarity3DTransform":
+        linear, shift = linear * p[6], p[3:6]
+    elif name == "TranslationTransform":
+        shift = p
+    return about(linear, shift, centre)
+
+
+def _euler(angles: np.ndarray, zyx: bool) -> np.ndarray:
+    """ITK's Euler3D: Rz·Rx·Ry, or Rz·Ry·Rx where the file says so."""
+    order = "ZYX" if zyx else "ZXY"
+    by_axis = dict(zip("XYZ", angles, strict=True))
+    return Rotation.from_euler(order, [by_axis[axis] for axis in order]).as_matrix()
+
+
+def _field(path: Path, values: np.ndarray, fixed: np.ndarray) -> DisplacementField:
+    if len(fixed) != 18:
+        raise UserError(f"{path} holds a displacement field without its geometry (18 numbers)")
+    size = [round(float(n)) for n in fixed[:3]]
+    if min(size) < 1 or values.size != 3 * int(np.prod(size)):
+        raise UserError(f"{path} holds a displacement field whose size does not fit its geometry; it is damaged")
+    lps = np.eye(4)
+    lps[:3, :3] = fixed[9:].reshape(3, 3) * fixed[6:9]
+    lps[:3, 3] = fixed[3:6]
+    vectors = torch.from_numpy(np.asarray(values, dtype=np.float32).reshape(*size[::-1], 3))
+    return _ras_field(path, vectors.permute(3, 2, 1, 0).contiguous(), _LPS @ lps)
+
+
+def _ras_field(path: Path, lps_displacement: torch.Tensor, voxel_to_world: np.ndarray) -> DisplacementField:
+    lps_displacement[:2] *= -1
+    shape = lps_displacement.shape
+    try:
+        grid = Grid((int(shape[1]), int(shape[2]), int(shape[3])), voxel_to_world)
+    except ValueError as error:
+        raise UserError(f"{path} has a singular geometry; write the transform again") from error
+    return DisplacementField(lps_displacement, grid)
+
+
+def _read_warp(path: Path) -> DisplacementField:
+    try:
+        image: Any = nib.load(path)
+        shape = image.shape
+        if len(shape) != 5 or shape[3:] != (1, 3):
+            raise UserError(f"{path} is not a dense warp: its shape is {shape} instead of (X, Y, Z, 1, 3)")
+        intent = int(image.header["intent_code"])
+        values = np.asarray(image.dataobj, dtype=np.float32)[:, :, :, 0]
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read as NIfTI; it is damaged or of another kind") from error
+    if intent != _WARP_INTENT:
+        raise UserError(
+            f"{path} has intent code {intent}: only {_WARP_INTENT} (LPS vectors, as ANTs writes) says what its "
+            "vectors mean; convert it"
+        )
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} holds values that are not finite; write the warp again")
+    return _ras_field(path, torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 0))), image.affine)
+
+
+def _text_of(path: Path) -> str | None:
+    """The content where it is text; None where it is binary (MATLAB)."""
+    start = path.read_bytes()[: 1 << 20]
+    if b"\0" in start:
+        return None
+    try:
+        return start.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _read_matlab(path: Path) -> list[Transform]:
+    try:
+        content = matlab.loadmat(path)
+    except Exception as error:  # scipy's reader raises many kinds on damaged files
+        raise UserError(f"{path} cannot be read as an ITK .mat transform; it is damaged or of another kind") from error
+    kinds = [key for key in content if re.search(r"Transform\w*_\w+_\d_\d$", key)]
+    if len(kinds) != 1:
+        raise UserError(f"{path} is a MATLAB file but not an ITK transform")
+    fixed = np.ravel(content.get("fixed", np.zeros(3))).astype(np.float64)
+    return [_part(path, kinds[0], np.ravel(content[kinds[0]]), fixed)]
+
+
+def _read_text(path: Path, text: str) -> list[Transform]:
+    if "Insight Transform File" not in text.split("\n", 1)[0]:
+        return [_read_plain_matrix(path, text)]
+    found: list[tuple[str, dict[str, np.ndarray]]] = []
+    for line in text.splitlines():
+        key, _, rest = line.partition(":")
+        key = key.strip().lstrip("#")
+        if key == "Transform":
+            found.append((rest.strip(), {}))
+        elif key in ("Parameters", "FixedParameters") and found:
+            found[-1][1][key] = _floats(path, rest.split())
+    composite = bool(found) and found[0][0].startswith("CompositeTransform")
+    if composite:
+        found = found[1:]
+    if not found or (len(found) > 1 and not composite):
+        raise UserError(f"{path} holds {len(found)} transforms where one transform, or one composite, is needed")
+    nothing = np.zeros(0)
+    parts = [_part(path, kind, p.get("Parameters", nothing), p.get("FixedParameters", nothing)) for kind, p in found]
+    return parts[::-1]
+
+
+def _read_plain_matrix(path: Path, text: str) -> Affine:
+    """A 4×4 matrix in RAS, fixed → moving, as greedy and c3d write it."""
+    rows = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if len(rows) != 4 or any(len(row) != 4 for row in rows):
+        raise UserError(f"{path} is neither an ITK transform nor a 4×4 matrix; check that it is the right file")
+    try:
+        return Affine(np.array([_floats(path, row) for row in rows]))
+    except ValueError as error:
+        raise UserError(f"{path} cannot be used: {error}") from error
+
+
+def _floats(path: Path, words: Sequence[str]) -> np.ndarray:
+    try:
+        return np.array([float(word) for word in words])
+    except ValueError as error:
+        raise UserError(f"{path} holds something that is not a number where numbers belong") from error
