@@ -1,4 +1,4 @@
-"""What tests share: where real brains are."""
+"""What tests share: where real brains are, and the grids on which spatial things are tried."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from grids import GRIDS
 from uresnet.demo import COLIN27, ICBM152, fetch_brain
 from uresnet.errors import UserError
+from uresnet.spaces import Grid
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,3 +45,9 @@ def real_brains() -> tuple[Path, Path]:
         return fetch_brain(COLIN27), fetch_brain(ICBM152)
     except UserError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(params=GRIDS.values(), ids=GRIDS.keys())
+def grid(request: pytest.FixtureRequest) -> Grid:
+    """Each of the grids in ``tests/grids.py``: ways round × oblique × anisotropic × non-cubic."""
+    return request.param
