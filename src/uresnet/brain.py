@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from uresnet.errors import UserError
+from uresnet.errors import InputWarning, UserError
 from uresnet.image import Image, LabelMap
-from uresnet.spaces import Grid, axis_order
+from uresnet.spaces import AxisCodes, axis_order, directions
 
 METHODS = ("auto", "none")
 
@@ -67,6 +68,7 @@ def extract_brain(
     if method not in METHODS:
         raise UserError(f"Unknown way to find the brain '{method}'; choose one of {', '.join(METHODS)}.")
     _check_whole_head(image)
+    axis_codes: AxisCodes | None = None
     if mask is not None:
         found, how = _given_mask(image, mask), f"brain taken from {mask.name}"
     else:
@@ -74,11 +76,12 @@ def extract_brain(
         if method == "none":
             found, how = foreground.mask, "everything that is not background taken for brain"
         elif _has_skull(image, foreground, device, threads):
-            found, how = strip_skull(image, device, threads), "skull found and stripped with deepbet"
+            axis_codes = None if image.oriented else _seen_axes(image, device, threads)
+            found, how = strip_skull(image, device, threads, axis_codes), "skull found and stripped with deepbet"
         else:
             found, how = foreground.mask, "no skull found, image used as it is"
     _check_brain(image, found, by_volume=mask is None and method == "auto")
-    return LabelMap(torch.from_numpy(found.astype(np.uint8)), image.grid, image.path), how
+    return LabelMap(torch.from_numpy(found.astype(np.uint8)), image.grid, image.path, axis_codes), how
 
 
 def find_foreground(image: Image) -> Foreground:
@@ -122,21 +125,31 @@ def _has_skull(image: Image, foreground: Foreground, device: str | torch.device,
 
 # -- deepbet ---------------------------------------------------------------------------------------------------------
 
+_RAS = ("R", "A", "S")
 _COARSE, _FINE = (128, 128, 128), (256, 256, 256)
+_QUICK = (96, 96, 96)
+_CLEARLY_SURER = 3e-4  # mean probability inside the brain; five heads: 0.0001 to 0.004 between the best two ways round
 _BOX_MARGIN = 0.1  # of the box, on either side
 
 
-def strip_skull(image: Image, device: str | torch.device = "cpu", threads: int | None = None) -> np.ndarray:
+def strip_skull(
+    image: Image,
+    device: str | torch.device = "cpu",
+    threads: int | None = None,
+    axis_codes: AxisCodes | None = None,
+) -> np.ndarray:
     """The brain in a head, (I, J, K) bool on the image's grid, by deepbet's two networks.
 
     The first finds the brain's box in the whole volume at 128³, the second the brain in that box at 256³, both in
-    R-A-S axes. Raises :class:`UserError` when deepbet is not installed or sees no brain.
+    R-A-S axes. ``axis_codes``: where the array axes point, if not where the grid says. Raises :class:`UserError` when
+    deepbet is not installed or sees no brain.
     """
     finder, stripper = (_network(name, device) for name in ("bbox_model.pt", "model.pt"))
-    head = torch.from_numpy(_in_ras(image.data.numpy(), image.grid)).to(device)
+    codes = axis_codes or image.grid.axis_codes
+    head = torch.from_numpy(_turned(image.data.numpy(), codes, _RAS)).to(device)
     with torch.inference_mode(), _number_of_threads(threads):
         small = F.interpolate(head[None, None], _COARSE, mode="nearest-exact")
-        low, high = (float(q) for q in np.quantile(small.cpu().numpy(), (0.005, 0.995)))
+        low, high = _intensity_range(small)
         coarse = _largest(_brain_channel(finder, small, low, high).cpu().numpy() > 0.5)
         box = _box_with_margin(coarse, tuple(head.shape))
         if box is None:
@@ -146,7 +159,41 @@ def strip_skull(image: Image, device: str | torch.device = "cpu", threads: int |
         probability = F.interpolate(probability[None, None], head[box].shape, mode="trilinear")[0, 0]
     brain = np.zeros(head.shape, dtype=bool)
     brain[box] = _filled(_largest(probability.cpu().numpy() > 0.5))
-    return _from_ras(brain, image.grid)
+    return _turned(brain, _RAS, codes)
+
+
+def _seen_axes(image: Image, device: str | torch.device, threads: int | None) -> AxisCodes:
+    """Where the axes of a head point, by trying all 24 ways to turn it: deepbet's first network is surest of the brain
+    when the head is upright and looks ahead. Left and right cannot be told; the grid's handedness is kept.
+    """
+    finder = _network("bbox_model.pt", device)
+    assumed = image.grid.axis_codes
+    handed = np.linalg.det(directions(assumed))
+    sureness: dict[AxisCodes, float] = {}
+    with torch.inference_mode(), _number_of_threads(threads):
+        for codes in _all_axes():
+            if np.linalg.det(directions(codes)) != handed:
+                continue
+            head = torch.from_numpy(_turned(image.data.numpy(), codes, _RAS)).to(device)
+            small = F.interpolate(head[None, None], _QUICK, mode="nearest-exact")
+            probability = _brain_channel(finder, small, *_intensity_range(small)).cpu().numpy()
+            brain = _largest(probability > 0.5)
+            sureness[codes] = float(probability[brain].mean()) if brain.any() else 0.0
+    best = max(sureness, key=lambda codes: sureness[codes])
+    if sureness[best] <= sureness[assumed] + _CLEARLY_SURER:
+        return assumed
+    _warn(f"{image.name} looks as if its axes ran {'-'.join(best)}, and is used so: check the result.")
+    return best
+
+
+def _all_axes() -> Iterator[AxisCodes]:
+    for a, b, c in permutations(("RL", "AP", "SI")):
+        yield from product(a, b, c)
+
+
+def _intensity_range(volume: Tensor) -> tuple[float, float]:
+    low, high = np.quantile(volume.cpu().numpy(), (0.005, 0.995))
+    return float(low), float(high)
 
 
 def _network(name: str, device: str | torch.device) -> torch.jit.ScriptModule:
@@ -184,16 +231,9 @@ def _box_with_margin(mask: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, s
     return box[0], box[1], box[2]
 
 
-def _in_ras(data: np.ndarray, grid: Grid) -> np.ndarray:
-    order, sign = axis_order(grid.axis_codes, ("R", "A", "S"))
-    turned = data.transpose(order)[tuple(slice(None, None, s) for s in sign)]
-    return np.ascontiguousarray(turned)
-
-
-def _from_ras(data: np.ndarray, grid: Grid) -> np.ndarray:
-    order, sign = axis_order(("R", "A", "S"), grid.axis_codes)
-    turned = data.transpose(order)[tuple(slice(None, None, s) for s in sign)]
-    return np.ascontiguousarray(turned)
+def _turned(data: np.ndarray, source: AxisCodes, target: AxisCodes) -> np.ndarray:
+    order, sign = axis_order(source, target)
+    return np.ascontiguousarray(data.transpose(order)[tuple(slice(None, None, s) for s in sign)])
 
 
 @contextmanager
@@ -263,9 +303,7 @@ def _check_whole_head(image: Image) -> None:
     if zooms.max() > _MAX_ZOOM_MM:
         raise UserError(f"{image.name} has voxels of {zooms.max():.1f} mm; give an image with a finer resolution.")
     if zooms.max() > _REMARKABLE_ZOOM_MM:
-        warnings.warn(
-            f"{image.name} has voxels of {zooms.max():.1f} mm: expect a coarse result.", UserWarning, stacklevel=3
-        )
+        _warn(f"{image.name} has voxels of {zooms.max():.1f} mm: expect a coarse result.")
     if image.invalid is not None and _largest_hole(image.invalid.numpy()) > _LARGEST_REPAIRABLE_HOLE:
         raise _not_numbers(image)
 
@@ -288,6 +326,10 @@ def _check_brain(image: Image, brain: np.ndarray, by_volume: bool) -> None:
         raise UserError(
             f"{image.name} seems to hold a brain of {litres:.2f} litres, which cannot be; give a brain mask for it."
         )
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, InputWarning, stacklevel=3)
 
 
 def _not_numbers(image: Image) -> UserError:

@@ -1,4 +1,4 @@
-"""The one exception that is written for the person at the keyboard."""
+"""What is said to the person at the keyboard: one exception, one warning."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the sentence and ends with exit code 2. Everything else that is raised is our mistake.
     """
+
+
+class InputWarning(UserWarning):
+    """An input is used although something about it had to be assumed or repaired; the sentence says what."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from uresnet.sampling import affine_coordinates, sample, slabs
-from uresnet.spaces import Grid, voxel_to_voxel
+from uresnet.spaces import AxisCodes, Grid, voxel_to_voxel
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,12 +16,14 @@ class Image:
     """``data`` (I, J, K) float32, finite, on ``grid``; ``path`` is only for messages.
 
     ``invalid`` (I, J, K) bool marks voxels that were not a number or infinite in the file and hold 0 here; None: none.
+    ``oriented`` is False when the file does not say which way its axes run, and the grid is an assumption.
     """
 
     data: Tensor
     grid: Grid
     path: str = ""
     invalid: Tensor | None = None
+    oriented: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", self.data.to(torch.float32))
@@ -37,11 +39,16 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """``data`` (I, J, K) of whole numbers on ``grid``; a mask is a label map of 0 and 1."""
+    """``data`` (I, J, K) of whole numbers on ``grid``; a mask is a label map of 0 and 1.
+
+    ``axis_codes`` is set on the brain mask of an image whose file does not say which way its axes run: the directions
+    that they were seen to run in. The grid stays what the file was assumed to mean.
+    """
 
     data: Tensor
     grid: Grid
     path: str = ""
+    axis_codes: AxisCodes | None = None
 
     def __post_init__(self) -> None:
         if self.data.is_floating_point() or self.data.is_complex():

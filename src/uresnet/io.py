@@ -23,7 +23,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 
-from uresnet.errors import UserError
+from uresnet.errors import InputWarning, UserError
 from uresnet.image import Image, LabelMap
 from uresnet.labels import LabelScheme
 from uresnet.spaces import Grid
@@ -40,10 +40,6 @@ _MAX_DISAGREEMENT_MM = 1.0  # between the two orientation matrices of a NIfTI he
 _DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError, OverflowError)
 
 
-class InputWarning(UserWarning):
-    """A file is used although something about it had to be assumed or repaired; the sentence says what."""
-
-
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -54,16 +50,17 @@ def read_image(path: str | Path) -> Image:
     matter is decided where the brain is known. Raises :class:`UserError` for a file that is missing, damaged, not an
     image, holds several volumes or colours, or whose affine is singular or sheared.
     """
-    volume, grid = _read_volume(Path(path))
-    data = volume.astype(np.float32)
+    volume, grid, oriented = _read_volume(Path(path))
+    with np.errstate(over="ignore"):
+        data = volume.astype(np.float32)
     invalid = ~np.isfinite(data)
     if not invalid.any():
-        return Image(torch.from_numpy(data), grid, str(path))
+        return Image(torch.from_numpy(data), grid, str(path), oriented=oriented)
     count = int(invalid.sum())
     data[invalid] = 0
     what = "1 voxel that is" if count == 1 else f"{count} voxels that are"
     _warn(f"{path} has {what} not a number or infinite; set to 0.")
-    return Image(torch.from_numpy(data), grid, str(path), torch.from_numpy(invalid))
+    return Image(torch.from_numpy(data), grid, str(path), torch.from_numpy(invalid), oriented)
 
 
 def read_labels(path: str | Path) -> LabelMap:
@@ -71,7 +68,7 @@ def read_labels(path: str | Path) -> LabelMap:
 
     Raises :class:`UserError` as :func:`read_image` does, and for values that are not whole numbers.
     """
-    volume, grid = _read_volume(Path(path))
+    volume, grid, _ = _read_volume(Path(path))
     if volume.dtype.kind == "f":
         whole = np.rint(volume)
         broken = ~np.isfinite(volume) | (np.abs(volume - whole) > 1e-3)
@@ -95,11 +92,11 @@ def read_grid(path: str | Path) -> Grid:
     return Grid(_spatial_shape(path, image.shape, one_volume=False), _checked_affine(path, image))
 
 
-def _read_volume(path: Path) -> tuple[np.ndarray, Grid]:
-    """The voxels in the file's own (native byte order) or scaled dtype, (I, J, K), and the grid."""
+def _read_volume(path: Path) -> tuple[np.ndarray, Grid, bool]:
+    """The voxels (I, J, K) in the file's own or its scaled dtype, the grid, and whether the file says how it lies."""
     _check_file(path)
     if _suffix(path) in SIMPLEITK_SUFFIXES:
-        return _read_with_simpleitk(path)
+        return *_read_with_simpleitk(path), True
     image = _load(path)
     shape = _spatial_shape(path, image.shape)
     dtype = image.get_data_dtype()
@@ -115,7 +112,7 @@ def _read_volume(path: Path) -> tuple[np.ndarray, Grid]:
         ) from None
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    return np.ascontiguousarray(data.reshape(shape), dtype=data.dtype.newbyteorder("=")), grid
+    return np.ascontiguousarray(data.reshape(shape), dtype=data.dtype.newbyteorder("=")), grid, _says_orientation(image)
 
 
 def _check_file(path: Path) -> None:
@@ -183,10 +180,16 @@ def _kind_of(dtype: np.dtype) -> str:
     return "colours" if dtype.kind == "V" else "complex numbers" if dtype.kind == "c" else f"values of type {dtype}"
 
 
+def _says_orientation(image: Any) -> bool:
+    if isinstance(image, nib.MGHImage):
+        return bool(image.header["goodRASFlag"])
+    return bool(image.header["qform_code"]) or bool(image.header["sform_code"])
+
+
 def _checked_affine(path: Path, image: Any) -> np.ndarray:
     if isinstance(image, nib.Nifti1Pair):
         return _check_geometry(path, _nifti_affine(path, image))
-    if isinstance(image, nib.MGHImage) and not int(image.header["goodRASFlag"]):
+    if not _says_orientation(image):
         _warn(f"{path} does not say how it is oriented; FreeSurfer's standard (left, inferior, anterior) is assumed.")
     return _check_geometry(path, np.asarray(image.affine, dtype=np.float64))
 

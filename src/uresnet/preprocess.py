@@ -78,8 +78,9 @@ def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None
     """Bring an image to the network's axes, voxel size, grid and intensities.
 
     ``mask`` is the brain on the image's own grid (:func:`extract_brain`); without one, what is not background is brain.
-    Brain is never cut off: the grid grows. Raises :class:`UserError` when the brain is empty or has a single intensity,
-    ``ValueError`` when mask and image have different grids.
+    Brain is never cut off: the grid grows. Where the mask says that the axes run otherwise than the file was assumed to
+    mean (``LabelMap.axis_codes``), the head is turned upright; the result's grid says so. Raises :class:`UserError`
+    when the brain is empty or has a single intensity, ``ValueError`` when mask and image have different shapes.
     """
     spec = spec or ConformSpec()
     brain = find_foreground(image).mask if mask is None else mask.mask.numpy()
@@ -88,12 +89,12 @@ def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None
     if not brain.any():
         raise UserError(f"{image.name} has no brain in its mask; give another mask.")
     intensities = _above_background(image, brain)
-    aligned = image.grid.reoriented(spec.axis_codes)
-    if _is_whole_voxels(aligned, spec):
-        values, inside, grid = _copied(intensities, brain, image.grid, spec)
+    upright = _upright(image.grid, None if mask is None else mask.axis_codes)
+    if _is_whole_voxels(upright.reoriented(spec.axis_codes), spec):
+        values, inside, grid = _copied(intensities, brain, upright, spec)
         notes = ["voxels copied without interpolation"]
     else:
-        values, inside, grid = _interpolated(intensities, brain, image.grid, spec)
+        values, inside, grid = _interpolated(intensities, brain, upright, spec)
         size = " × ".join(f"{z:g}" for z in spec.zooms)
         notes = [f"resampled to {size} mm in {''.join(spec.axis_codes)} axes (trilinear)"]
     if any(n > m for n, m in zip(grid.shape, spec.shape, strict=True)):
@@ -101,10 +102,19 @@ def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None
     if not inside.any():
         raise UserError(f"{image.name} has a brain smaller than one voxel of the network; give another mask.")
     scaled = _NORMALISATIONS[spec.normalisation](values, inside, image.name)
+    if upright is not image.grid:
+        grid = Grid(grid.shape, image.grid.voxel_to_world @ voxel_to_voxel(grid, upright))
     return Conformed(torch.from_numpy(scaled)[None, None], grid, torch.from_numpy(inside), notes)
 
 
 # -- where -----------------------------------------------------------------------------------------------------------
+
+
+def _upright(grid: Grid, axis_codes: AxisCodes | None) -> Grid:
+    """The same voxels in a world where their axes point to ``axis_codes``; the grid itself if they do already."""
+    if axis_codes is None or axis_codes == grid.axis_codes:
+        return grid
+    return Grid.centred(grid.shape, grid.zooms, axis_codes, grid.centre_world)
 
 
 def _is_whole_voxels(aligned: Grid, spec: ConformSpec) -> bool:

@@ -126,7 +126,11 @@ class Grid:
 
     @classmethod
     def centred(
-        cls, shape: Sequence[int], zooms: Sequence[float], axis_codes: Sequence[str], centre_world: Sequence[float]
+        cls,
+        shape: Sequence[int],
+        zooms: Sequence[float] | np.ndarray,
+        axis_codes: Sequence[str],
+        centre_world: Sequence[float] | np.ndarray,
     ) -> Grid:
         """An axis-aligned grid whose voxel (shape - 1) / 2 lies at ``centre_world`` (mm)."""
         matrix = np.eye(4)
