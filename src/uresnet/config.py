@@ -31,8 +31,8 @@ class ModelConfig:
     (voxels). The paper's are 1 and 1: then a unit step of the optimiser turns or scales the brain by tens of voxels and
     shifts it by one. A translation scale near half the grid makes both act alike.
     ``deformable=False`` and ``affine=False`` leave that component at the identity.
-    ``convention`` names what the numbers mean: ``centred`` (0-based map, affine about the grid's centre) or
-    ``published_2019`` (see :class:`uresnet.model.network.GridConvention`).
+    ``convention`` names how gradients and affine become a map: a value of
+    :class:`uresnet.transform.deformation.GridConvention`.
     """
 
     channels: tuple[int, ...] = (4, 8, 16)
@@ -43,7 +43,7 @@ class ModelConfig:
     negative_slope: float = 0.3
     affine_linear_scale: float = 1.0
     affine_translation_scale: float = 1.0
-    convention: Literal["centred", "published_2019"] = "centred"
+    convention: Literal["identity_at_one", "published_2019"] = "identity_at_one"
 
     def __post_init__(self) -> None:
         label_scheme(self.scheme)
@@ -56,14 +56,14 @@ class ModelConfig:
 class LossConfig:
     """Weights of the paper's loss, L = w1 (L_recon + L_reg) + w2 L_seg (Eq. 4–7).
 
-    ``mse`` and ``lcc`` weigh the two terms of L_recon (Eq. 4; the paper's are 1). ``alpha`` weighs the L1 distance of the
-    affine's twelve numbers from the identity, ``beta`` the mean over voxels and axes of the spatial gradients' distance
-    from 1 (Eq. 5). ``gamma`` weighs the Dice loss of the moving segmentation, ``delta`` that of the warped predicted one
-    against the fixed labels (Eq. 6); Dice losses are means over structures.
+    ``mse`` and ``lcc`` weigh the two terms of L_recon (Eq. 4; the paper's are 1). ``alpha`` weighs the L1 distance of
+    the affine's twelve numbers from the identity, ``beta`` the mean over voxels and axes of the spatial gradients'
+    distance from 1 (Eq. 5). ``gamma`` weighs the Dice loss of the moving segmentation, ``delta`` that of the warped
+    predicted one against the fixed labels (Eq. 6); Dice losses are means over structures.
 
-    ``warped_labels`` weighs, beside them, the Dice loss of the moving image's true labels warped against the fixed ones,
-    over the scheme ``warped_label_scheme`` (the published registration-only variant does this with its three structures).
-    ``label_downsampling`` computes that term on probabilities averaged over blocks of so many voxels.
+    ``warped_labels`` weighs, beside them, the Dice loss of the moving image's true labels warped against the fixed
+    ones, over the scheme ``warped_label_scheme`` (the published registration-only variant does this with its three
+    structures). ``label_downsampling`` computes that term on probabilities averaged over blocks of so many voxels.
     ``roughness`` weighs the mean square of the change of the spatial gradients between neighbours.
     """
 
@@ -118,7 +118,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: the ``fraction`` of it spent at images averaged over blocks of ``downsampling`` voxels."""
+    """A ``fraction`` of the training, spent at images averaged over blocks of ``downsampling`` voxels."""
 
     downsampling: int = 1
     fraction: float = 1.0
@@ -130,8 +130,10 @@ class TrainingConfig:
 
     An epoch is ``pairs_per_epoch`` random ordered pairs (0: as many as there are images). The learning rate starts at
     ``learning_rate`` and is halved ``halvings`` times at equal distances over the training, or follows half a cosine.
-    ``affine_rate`` multiplies it for the affine head. ``precision`` concerns the network's convolutions; losses and
-    sampling grids are always float32.
+    ``affine_rate`` multiplies it for the affine head, ``deformable_rate`` for the last layer of the deformable one: the
+    map is a cumulative sum, so a small step of that layer's weights moves the far side of the brain by voxels.
+    ``warmup_steps`` raises the rate linearly; ``clip_norm`` bounds the gradient's norm (0: no). ``precision`` concerns
+    the network's convolutions; losses and sampling grids are always float32.
     """
 
     epochs: int = 100
@@ -141,11 +143,11 @@ class TrainingConfig:
     accumulate: int = 1
     learning_rate: float = 1e-3
     affine_rate: float = 1.0
+    deformable_rate: float = 1.0
     schedule: Literal["halving", "cosine"] = "halving"
     halvings: int = 5
     warmup_steps: int = 0
     clip_norm: float = 0.0
-    average: float = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
     stages: tuple[Stage, ...] = (Stage(),)
@@ -156,8 +158,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "training.epochs must be at least 1")
         _require(self.batch_size >= 1 and self.accumulate >= 1, "training.batch_size and accumulate must be at least 1")
-        _require(0 <= self.average < 1, "training.average is a decay in [0, 1)")
-        _require(abs(sum(s.fraction for s in self.stages) - 1) < 1e-6, "training.stages: the fractions must add up to 1")
+        _require(
+            abs(sum(s.fraction for s in self.stages) - 1) < 1e-6, "training.stages: the fractions must add up to 1"
+        )
 
 
 @dataclass(frozen=True)

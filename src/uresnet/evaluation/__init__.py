@@ -1,0 +1,1 @@
+"""How good a result is: measures on label maps, images and transforms."""

@@ -1,4 +1,4 @@
-"""How good a registration is, from its outputs."""
+"""Measures of agreement between label maps."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import torch
 from torch import Tensor
 
 
-def folding_fraction(jacobian: Tensor, mask: Tensor) -> float:
-    """Fraction of the voxels of ``mask`` where the Jacobian determinant, same shape, is not positive."""
-    inside = jacobian[mask]
-    return float((inside <= 0).float().mean()) if inside.numel() else 0.0
+def dice_per_class(a: Tensor, b: Tensor, classes: int) -> Tensor:
+    """Dice coefficient of every class but the background: (classes - 1,) float64.
 
-
-def sd_log_jacobian(jacobian: Tensor, mask: Tensor) -> float:
-    """Standard deviation of log det J over ``mask``: how unevenly volume changes; folds count as log 1e-9."""
-    inside = jacobian[mask].double()
-    return float(inside.clamp(1e-9, 1e9).log().std(correction=0)) if inside.numel() else 0.0
-
-
-def dice(a: Tensor, b: Tensor) -> float:
-    """Dice overlap 2|a∩b| / (|a|+|b|) of two bool tensors of one shape; 1 when both are empty."""
-    total = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / total if total else 1.0
+    ``a`` and ``b`` hold classes 0 … classes - 1 in one shape. A class that neither holds is NaN: it says nothing, and
+    a mean over structures must leave it out (``nanmean``) instead of counting it as right or wrong.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"the label maps have different shapes, {tuple(a.shape)} and {tuple(b.shape)}")
+    joint = torch.bincount(a.flatten().long() * classes + b.flatten().long(), minlength=classes * classes)
+    table = joint.view(classes, classes).double()
+    return (2 * table.diagonal() / (table.sum(0) + table.sum(1)))[1:]

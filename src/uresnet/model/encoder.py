@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.input = InputBlock(channels_in, channels[0], negative_slope)
         self.levels = nn.ModuleList(
-            DownBlock(fine, coarse, negative_slope) for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+            DownBlock(fine, coarse, negative_slope) for fine, coarse in pairwise(channels)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:

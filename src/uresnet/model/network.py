@@ -15,44 +15,12 @@ from uresnet.model.heads import AffineHead, DeformableHead, SegmentationHead
 
 
 @dataclass(frozen=True)
-class GridConvention:
-    """What spatial gradients g and an affine (M, t) mean as a map from fixed to moving voxel indices.
-
-    The map is D(x) = M (s(x) - o) + o + t, where s is the cumulative sum of g along each axis plus ``first_index``
-    minus 1, and o the grid's centre, (shape - 1) / 2, or the voxel origin.
-    """
-
-    name: str
-    first_index: float
-    affine_about_centre: bool
-
-    def to_centred(self, affine: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
-        """The affine (B, 3, 4) that, in the convention ``CENTRED``, gives the same map on a grid of ``shape``.
-
-        M (s0 + f - o) + o + t, with s0 the 0-based sum and f the first index, is an affine of s0 about any other point.
-        """
-        centre = (torch.tensor([float(n) for n in shape], dtype=affine.dtype, device=affine.device) - 1) / 2
-        origin = centre if self.affine_about_centre else torch.zeros_like(centre)
-        matrix = affine[..., :3]
-        moved = (matrix @ (centre + self.first_index - origin)) + origin - centre + affine[..., 3]
-        return torch.cat([matrix, moved[..., None]], dim=-1)
-
-
-CENTRED = GridConvention("centred", first_index=0.0, affine_about_centre=True)
-"""Ours: gradients of 1 everywhere are exactly the identity, and the affine turns about the middle of the grid."""
-
-PUBLISHED_2019 = GridConvention("published_2019", first_index=1.0, affine_about_centre=False)
-"""The 2019 code's: the sum starts at 1 while its sampler counts from 0, and the affine turns about voxel 0."""
-
-CONVENTIONS = {convention.name: convention for convention in (CENTRED, PUBLISHED_2019)}
-
-
-@dataclass(frozen=True)
 class UResNetOutput:
     """What the network says of a pair.
 
-    ``spatial_gradients`` (B, 3, I, J, K) in [0, 2]; ``affine`` (B, 3, 4), identity included, in voxels about the grid's
-    centre; ``segmentation_logits`` (B, C, I, J, K) of the moving image, or None for a registration-only network.
+    ``spatial_gradients`` (B, 3, I, J, K) in [0, 2], component c along array axis c; ``affine`` (B, 3, 4), identity
+    included, in voxels, about the point that ``config.convention`` says (the grid's centre in ours);
+    ``segmentation_logits`` (B, C, I, J, K) of the moving image, or None for a registration-only network.
     """
 
     spatial_gradients: Tensor
@@ -67,7 +35,6 @@ class UResNet(nn.Module):
         super().__init__()
         slope = config.negative_slope
         self.config = config
-        self.convention = CONVENTIONS[config.convention]
         self.encoder = Encoder(config.channels, slope)
         self.deformable_decoder = Decoder(config.channels, slope)
         width = self.deformable_decoder.channels_out
@@ -111,7 +78,6 @@ class UResNet(nn.Module):
             gradients = torch.ones_like(gradients)
         if not self.config.affine:
             affine = torch.eye(3, 4, dtype=affine.dtype, device=affine.device).expand_as(affine)
-        affine = self.convention.to_centred(affine, moving.shape[2:])
         logits = None
         if self.segmentation_decoder is not None and self.segmentation_head is not None:
             logits = self.segmentation_head(self.segmentation_decoder(features))

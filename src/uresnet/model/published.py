@@ -54,7 +54,7 @@ def _read_arrays(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
     try:
         with h5py.File(path, "r") as file:
-            (file["model_weights"] if "model_weights" in file else file).visititems(visit)
+            file.get("model_weights", file).visititems(visit)
     except OSError as error:
         raise UserError(f"Cannot read {path} as a Keras checkpoint (HDF5).") from error
     if any(set(pair) != {"kernel", "bias"} for pair in arrays.values()):

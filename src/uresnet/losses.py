@@ -1,0 +1,69 @@
+"""The losses of the paper (Eq. 4–7). All sums are float32 whatever the network's precision."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mean_squared_error(warped: Tensor, fixed: Tensor) -> Tensor:
+    """Mean over voxels of the squared difference, first term of Eq. 4. Any equal shapes → scalar."""
+    return F.mse_loss(warped.float(), fixed.float())
+
+
+def local_cross_correlation(warped: Tensor, fixed: Tensor, window: int = 9, epsilon: float = 1e-9) -> Tensor:
+    """Mean over voxels of the squared correlation in a cube of ``window`` voxels, second term of Eq. 4; 1 is best.
+
+    warped, fixed (B, 1, I, J, K) → scalar. Covariance² / (variance · variance + ``epsilon``), the moments being means
+    over the window; beyond the border the images are 0 and windows keep their size. Images are expected in [0, 1] with
+    background 0: there float32 moments are exact enough, and ``epsilon`` silences windows that hold only noise
+    (standard deviation below 0.005).
+    """
+    a, b = warped.float(), fixed.float()
+    with torch.autocast(device_type=a.device.type, enabled=False):
+        mean_a, mean_b = _box_mean(a, window), _box_mean(b, window)
+        # Rounding can leave a variance a little below zero where an image is flat.
+        variance_a = (_box_mean(a * a, window) - mean_a * mean_a).clamp_min(0)
+        variance_b = (_box_mean(b * b, window) - mean_b * mean_b).clamp_min(0)
+        covariance = _box_mean(a * b, window) - mean_a * mean_b
+        return (covariance * covariance / (variance_a * variance_b + epsilon)).mean()
+
+
+def _box_mean(x: Tensor, window: int) -> Tensor:
+    """Mean over a cube, zeros beyond the border; one axis at a time costs 3·window instead of window³."""
+    for axis in range(3):
+        size, padding = [1, 1, 1], [0, 0, 0]
+        size[axis], padding[axis] = window, window // 2
+        x = F.avg_pool3d(x, size, stride=1, padding=padding)
+    return x
+
+
+def affine_distance(affine: Tensor) -> Tensor:
+    """||A - A_I||₁ of Eq. 5: sum over the twelve numbers, mean over the batch. (B, 3, 4) → scalar."""
+    identity = torch.eye(3, 4, dtype=affine.dtype, device=affine.device)
+    return (affine - identity).abs().sum(dim=(1, 2)).mean()
+
+
+def gradient_distance(spatial_gradients: Tensor) -> Tensor:
+    """||∇Φ - ∇Φ_I||₁ of Eq. 5, as a mean over voxels and axes so that the grid's size does not matter. → scalar."""
+    return (spatial_gradients - 1).abs().mean()
+
+
+def roughness(spatial_gradients: Tensor) -> Tensor:
+    """Mean square of the change of the spatial gradients from voxel to voxel, over the three axes. → scalar."""
+    g = spatial_gradients
+    terms = [(g.narrow(a, 1, g.shape[a] - 1) - g.narrow(a, 0, g.shape[a] - 1)).square().mean() for a in (2, 3, 4)]
+    return torch.stack(terms).mean()
+
+
+def dice_loss(predicted: Tensor, target: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """1 - soft Dice, mean over structures and batch, of probabilities without the background channel (Eq. 6).
+
+    predicted, target (B, C-1, I, J, K) in [0, 1] → scalar. Dice is 2 Σ p·t / (Σ p + Σ t); a structure that neither has
+    counts as perfect agreement.
+    """
+    p, t = predicted.float().flatten(2), target.float().flatten(2)
+    both = (p * t).sum(-1)
+    either = p.sum(-1) + t.sum(-1)
+    return 1 - ((2 * both + epsilon) / (either + epsilon)).mean()

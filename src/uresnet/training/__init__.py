@@ -1,0 +1,1 @@
+"""Training: packed data, random pairs, augmentation, the objective and the optimisation."""

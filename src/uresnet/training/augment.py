@@ -1,0 +1,103 @@
+"""Random changes of training images, batched, on the device of the images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet.config import AugmentConfig
+from uresnet.sampling import identity_coordinates, sample
+from uresnet.training.data import mirror_table
+
+
+@dataclass
+class Augmenter:
+    """Applies an :class:`AugmentConfig`; ``downsampling`` is the voxel size of the images it gets, in full voxels."""
+
+    config: AugmentConfig
+    downsampling: int = 1
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images (B, 1, I, J, K) in [0, 1] with background 0, labels uint8 ids; each is changed on its own."""
+        if self.config.moves:
+            where = self._coordinates(images, generator)
+            images = sample(images, where)
+            labels = sample(labels, where, mode="nearest").to(labels.dtype)
+        return self._intensities(images, generator), labels
+
+    def flips(self, generator: torch.Generator) -> bool:
+        """Whether the next pair is to be mirrored."""
+        return self.config.flip > 0 and bool(_uniform(1, generator).item() * 0.5 + 0.5 < self.config.flip)
+
+    def _coordinates(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Where every voxel of the new image reads the old one: affine about the centre of (x + elastic)."""
+        shape = images.shape[2:]
+        x = identity_coordinates(shape, device=images.device)
+        if self.config.elastic:
+            x = x + self._elastic(images, generator)
+        matrix, shift = self._affine(images.shape[0], generator)
+        centre = torch.tensor([(n - 1) / 2 for n in shape], device=images.device).view(1, 3, 1, 1, 1)
+        turned = torch.einsum("bcd,bdijk->bcijk", matrix, (x - centre).expand(images.shape[0], -1, -1, -1, -1))
+        return turned + centre + shift.view(-1, 3, 1, 1, 1)
+
+    def _affine(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        c = self.config
+        angles = _uniform((batch, 3), generator) * math.radians(c.rotation)
+        scales = torch.exp(_uniform((batch, 3), generator) * c.scaling)
+        shears = _uniform((batch, 3), generator) * c.shear
+        shift = _uniform((batch, 3), generator) * (c.translation / self.downsampling)
+        zero = torch.zeros(batch, device=angles.device)
+        cross = torch.stack(
+            [zero, -angles[:, 2], angles[:, 1], angles[:, 2], zero, -angles[:, 0], -angles[:, 1], angles[:, 0], zero],
+            dim=1,
+        ).view(batch, 3, 3)
+        stretch = torch.diag_embed(scales)
+        stretch[:, 0, 1], stretch[:, 0, 2], stretch[:, 1, 2] = shears[:, 0], shears[:, 1], shears[:, 2]
+        return torch.linalg.matrix_exp(cross) @ stretch, shift
+
+    def _elastic(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        spacing = max(2, self.config.elastic_spacing // self.downsampling)
+        field = smooth_field(images.shape[0] * 3, images.shape[2:], spacing, generator)
+        return field.view(images.shape[0], 3, *images.shape[2:]) * (self.config.elastic / self.downsampling)
+
+    def _intensities(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        c, batch, shape = self.config, images.shape[0], images.shape[2:]
+        inside = images > 0
+        if c.gamma:
+            images = images.clamp_min(0) ** (2 ** (_uniform((batch, 1, 1, 1, 1), generator) * c.gamma))
+        if c.brightness:
+            images = images * 2 ** (_uniform((batch, 1, 1, 1, 1), generator) * c.brightness)
+        if c.bias:
+            spacing = max(4, max(shape) // 4)
+            images = images * torch.exp(c.bias * smooth_field(batch, shape, spacing, generator)[:, None])
+        if c.noise:
+            level = c.noise * (0.5 + 0.5 * _uniform((batch, 1, 1, 1, 1), generator))
+            images = images + level * torch.randn(images.shape, generator=generator, device=images.device)
+        return torch.where(inside, images.clamp(0, 1), torch.zeros_like(images))
+
+
+def mirror(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Exchange left and right: reverse the first spatial axis (conformed images have left–right there) and the ids."""
+    return images.flip(2), mirror_table(labels.device)[labels.long()].flip(2)
+
+
+def smooth_field(count: int, shape: torch.Size | tuple[int, ...], spacing: int, generator: torch.Generator) -> Tensor:
+    """Smooth random fields (count, I, J, K) of mean 0 and standard deviation 1 with knots every ``spacing`` voxels."""
+    knots = [math.ceil(n / spacing) + 1 for n in shape]
+    noise = torch.randn((count, 1, *knots), generator=generator, device=generator.device)
+    fine = [max(2, 4 * (n - 1)) for n in knots]
+    # Interpolating twice with a mean between takes away the creases that linear interpolation leaves at the knots.
+    field = F.interpolate(noise, size=fine, mode="trilinear", align_corners=True)
+    field = F.avg_pool3d(field, 3, stride=1, padding=1, count_include_pad=False)
+    field = F.interpolate(field, size=list(shape), mode="trilinear", align_corners=True)[:, 0]
+    return field / field.std().clamp_min(1e-6)
+
+
+def _uniform(shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Uniform in [-1, 1]."""
+    size = (shape,) if isinstance(shape, int) else shape
+    return 2 * torch.rand(size, generator=generator, device=generator.device) - 1

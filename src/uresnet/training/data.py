@@ -1,0 +1,193 @@
+"""The on-disk training set: conformed volumes as memory-mapped arrays, and its copy on a device.
+
+A data folder holds ``dataset.json`` and, for every scan, ``<id>_image.npy`` and ``<id>_labels.npy``, both uint8 of the
+shape that the JSON gives. Images are conformed intensities times 1 / ``image_scale``; labels are FreeSurfer ids
+(cortical parcels folded into cortex, so all fit a byte), from which every label scheme derives its classes. Processes
+that open one folder share its pages.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet.errors import UserError
+from uresnet.labels import FREESURFER, LabelScheme, fold_parcels, mirrored_id
+
+FORMAT = 1
+_INDEX = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One volume of a training set. ``subject`` is the person, who must not be in two splits."""
+
+    id: str
+    subject: str
+    split: str
+
+
+@dataclass(frozen=True)
+class PackedDataset:
+    """A data folder that has been opened and checked."""
+
+    folder: Path
+    shape: tuple[int, int, int]
+    image_scale: float
+    scans: tuple[Scan, ...]
+
+    def of_split(self, split: str) -> tuple[Scan, ...]:
+        """The scans of a split, in file order. Raises :class:`UserError` when there is none."""
+        found = tuple(scan for scan in self.scans if scan.split == split)
+        if not found:
+            raise UserError(f"{self.folder} holds no scan of the split '{split}'; choose another or prepare it again.")
+        return found
+
+    def image(self, scan: Scan) -> np.ndarray:
+        """(I, J, K) uint8, memory-mapped; times ``image_scale`` it is the conformed intensity in [0, 1]."""
+        return self._open(scan, "image")
+
+    def labels(self, scan: Scan) -> np.ndarray:
+        """(I, J, K) uint8 FreeSurfer ids, memory-mapped."""
+        return self._open(scan, "labels")
+
+    def _open(self, scan: Scan, what: str) -> np.ndarray:
+        path = self.folder / f"{scan.id}_{what}.npy"
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"Cannot read {path}; prepare the data again.") from error
+        if array.shape != self.shape or array.dtype != np.uint8:
+            raise UserError(f"{path} does not fit {self.folder / _INDEX}; prepare the data again.")
+        return array
+
+
+def open_dataset(folder: Path | str) -> PackedDataset:
+    """Open a data folder. Raises :class:`UserError` when it is no such folder or one person is in two splits."""
+    folder = Path(folder)
+    path = folder / _INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        scans = tuple(Scan(s["id"], s["subject"], s["split"]) for s in index["scans"])
+        dataset = PackedDataset(folder, tuple(index["shape"]), float(index["image_scale"]), scans)
+    except OSError as error:
+        raise UserError(f"{folder} is not a prepared data folder: it has no readable {_INDEX}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged; prepare the data again.") from error
+    if index.get("format") != FORMAT:
+        raise UserError(f"{path} has format {index.get('format')}, this version reads {FORMAT}; prepare it again.")
+    check_split(scans, str(path))
+    return dataset
+
+
+def check_split(scans: Sequence[Scan], where: str) -> None:
+    """Raises :class:`UserError` naming ``where`` when one person is in two splits."""
+    split_of: dict[str, str] = {}
+    for scan in scans:
+        if split_of.setdefault(scan.subject, scan.split) != scan.split:
+            raise UserError(
+                f"{where}: person {scan.subject} is in the splits {split_of[scan.subject]} and {scan.split}; "
+                "move all of a person's scans to one."
+            )
+
+
+def write_scan(folder: Path, scan: Scan, image: np.ndarray, labels: np.ndarray) -> None:
+    """Write one scan: conformed intensities in [0, 1] and FreeSurfer ids, both (I, J, K). Whole files or none."""
+    ids = fold_parcels(np.asarray(labels))
+    known = np.isin(ids, list(FREESURFER))
+    if not known.all():
+        raise UserError(f"The labels of {scan.id} hold {ids[~known].flat[0]}, which is no FreeSurfer id that we know.")
+    _write_array(folder / f"{scan.id}_image.npy", np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
+    _write_array(folder / f"{scan.id}_labels.npy", ids.astype(np.uint8))
+
+
+def write_index(folder: Path, shape: Sequence[int], scans: Sequence[Scan], **more: Any) -> None:
+    """Write ``dataset.json`` last, when all scans are there; ``more`` is kept beside what training needs."""
+    check_split(scans, str(folder))
+    index = {"format": FORMAT, "shape": [int(n) for n in shape], "image_scale": 1 / 255, **more}
+    index["scans"] = [asdict(scan) for scan in scans]
+    partial = folder / f"{_INDEX}.part"
+    partial.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    partial.replace(folder / _INDEX)
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    partial = path.with_suffix(".part")
+    with partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class DeviceStore:
+    """Scans of a data set held on a device: uint8 images and labels (N, 1, I, J, K)."""
+
+    scans: tuple[Scan, ...]
+    images: Tensor
+    labels: Tensor
+    image_scale: float
+    downsampling: int = 1
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images (B, 1, I, J, K) float32 in [0, 1], labels (B, 1, I, J, K) uint8 FreeSurfer ids."""
+        where = list(indices)
+        return self.images[where].float() * self.image_scale, self.labels[where]
+
+    def downsampled(self, factor: int) -> DeviceStore:
+        """Images averaged, and labels' most frequent id taken, over blocks of ``factor`` voxels."""
+        if factor == 1:
+            return self
+        images = torch.cat([_block_mean(image[None], factor) for image in self.images])
+        labels = torch.cat([_block_mode(volume[None], factor) for volume in self.labels])
+        return DeviceStore(self.scans, images, labels, self.image_scale, self.downsampling * factor)
+
+
+def load_store(dataset: PackedDataset, splits: Sequence[str], device: torch.device | str) -> DeviceStore:
+    """Read all scans of ``splits`` to a device (12 MB a scan on the paper's grid)."""
+    scans = tuple(scan for split in splits for scan in dataset.of_split(split))
+    images = torch.stack([torch.from_numpy(np.array(dataset.image(scan))) for scan in scans])[:, None]
+    labels = torch.stack([torch.from_numpy(np.array(dataset.labels(scan))) for scan in scans])[:, None]
+    return DeviceStore(scans, images.to(device), labels.to(device), dataset.image_scale)
+
+
+def class_table(scheme: LabelScheme, device: torch.device | str = "cpu") -> Tensor:
+    """(256,) int64: FreeSurfer id → class of ``scheme``."""
+    ids = np.array([i if i in FREESURFER else 0 for i in range(256)])
+    return torch.from_numpy(scheme.to_classes(ids).astype(np.int64)).to(device)
+
+
+@functools.cache
+def mirror_table(device: torch.device | str = "cpu") -> Tensor:
+    """(256,) uint8: FreeSurfer id → the id of the same structure on the other side."""
+    return torch.tensor(
+        [mirrored_id(i) if i in FREESURFER else i for i in range(256)], dtype=torch.uint8, device=device
+    )
+
+
+def one_hot(labels: Tensor, table: Tensor, classes: int) -> Tensor:
+    """Labels (B, 1, I, J, K) uint8 → (B, classes - 1, I, J, K) float32, the background left out."""
+    found = table[labels.long()]
+    return (found == torch.arange(1, classes, device=labels.device).view(1, -1, 1, 1, 1)).float()
+
+
+def _block_mean(image: Tensor, factor: int) -> Tensor:
+    return F.avg_pool3d(image.float(), factor).round().to(torch.uint8)
+
+
+def _block_mode(labels: Tensor, factor: int) -> Tensor:
+    best = torch.zeros_like(F.avg_pool3d(labels.float(), factor))
+    winner = torch.zeros_like(best, dtype=torch.uint8)
+    for value in labels.unique().tolist():
+        share = F.avg_pool3d((labels == value).float(), factor)
+        winner[share > best] = value
+        best = torch.maximum(best, share)
+    return winner

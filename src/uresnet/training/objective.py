@@ -1,0 +1,140 @@
+"""The paper's training objective (Eq. 4–7) on a batch, and the measures watched during validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet import losses
+from uresnet.config import LossConfig
+from uresnet.evaluation.metrics import dice_per_class
+from uresnet.labels import LabelScheme, label_scheme
+from uresnet.model.network import UResNetOutput
+from uresnet.sampling import sample
+from uresnet.training.data import class_table, one_hot
+from uresnet.transform.deformation import (
+    GridConvention,
+    apply_voxel_affine,
+    integrate_spatial_gradients,
+    lattice_determinant,
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs on one grid: images (B, 1, I, J, K) in [0, 1], labels uint8 FreeSurfer ids of the same shape."""
+
+    moving: Tensor
+    fixed: Tensor
+    moving_labels: Tensor
+    fixed_labels: Tensor
+    downsampling: int = 1
+
+
+def sampling_map(output: UResNetOutput, convention: GridConvention) -> Tensor:
+    """D = A ∘ Φ, fixed voxel → moving voxel, (B, 3, I, J, K) float32 (paper §3.2)."""
+    return apply_voxel_affine(
+        output.affine, integrate_spatial_gradients(output.spatial_gradients, convention), convention
+    )
+
+
+def at_resolution(output: UResNetOutput, downsampling: int) -> UResNetOutput:
+    """The output for a grid of coarser voxels: a translation of so many full voxels is fewer coarse ones.
+
+    Spatial gradients and the matrix have no unit, so they are what they are at any resolution.
+    """
+    if downsampling == 1:
+        return output
+    scale = output.affine.new_tensor([1.0, 1.0, 1.0, 1.0 / downsampling])
+    return replace(output, affine=output.affine * scale)
+
+
+class Objective:
+    """Computes the terms of the loss; holds the class tables on the device."""
+
+    def __init__(
+        self, config: LossConfig, scheme: LabelScheme, convention: GridConvention, device: torch.device | str
+    ) -> None:
+        self.config = config
+        self.convention = convention
+        self.classes = scheme.number_of_classes
+        self.table = class_table(scheme, device)
+        warped = label_scheme(config.warped_label_scheme)
+        self.warped_classes = warped.number_of_classes
+        self.warped_table = class_table(warped, device)
+
+    def __call__(self, output: UResNetOutput, batch: Batch) -> dict[str, Tensor]:
+        """Every term, unweighted, by its name in :class:`LossConfig`, and their weighted sum as ``total``."""
+        c = self.config
+        where = sampling_map(output, self.convention)
+        terms: dict[str, Tensor] = {}
+        warped = sample(batch.moving, where)
+        terms["mse"] = losses.mean_squared_error(warped, batch.fixed)
+        if c.lcc:
+            terms["lcc"] = 1 - losses.local_cross_correlation(warped, batch.fixed, c.lcc_window)
+        terms["alpha"] = losses.affine_distance(output.affine)
+        terms["beta"] = losses.gradient_distance(output.spatial_gradients)
+        if c.roughness:
+            terms["roughness"] = losses.roughness(output.spatial_gradients)
+        if c.warped_labels:
+            terms["warped_labels"] = self._warped_labels(where, batch)
+        if output.segmentation_logits is not None:
+            probabilities = output.segmentation_logits.float().softmax(dim=1)[:, 1:]
+            terms["gamma"] = losses.dice_loss(probabilities, one_hot(batch.moving_labels, self.table, self.classes))
+            if c.delta:
+                fixed = one_hot(batch.fixed_labels, self.table, self.classes)
+                terms["delta"] = losses.dice_loss(sample(probabilities, where), fixed)
+        groups = {"mse": c.w1, "lcc": c.w1, "alpha": c.w1, "beta": c.w1, "roughness": c.w1}
+        weighted = [groups.get(name, c.w2) * getattr(c, name) * term for name, term in terms.items()]
+        terms["total"] = torch.stack(weighted).sum()
+        return terms
+
+    def _warped_labels(self, where: Tensor, batch: Batch) -> Tensor:
+        """Dice loss of the true moving labels warped by the map against the fixed ones, on blocks of voxels."""
+        block = max(1, self.config.label_downsampling // batch.downsampling)
+        moving = one_hot(batch.moving_labels, self.warped_table, self.warped_classes)
+        fixed = one_hot(batch.fixed_labels, self.warped_table, self.warped_classes)
+        if block > 1:
+            moving, fixed = F.avg_pool3d(moving, block), F.avg_pool3d(fixed, block)
+            # The centre of block n lies at voxel block·n + (block - 1) / 2.
+            where = (F.avg_pool3d(where, block) - (block - 1) / 2) / block
+        return losses.dice_loss(sample(moving, where), fixed)
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """Measures of one validation pair."""
+
+    registration: float
+    """Mean Dice over the fifteen structures of Table 1, nearest labels through the map."""
+    segmentation: tuple[float, ...]
+    """Dice of every structure of the network's scheme, arg-max, moving image; empty without segmentation."""
+    mse: float
+    folding: float
+    """Fraction of the fixed brain's voxels where the map's Jacobian determinant is not positive."""
+
+
+@torch.no_grad()
+def score_pair(output: UResNetOutput, batch: Batch, scheme: LabelScheme, convention: GridConvention) -> PairScore:
+    """Score one pair (a batch of one) on the network's grid."""
+    table1 = label_scheme("table1")
+    table = class_table(table1, batch.moving.device)
+    where = sampling_map(output, convention)
+    warped = sample(batch.moving_labels, where, mode="nearest").to(torch.uint8)
+    dice = dice_per_class(table[warped.long()], table[batch.fixed_labels.long()], table1.number_of_classes)
+    segmentation: tuple[float, ...] = ()
+    if output.segmentation_logits is not None:
+        truth = class_table(scheme, batch.moving.device)[batch.moving_labels.long()]
+        predicted = output.segmentation_logits.argmax(dim=1, keepdim=True)
+        segmentation = tuple(dice_per_class(predicted, truth, scheme.number_of_classes).tolist())
+    axes = [torch.arange(n, device=where.device, dtype=where.dtype) for n in where.shape[2:]]
+    determinant = lattice_determinant(where[0] - torch.stack(torch.meshgrid(*axes, indexing="ij")))
+    return PairScore(
+        registration=float(dice.nanmean()),
+        segmentation=segmentation,
+        mse=float(losses.mean_squared_error(sample(batch.moving, where), batch.fixed)),
+        folding=float((determinant[batch.fixed[0, 0] > 0] <= 0).double().mean()),
+    )
