@@ -75,7 +75,8 @@ def sample(volume: Tensor, coordinates: Tensor, mode: Mode = "linear", padding: 
     dtype = torch.float64 if volume.dtype == torch.float64 else torch.float32
     with torch.autocast(device_type=volume.device.type, enabled=False):
         values = F.grid_sample(
-            _at_least_two(volume.to(dtype), padding),
+            # grid_sample takes (x, y, z) = (k, j, i): handing it the volume with its axes reversed, a view, is the flip.
+            _at_least_two(volume.to(dtype), padding).permute(0, 1, 4, 3, 2),
             _normalised(coordinates.to(dtype), volume.shape[2:]),
             mode=_TORCH_MODE[mode],
             padding_mode=padding,
@@ -178,15 +179,13 @@ def slabs(shape: Sequence[int], channels: int = 1, budget: int = 4_000_000) -> I
 
 
 def _normalised(coordinates: Tensor, shape: Sequence[int]) -> Tensor:
-    """Voxel indices to the (k, j, i)-ordered [-1, 1] grid that ``grid_sample`` wants with align_corners=True.
+    """Voxel indices (B, 3, ...) to [-1, 1] with align_corners=True, components last and still in (i, j, k) order.
 
     Centring first (``x - (n-1)/2`` is exact near the identity) and scaling after loses less than ``2x/(n-1) - 1``.
     """
-    parts = []
-    for c in (2, 1, 0):
-        half = (max(int(shape[c]), 2) - 1) / 2
-        parts.append((coordinates[:, c] - half) / half)
-    return torch.stack(parts, dim=-1)
+    half = torch.tensor([(max(int(n), 2) - 1) / 2 for n in shape], dtype=coordinates.dtype, device=coordinates.device)
+    half = half.view(1, 3, 1, 1, 1)
+    return (coordinates - half).div_(half).movedim(1, -1)
 
 
 def _at_least_two(volume: Tensor, padding: Padding) -> Tensor:

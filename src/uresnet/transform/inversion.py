@@ -1,7 +1,12 @@
-"""Solving x + u(x) = y for a displacement on a lattice, by fixed-point steps and then Newton steps.
+"""Solving x + u(x) = y for a displacement u on a lattice, for all y of another lattice.
 
-Everything here is in voxels of the displacement's own lattice; it knows no world. The displacement is read trilinearly
-and continues unchanged beyond its edge, so that x + u(x) covers all of space.
+Coarse to fine. The coarsest lattice is solved point by point (fixed-point steps, then damped Newton steps). Each finer
+one starts from the coarser solution and takes Newton steps in which the inverse of the Jacobian is read off the current
+inverse itself, by differences on its own lattice: one reading of u a step and no system to solve. What is left above
+the tolerance is solved point by point again.
+
+Everything here is in voxels of u's own lattice; it knows no world. The displacement is read trilinearly and continues
+unchanged beyond its edge, so that x + u(x) covers all of space.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.sampling import sample_points
+from uresnet.sampling import affine_coordinates, sample, sample_points
 
 _BACKTRACK = 0.5
 _SMALLEST_STEP = 1 / 16
@@ -20,20 +25,23 @@ _SMALLEST_STEP = 1 / 16
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """When to stop: after ``iterations``, or when every residual is below ``tolerance_mm``.
+    """When to stop: a voxel is solved when its residual is below ``tolerance_mm``.
 
-    The first ``fixed_point_iterations`` steps are the plain x ← y − u(x), the cheapest and enough for most voxels; the
-    voxels that are left take Newton steps with a central-difference Jacobian, halved where they overshoot.
+    ``levels`` lattices, each twice as fine as the one before, ``newton_steps`` on all voxels of each but the coarsest;
+    voxels that are left then get at most ``iterations`` steps of their own, the first ``fixed_point_steps`` of them
+    x ← y − u(x), the others Newton's, halved where they overshoot.
     """
 
+    tolerance_mm: float = 5e-3
+    levels: int = 3
+    newton_steps: int = 2
     iterations: int = 30
-    tolerance_mm: float = 1e-3
-    fixed_point_iterations: int = 3
+    fixed_point_steps: int = 3
 
 
 @dataclass(frozen=True)
 class InverseResidual:
-    """How well an inverse undoes the map at the points asked for, in mm, and the share above the tolerance."""
+    """How far inverse ∘ forward moves points drawn all over the field, mm, and the share of voxels left unsolved."""
 
     mean_mm: float
     max_mm: float
@@ -41,6 +49,133 @@ class InverseResidual:
 
     def __str__(self) -> str:
         return f"mean {self.mean_mm:.4f} mm, max {self.max_mm:.4f} mm, unsolved {self.unsolved_fraction:.2g}"
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Where the inverse is wanted: ``shape`` points whose voxel n lies at ``to_source`` (4×4) n in voxels of u."""
+
+    shape: tuple[int, int, int]
+    to_source: np.ndarray
+
+    def coarser(self) -> Lattice:
+        """Every second point, from the first, reaching at least the last."""
+        i, j, k = (n // 2 + 1 for n in self.shape)
+        return Lattice((i, j, k), self.to_source @ np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def solve_on_lattice(
+    displacement: Tensor, lattice: Lattice, voxel_to_mm: np.ndarray, settings: InversionSettings, start: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Find e with ``(y + e) + u(y + e) = y`` at every point y of ``lattice``.
+
+    ``displacement`` u is (3, I, J, K) float32 in voxels, ``voxel_to_mm`` (3, 3) measures residuals, ``start`` a first
+    guess of e (3, i, j, k) on the lattice. Returns e (3, i, j, k) and the residual (i, j, k) in mm.
+    """
+    levels = [lattice]
+    while start is None and len(levels) < settings.levels and min(levels[-1].shape) >= 16:
+        levels.append(levels[-1].coarser())
+    guess = start
+    for level in reversed(levels):
+        y = affine_coordinates(level.to_source, level.shape, displacement.device)
+        if guess is None:
+            guess = -sample(displacement[None], y, padding="border")[0]
+        else:
+            if guess.shape[1:] != level.shape:
+                guess = _doubled(guess, level.shape)
+            for _ in range(settings.newton_steps):
+                guess = guess - _lattice_step(guess, _miss(displacement, guess, y), level)
+        guess, error = _finish(displacement, guess, y, voxel_to_mm, settings)
+    assert guess is not None
+    return guess, error
+
+
+def _miss(displacement: Tensor, guess: Tensor, y: Tensor) -> Tensor:
+    return sample(displacement[None], y + guess, padding="border")[0] + guess
+
+
+def _lattice_step(guess: Tensor, missed: Tensor, level: Lattice) -> Tensor:
+    """``∂ψ/∂y · missed`` for ψ = id + guess: the derivative of the inverse is the inverse of the derivative."""
+    per_voxel = torch.tensor(np.linalg.inv(level.to_source[:3, :3])).to(missed)
+    straight = torch.equal(per_voxel, torch.diag(per_voxel.diagonal()))
+    along = missed if straight else (per_voxel @ missed.flatten(1)).view_as(missed)
+    step = missed.clone()
+    for axis in range(3):
+        weight = along[axis] * per_voxel[axis, axis] if straight else along[axis]
+        step += half_difference(guess, axis + 1) * weight
+    return step
+
+
+def _doubled(coarse: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Values on every second point to all points, linearly."""
+    for axis, n in enumerate(shape, start=1):
+        size = list(coarse.shape)
+        size[axis] = 2 * coarse.shape[axis] - 1
+        fine = coarse.new_empty(size)
+        even, odd = [slice(None)] * 4, [slice(None)] * 4
+        even[axis], odd[axis] = slice(0, None, 2), slice(1, None, 2)
+        fine[tuple(even)] = coarse
+        before = coarse.narrow(axis, 0, coarse.shape[axis] - 1)
+        fine[tuple(odd)] = (before + coarse.narrow(axis, 1, coarse.shape[axis] - 1)) / 2
+        coarse = fine.narrow(axis, 0, n)
+    return coarse.contiguous()
+
+
+def _finish(
+    displacement: Tensor, guess: Tensor, y: Tensor, voxel_to_mm: np.ndarray, settings: InversionSettings
+) -> tuple[Tensor, Tensor]:
+    """Solve point by point what is above the tolerance; the guess and its residual in mm."""
+    error = _length_mm(_miss(displacement, guess, y), voxel_to_mm)
+    left = (error.flatten() > settings.tolerance_mm).nonzero()[:, 0]
+    if len(left):
+        targets = y[0].flatten(1)[:, left].T.contiguous()
+        start = targets + guess.flatten(1)[:, left].T
+        solved, remaining = solve_inverse(displacement, targets, start, voxel_to_mm, settings)
+        guess = guess.clone()
+        guess.view(3, -1)[:, left] = (solved - targets).T
+        error.view(-1)[left] = remaining
+    return guess, error
+
+
+def _length_mm(vectors: Tensor, voxel_to_mm: np.ndarray) -> Tensor:
+    """Length (…) in mm of vectors (3, …) in voxels, by the metric tensor: no turned copy."""
+    metric = voxel_to_mm.T @ voxel_to_mm
+    squared = torch.zeros_like(vectors[0])
+    for a in range(3):
+        for b in range(a, 3):
+            factor = float(metric[a, b]) * (1 if a == b else 2)
+            if abs(factor) > 1e-12:
+                squared = torch.addcmul(squared, vectors[a], vectors[b], value=factor)
+    return squared.clamp_(min=0).sqrt_()
+
+
+def half_difference(values: Tensor, axis: int) -> Tensor:
+    """(v[n+1] − v[n−1]) / 2 along ``axis``, the edge value repeated."""
+    n = values.shape[axis]
+    if n == 1:
+        return torch.zeros_like(values)
+    out = torch.empty_like(values)
+    torch.sub(values.narrow(axis, 2, n - 2), values.narrow(axis, 0, n - 2), out=out.narrow(axis, 1, n - 2))
+    out.narrow(axis, 0, 1).copy_(values.narrow(axis, 1, 1) - values.narrow(axis, 0, 1))
+    out.narrow(axis, n - 1, 1).copy_(values.narrow(axis, n - 1, 1) - values.narrow(axis, n - 2, 1))
+    return out.div_(2)
+
+
+def between_voxels(values: Tensor) -> Tensor:
+    """The lattice values whose trilinear reading is closest, over whole cells, to the smooth map through ``values``.
+
+    Linear interpolation of a curve lies on its hollow side everywhere but at the nodes, by h²f″/12 on average; moving
+    every node by that much (first order of the L² projection on linear splines) leaves an error that averages out.
+    """
+    out = values.clone()
+    for axis in (1, 2, 3):
+        n = values.shape[axis]
+        if n < 3:
+            continue
+        inner = values.narrow(axis, 1, n - 2)
+        bend = values.narrow(axis, 2, n - 2) + values.narrow(axis, 0, n - 2) - 2 * inner
+        out.narrow(axis, 1, n - 2).sub_(bend, alpha=1 / 12)
+    return out
 
 
 def solve_inverse(
@@ -53,7 +188,7 @@ def solve_inverse(
     """
     to_mm = torch.as_tensor(voxel_to_mm.T.copy()).to(targets)
     solution = start.clone()
-    miss = _miss(displacement, solution, targets)
+    miss = _point_miss(displacement, solution, targets)
     error = (miss @ to_mm).norm(dim=1)
     active = (error > settings.tolerance_mm).nonzero()[:, 0]
     step = torch.ones_like(error)
@@ -61,25 +196,25 @@ def solve_inverse(
         if len(active) == 0:
             break
         here, missed = solution[active], miss[active]
-        if iteration >= settings.fixed_point_iterations:
+        if iteration >= settings.fixed_point_steps:
             change = step[active, None] * _newton_step(displacement, here, missed)
         else:
             change = missed
         tried = here - change
-        tried_miss = _miss(displacement, tried, targets[active])
+        tried_miss = _point_miss(displacement, tried, targets[active])
         tried_error = (tried_miss @ to_mm).norm(dim=1)
         better = tried_error < error[active]
         kept = active[better]
         solution[kept], miss[kept], error[kept] = tried[better], tried_miss[better], tried_error[better]
         # Overshot: try again from the same place with half the step, until halving has nothing left to offer.
         step[kept] = 1.0
-        if iteration >= settings.fixed_point_iterations:
+        if iteration >= settings.fixed_point_steps:
             step[active[~better]] *= _BACKTRACK
         active = active[(error[active] > settings.tolerance_mm) & (step[active] >= _SMALLEST_STEP)]
     return solution, error
 
 
-def _miss(displacement: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _point_miss(displacement: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return sample_points(displacement, x, padding="border") + x - y
 
 
