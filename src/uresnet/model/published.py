@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -62,14 +63,14 @@ def _read_arrays(path: Path) -> dict[str, dict[str, np.ndarray]]:
     return arrays
 
 
-def _in_keras_order(network: UResNet) -> dict[str, nn.Module]:
+def _in_keras_order(network: UResNet) -> dict[str, Any]:
     """Our layers by their Keras names: numbered per kind, in the order in which the 2019 code makes them."""
     parts: list[nn.Module] = [network.encoder, network.deformable_decoder, network.deformable_head]
     if network.segmentation_decoder is not None and network.segmentation_head is not None:
         parts += [network.segmentation_decoder, network.segmentation_head]
     parts.append(network.affine_head)
     count = dict.fromkeys(_KIND, 0)
-    named: dict[str, nn.Module] = {}
+    named: dict[str, Any] = {}
     for layer in (layer for part in parts for layer in part.modules()):
         for kind, cls in _KIND.items():
             if type(layer) is cls:
