@@ -98,7 +98,7 @@ class Trainer:
                 self._validate_and_keep()
                 validated = saved = time.monotonic()
             elif now - saved > 60 * self.config.training.checkpoint_every_minutes:
-                self.save("last")
+                self.save_state()
                 saved = time.monotonic()
             if stop_after_minutes is not None and now - started > 60 * stop_after_minutes:
                 break
@@ -215,7 +215,7 @@ class Trainer:
             if result.quality > self.progress.best and stage == self.config.training.stages[-1]:
                 self.progress.best = result.quality
                 self.save("best")
-        self.save("last")
+        self.save_state()
 
     def _report_step(self, terms: dict[str, Tensor]) -> None:
         p = self.progress
@@ -229,19 +229,24 @@ class Trainer:
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def save(self, name: str) -> Path:
-        """Write ``<name>.safetensors`` (weights) and ``<name>.resume.safetensors`` (all that resuming needs)."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write the weights to ``<name>.safetensors``; whole files or none."""
         weights = {k: v.detach().contiguous().cpu() for k, v in self.network.state_dict().items()}
-        metadata = {"config": json.dumps(to_dict(self.config)), "progress": json.dumps(vars(self.progress))}
-        moments = {}
+        return _write(weights, self._metadata(), self.folder / f"{name}.safetensors")
+
+    def save_state(self) -> Path:
+        """Write ``last.safetensors`` and, with all that resuming needs, ``last.resume.safetensors``."""
+        tensors = {k: v.detach().contiguous().cpu() for k, v in self.network.state_dict().items()}
         for key, parameter in self.network.named_parameters():
             for what, value in self.optimiser.state.get(parameter, {}).items():
-                moments[f"{what}/{key}"] = value.detach().contiguous().cpu()
-        _write(weights | moments, metadata, self.folder / f"{name}.resume.safetensors")
-        return _write(weights, metadata, self.folder / f"{name}.safetensors")
+                tensors[f"{what}/{key}"] = value.detach().contiguous().cpu()
+        self.save("last")
+        return _write(tensors, self._metadata(), self.folder / "last.resume.safetensors")
+
+    def _metadata(self) -> dict[str, str]:
+        return {"config": json.dumps(to_dict(self.config)), "progress": json.dumps(vars(self.progress))}
 
     def resume(self, path: Path) -> None:
-        """Continue from ``<name>.resume.safetensors``. Raises :class:`UserError` if it is of another network."""
+        """Continue from ``last.resume.safetensors``. Raises :class:`UserError` if it is of another network."""
         tensors, metadata = _read(path)
         weights = {k: v for k, v in tensors.items() if "/" not in k}
         try:
@@ -299,6 +304,7 @@ def _mean_of(scores: list[PairScore]) -> Validation:
 
 
 def _write(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     save_file(tensors, partial, metadata)
     partial.replace(path)
