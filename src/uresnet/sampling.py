@@ -75,7 +75,7 @@ def sample(volume: Tensor, coordinates: Tensor, mode: Mode = "linear", padding: 
     dtype = torch.float64 if volume.dtype == torch.float64 else torch.float32
     with torch.autocast(device_type=volume.device.type, enabled=False):
         values = F.grid_sample(
-            # grid_sample takes (x, y, z) = (k, j, i): handing it the volume with its axes reversed, a view, is the flip.
+            # grid_sample reads (x, y, z) as (k, j, i): the flip is to hand it the volume with its axes reversed.
             _at_least_two(volume.to(dtype), padding).permute(0, 1, 4, 3, 2),
             _normalised(coordinates.to(dtype), volume.shape[2:]),
             mode=_TORCH_MODE[mode],
