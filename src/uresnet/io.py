@@ -70,8 +70,9 @@ def read_labels(path: str | Path) -> LabelMap:
     """
     volume, grid, _ = _read_volume(Path(path))
     if volume.dtype.kind == "f":
-        whole = np.rint(volume)
-        broken = ~np.isfinite(volume) | (np.abs(volume - whole) > 1e-3)
+        with np.errstate(invalid="ignore"):
+            whole = np.rint(volume)
+            broken = ~np.isfinite(volume) | (np.abs(volume - whole) > 1e-3)
         if broken.any():
             example = float(volume[broken][0])
             raise UserError(f"{path} holds {example:g}, not only whole numbers; give a label map or a mask instead.")
@@ -97,7 +98,7 @@ def _read_volume(path: Path) -> tuple[np.ndarray, Grid, bool]:
     _check_file(path)
     if _suffix(path) in SIMPLEITK_SUFFIXES:
         return *_read_with_simpleitk(path), True
-    image = _load(path)
+    image = _load(path, whole=True)
     shape = _spatial_shape(path, image.shape)
     dtype = image.get_data_dtype()
     if dtype.kind not in "iufb":
@@ -149,12 +150,22 @@ def _check_file(path: Path) -> None:
         raise UserError(f"{path} is a gzip file although its name does not say so; rename it to end in .gz or .mgz.")
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, whole: bool = False) -> Any:
+    """``whole`` unpacks a compressed file to its end, where its checksum is: nibabel stops after the last voxel."""
     try:
         with _quiet():
-            return nib.load(path)
+            if not whole or _suffix(path) not in (".nii.gz", ".mgz"):
+                return nib.load(path)
+            content = gzip.decompress(path.read_bytes())
+            return _class_of(path, content).from_bytes(content)
     except _DAMAGE as error:
         raise _damaged(path, error) from error
+
+
+def _class_of(path: Path, content: bytes) -> Any:
+    if _suffix(path) == ".mgz":
+        return nib.MGHImage
+    return nib.Nifti2Image if nib.Nifti2Header.may_contain_header(content) else nib.Nifti1Image
 
 
 def _damaged(path: Path, error: BaseException) -> UserError:
