@@ -39,7 +39,7 @@ def smooth_noise(shape, sigma, size, seed=0) -> np.ndarray:
     noise = np.stack([ndimage.gaussian_filter(rng.normal(size=shape), sigma, mode="wrap") for _ in range(3)])
     window = np.ones(shape)
     for axis, n in enumerate(shape):
-        along = np.sin(np.pi * np.arange(n) / (n - 1)) ** 0.5
+        along = np.sin(np.pi * np.arange(n) / (n - 1))
         window *= along.reshape([-1 if a == axis else 1 for a in range(3)])
     return (noise / noise.std() * size * window).astype(np.float32)
 

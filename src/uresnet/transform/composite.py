@@ -238,8 +238,8 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
     """det ∂T/∂x with respect to the world at every voxel of ``grid``, (I, J, K) float32, on the CPU.
 
     Affine parts enter exactly: a composite of affines gives its constant, the last affines their factor. What is left
-    is differentiated on ``grid`` as ITK does (central differences, the edge repeated), so that the result is that of
-    SimpleITK's ``DisplacementFieldJacobianDeterminant`` inside the faces.
+    is differentiated on ``grid`` by central differences, so that the result is that of SimpleITK's
+    ``DisplacementFieldJacobianDeterminant`` except on the outermost voxels (:func:`lattice_determinant`).
     """
     parts = list(transform.parts)
     factor = 1.0

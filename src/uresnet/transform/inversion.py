@@ -150,15 +150,15 @@ def _length_mm(vectors: Tensor, voxel_to_mm: np.ndarray) -> Tensor:
 
 
 def half_difference(values: Tensor, axis: int) -> Tensor:
-    """(v[n+1] − v[n−1]) / 2 along ``axis``, the edge value repeated."""
+    """(v[n+1] − v[n−1]) / 2 along ``axis``; at either end the difference to the one neighbour."""
     n = values.shape[axis]
     if n == 1:
         return torch.zeros_like(values)
     out = torch.empty_like(values)
-    torch.sub(values.narrow(axis, 2, n - 2), values.narrow(axis, 0, n - 2), out=out.narrow(axis, 1, n - 2))
+    torch.sub(values.narrow(axis, 2, n - 2), values.narrow(axis, 0, n - 2), out=out.narrow(axis, 1, n - 2)).div_(2)
     out.narrow(axis, 0, 1).copy_(values.narrow(axis, 1, 1) - values.narrow(axis, 0, 1))
     out.narrow(axis, n - 1, 1).copy_(values.narrow(axis, n - 1, 1) - values.narrow(axis, n - 2, 1))
-    return out.div_(2)
+    return out
 
 
 def between_voxels(values: Tensor) -> Tensor:
