@@ -78,13 +78,13 @@ class LossConfig:
     delta: float = 1.0
     warped_labels: float = 0.0
     warped_label_scheme: str = "table1"
-    label_downsampling: int = 2
+    downsampling: int = 1
     roughness: float = 0.0
 
     def __post_init__(self) -> None:
         label_scheme(self.warped_label_scheme)
         _require(self.lcc_window % 2 == 1, "losses.lcc_window must be odd")
-        _require(self.label_downsampling >= 1, "losses.label_downsampling must be at least 1")
+        _require(self.downsampling >= 1, "losses.downsampling must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -69,39 +69,42 @@ class Objective:
     def __call__(self, output: UResNetOutput, batch: Batch) -> dict[str, Tensor]:
         """Every term, unweighted, by its name in :class:`LossConfig`, and their weighted sum as ``total``."""
         c = self.config
-        where = sampling_map(output, self.convention)
+        block = max(1, c.downsampling // batch.downsampling)
+        where = coarser_map(sampling_map(output, self.convention), block)
+        moving, fixed = _blocks(batch.moving, block), _blocks(batch.fixed, block)
         terms: dict[str, Tensor] = {}
-        warped = sample(batch.moving, where)
-        terms["mse"] = losses.mean_squared_error(warped, batch.fixed)
+        warped = sample(moving, where)
+        terms["mse"] = losses.mean_squared_error(warped, fixed)
         if c.lcc:
-            terms["lcc"] = 1 - losses.local_cross_correlation(warped, batch.fixed, c.lcc_window)
+            terms["lcc"] = 1 - losses.local_cross_correlation(warped, fixed, c.lcc_window)
         terms["alpha"] = losses.affine_distance(output.affine)
         terms["beta"] = losses.gradient_distance(output.spatial_gradients)
         if c.roughness:
             terms["roughness"] = losses.roughness(output.spatial_gradients)
         if c.warped_labels:
-            terms["warped_labels"] = self._warped_labels(where, batch)
+            moving_truth = _blocks(one_hot(batch.moving_labels, self.warped_table, self.warped_classes), block)
+            fixed_truth = _blocks(one_hot(batch.fixed_labels, self.warped_table, self.warped_classes), block)
+            terms["warped_labels"] = losses.dice_loss(sample(moving_truth, where), fixed_truth)
         if output.segmentation_logits is not None:
             probabilities = output.segmentation_logits.float().softmax(dim=1)[:, 1:]
             terms["gamma"] = losses.dice_loss(probabilities, one_hot(batch.moving_labels, self.table, self.classes))
             if c.delta:
-                fixed = one_hot(batch.fixed_labels, self.table, self.classes)
-                terms["delta"] = losses.dice_loss(sample(probabilities, where), fixed)
+                truth = _blocks(one_hot(batch.fixed_labels, self.table, self.classes), block)
+                terms["delta"] = losses.dice_loss(sample(_blocks(probabilities, block), where), truth)
         groups = {"mse": c.w1, "lcc": c.w1, "alpha": c.w1, "beta": c.w1, "roughness": c.w1}
         weighted = [groups.get(name, c.w2) * getattr(c, name) * term for name, term in terms.items()]
         terms["total"] = torch.stack(weighted).sum()
         return terms
 
-    def _warped_labels(self, where: Tensor, batch: Batch) -> Tensor:
-        """Dice loss of the true moving labels warped by the map against the fixed ones, on blocks of voxels."""
-        block = max(1, self.config.label_downsampling // batch.downsampling)
-        moving = one_hot(batch.moving_labels, self.warped_table, self.warped_classes)
-        fixed = one_hot(batch.fixed_labels, self.warped_table, self.warped_classes)
-        if block > 1:
-            moving, fixed = F.avg_pool3d(moving, block), F.avg_pool3d(fixed, block)
-            # The centre of block n lies at voxel block·n + (block - 1) / 2.
-            where = (F.avg_pool3d(where, block) - (block - 1) / 2) / block
-        return losses.dice_loss(sample(moving, where), fixed)
+
+def coarser_map(where: Tensor, block: int) -> Tensor:
+    """A voxel map (B, 3, I, J, K) as a map between the grids whose voxels are blocks of ``block`` voxels."""
+    # The centre of block n lies at voxel block·n + (block - 1) / 2.
+    return where if block == 1 else (F.avg_pool3d(where, block) - (block - 1) / 2) / block
+
+
+def _blocks(volume: Tensor, block: int) -> Tensor:
+    return volume if block == 1 else F.avg_pool3d(volume, block)
 
 
 @dataclass(frozen=True)
