@@ -63,7 +63,8 @@ class LossConfig:
 
     ``warped_labels`` weighs, beside them, the Dice loss of the moving image's true labels warped against the fixed
     ones, over the scheme ``warped_label_scheme`` (the published registration-only variant does this with its three
-    structures). ``label_downsampling`` computes that term on probabilities averaged over blocks of so many voxels.
+    structures). ``downsampling`` computes every term that compares warped with fixed on means over blocks of so many
+    voxels, an eighth of the cost for 2; the segmentation of the moving image is judged at full resolution.
     ``roughness`` weighs the mean square of the change of the spatial gradients between neighbours.
     """
 
