@@ -238,8 +238,8 @@ def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
     """det ∂T/∂x with respect to the world at every voxel of ``grid``, (I, J, K) float32, on the CPU.
 
     Affine parts enter exactly: a composite of affines gives its constant, the last affines their factor. What is left
-    is differentiated on ``grid`` by central differences, so that the result is that of SimpleITK's
-    ``DisplacementFieldJacobianDeterminant`` except on the outermost voxels (:func:`lattice_determinant`).
+    is differentiated on ``grid`` by central differences. SimpleITK's ``DisplacementFieldJacobianDeterminant`` gives the
+    same on grids along LPS; on others it is wrong, because it takes the grid's axes for the world's.
     """
     parts = list(transform.parts)
     factor = 1.0

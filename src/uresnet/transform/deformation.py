@@ -239,8 +239,7 @@ def _measured(field: DisplacementField, back: DisplacementField, unsolved: float
 def lattice_determinant(displacement: Tensor) -> Tensor:
     """det(I + ∂u/∂x) (I, J, K) of a displacement u (3, I, J, K) in voxels, by central differences.
 
-    Equals ITK's DisplacementFieldJacobianDeterminantFilter but on the outermost voxels: ITK repeats the edge value there
-    and so halves the slope, this takes the difference to the one neighbour.
+    At the outermost voxels the difference to the one neighbour (ITK's filter repeats the edge there: half the slope).
     """
     rows = [[half_difference(displacement[c], axis) for axis in range(3)] for c in range(3)]
     for c in range(3):
