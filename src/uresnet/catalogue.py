@@ -1,7 +1,7 @@
 """Which models there are and what their files say of themselves; reads headers only, without torch.
 
-A model file is safetensors: tensors and one JSON text, no code. The JSON is a :class:`ModelCard`: the kind of network and
-its configuration, the label scheme, how images are conformed, and where the weights come from.
+A model file is safetensors: tensors and one JSON text, no code. The JSON is a :class:`ModelCard`: the kind of network
+and its configuration, the label scheme, how images are conformed, and where the weights come from.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ PREFERENCE = ("default", "paper")
 class ModelCard:
     """What a model file says of itself.
 
-    ``network`` is the configuration of a network of ``kind``; ``classes`` are (name, FreeSurfer ids) of the label scheme
-    ``scheme`` in channel order without the background, and no classes when the network does not segment; ``conform`` are
-    the fields of a ``ConformSpec``. ``figures`` are measured numbers, each under the name of what was measured.
+    ``network`` is the configuration of a network of ``kind``; ``classes`` are (name, FreeSurfer ids) of the label
+    scheme ``scheme`` in channel order without the background, and no classes when the network does not segment;
+    ``conform`` are the fields of a ``ConformSpec``. ``figures`` are measured numbers, each under the name of what was
+    measured.
     """
 
     name: str
@@ -99,7 +100,8 @@ def packaged_models() -> dict[str, ModelFile]:
 
 
 def find_model(name_or_path: str | Path | None = None) -> ModelFile:
-    """The model that a user means: a packaged name, a ``.safetensors`` or published ``.hdf5`` file, or None for the default.
+    """The model that a user means: a packaged name, a ``.safetensors`` or published ``.hdf5`` file, or None for the
+    default.
 
     Raises :class:`UserError` for an unknown name (the known ones are listed), a missing file or one that is no model.
     """

@@ -25,7 +25,8 @@ from uresnet.model.published import load_published
 from uresnet.preprocess import ConformSpec
 
 PAIR = "uresnet"
-"""The kind of the paper's network: a pair in, spatial gradients, an affine and a segmentation of the moving image out."""
+"""The kind of the paper's network: a pair in, spatial gradients, an affine and a segmentation of the moving image
+out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +142,11 @@ def _conform_spec(card: ModelCard, where: str) -> ConformSpec:
     unknown = set(card.conform) - known
     if unknown:
         raise UserError(f"{where} asks for images conformed in a way that this version of uresnet does not know.")
-    return ConformSpec(**{key: tuple(v) if isinstance(v, list) else v for key, v in card.conform.items()})
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in card.conform.items()}
+    try:
+        return ConformSpec(**values)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where} asks for images conformed in a way that makes no sense.") from error
 
 
 def _for_inference(network: nn.Module) -> nn.Module:

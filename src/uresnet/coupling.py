@@ -95,9 +95,9 @@ def pair_transform(
 ) -> Composite:
     """Fixed world → moving world from the voxel map D = A ∘ G of batch entry 0 (paper Eq. 1–2).
 
-    With W the grids' voxel-to-world matrices: T = [W_moving A W_fixed⁻¹] ∘ [W_fixed G W_fixed⁻¹], a displacement field on
-    the fixed network grid, then an affine of the world. "deformable" leaves A out, "affine" leaves G out, and "rigid" also
-    takes the rotation nearest to the affine, about the middle of the fixed grid.
+    With W the grids' voxel-to-world matrices: T = [W_moving A W_fixed⁻¹] ∘ [W_fixed G W_fixed⁻¹], a displacement field
+    on the fixed network grid, then an affine of the world. "deformable" leaves A out, "affine" leaves G out, and
+    "rigid" also takes the rotation nearest to the affine, about the middle of the fixed grid.
     """
     parts: list[Transform] = []
     if freedom in ("joint", "deformable"):

@@ -22,7 +22,8 @@ from uresnet.errors import UserError
 
 @dataclass(frozen=True)
 class PackagedBrain:
-    """A volume inside a package: the pinned ``requirement``, the ``member`` of its wheel, and the volume's ``sha256``."""
+    """A volume inside a package: the pinned ``requirement``, the ``member`` of its wheel, and the volume's
+    ``sha256``."""
 
     name: str
     what: str
@@ -99,7 +100,9 @@ def _write_beside_and_rename(content: bytes, target: Path) -> None:
             file.write(content)
         Path(beside).replace(target)
     except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror}); set URESNET_CACHE to a folder that can.") from error
+        raise UserError(
+            f"{target} cannot be written ({error.strerror}); set URESNET_CACHE to a folder that can."
+        ) from error
 
 
 def _sha256(content: bytes) -> str:

@@ -1,7 +1,7 @@
 """Where results go: checked before any work begins, and complete or absent when it ends.
 
-A folder of results is filled beside its place and moved there when all is written, so that an error, a full disk or Ctrl-C
-leaves what was there before. Files that uresnet did not write are never touched.
+A folder of results is filled beside its place and moved there when all is written, so that an error, a full disk or
+Ctrl-C leaves what was there before. Files that uresnet did not write are never touched.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from uresnet import __version__
-from uresnet.io import InputWarning
+from uresnet.errors import InputWarning
 
 Progress = Callable[[str, float | None], None]
 """Told the name of a stage when it starts, with None, and again when it ends, with its seconds."""
@@ -69,8 +69,6 @@ def environment() -> dict[str, Any]:
 def now() -> str:
     """The time, UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 
 
 def to_json(record: dict[str, Any]) -> str:

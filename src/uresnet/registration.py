@@ -53,9 +53,9 @@ class Subject:
 class Measures:
     """What can be said of a registration without labels.
 
-    ``folding_fraction`` and ``sd_log_jacobian`` are over the fixed brain; ``inverse_mean_mm`` and ``inverse_max_mm`` are
-    how far the inverse after the transform moves a point of it; ``overlap_before`` and ``overlap_after`` are the Dice of
-    the two brains' masks where the files place them, and after the transform.
+    ``folding_fraction`` and ``sd_log_jacobian`` are over the fixed brain; ``inverse_mean_mm`` and ``inverse_max_mm``
+    are how far the inverse after the transform moves a point of it; ``overlap_before`` and ``overlap_after`` are the
+    Dice of the two brains' masks where the files place them, and after the transform.
     """
 
     folding_fraction: float
@@ -70,9 +70,9 @@ class Measures:
 class Registration:
     """A registered pair. ``transform`` maps fixed world mm to moving world mm, ``inverse`` back.
 
-    ``warped_moving`` and ``jacobian`` lie on the fixed image's grid; ``moving_segmentation`` and ``fixed_segmentation`` (FreeSurfer ids) each
-    on its own image's grid, ``warped_segmentation`` on the fixed one: None from a model that does not segment. ``volumes`` are
-    mm³ by image and FreeSurfer id. ``record`` is what ``run.json`` says.
+    ``warped_moving`` and ``jacobian`` lie on the fixed image's grid; ``moving_segmentation`` and ``fixed_segmentation``
+    (FreeSurfer ids) each on its own image's grid, ``warped_segmentation`` on the fixed one: None from a model that does
+    not segment. ``volumes`` are mm³ by image and FreeSurfer id. ``record`` is what ``run.json`` says.
     """
 
     warped_moving: Image
@@ -119,7 +119,8 @@ class Registration:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """A segmented image: ``labels`` (FreeSurfer ids) on its own grid, ``volumes`` in mm³ by id, and the run's record."""
+    """A segmented image: ``labels`` (FreeSurfer ids) on its own grid, ``volumes`` in mm³ by id, and the run's
+    record."""
 
     labels: LabelMap
     scheme: LabelScheme
@@ -149,9 +150,9 @@ def register_pair(
 ) -> Registration:
     """Register ``moving`` to ``fixed`` (files or images) and segment both.
 
-    ``model`` is a packaged name, a model file or a loaded model; ``transform`` is what may move; ``brain`` "auto" strips a
-    skull where there is one, "none" takes every voxel above zero; ``masks`` are brain masks of (moving, fixed) to use
-    instead. Raises :class:`UserError` for anything that the caller can mend.
+    ``model`` is a packaged name, a model file or a loaded model; ``transform`` is what may move; ``brain`` "auto"
+    strips a skull where there is one, "none" takes every voxel above zero; ``masks`` are brain masks of (moving, fixed)
+    to use instead. Raises :class:`UserError` for anything that the caller can mend.
     """
     stages, sentences = Stages(progress), list[str]()
     with collected_warnings(sentences):
@@ -180,7 +181,15 @@ def register_pair(
     record = _record(network, device, stages, sentences, {"moving": one, "fixed": other})
     record |= {"transform": transform, "measures": _measures_as_json(measures)}
     return Registration(
-        warped, coupling.transform, inverse, Image(jacobian, other.image.grid), *labels, network.scheme, volumes, measures, record
+        warped,
+        coupling.transform,
+        inverse,
+        Image(jacobian, other.image.grid),
+        *labels,
+        network.scheme,
+        volumes,
+        measures,
+        record,
     )
 
 
@@ -231,7 +240,9 @@ def _read_mask(path: str | Path | None, image: Image) -> LabelMap | None:
         return None
     mask = read_labels(path)
     if not mask.grid.overlaps(image.grid):
-        raise UserError(f"{path} and {image.name} do not overlap in the world; give a mask that was drawn on this image.")
+        raise UserError(
+            f"{path} and {image.name} do not overlap in the world; give a mask that was drawn on this image."
+        )
     return mask
 
 
@@ -274,7 +285,9 @@ def _as_labels(classes: torch.Tensor, scheme: LabelScheme, grid: Grid) -> LabelM
     return LabelMap(torch.from_numpy(scheme.to_ids(classes.cpu().numpy())), grid)
 
 
-def _measure(transform: Composite, inverse: Composite, jacobian: torch.Tensor, moving: Subject, fixed: Subject) -> Measures:
+def _measure(
+    transform: Composite, inverse: Composite, jacobian: torch.Tensor, moving: Subject, fixed: Subject
+) -> Measures:
     mask = fixed.brain.mask
     error = inverse_error(transform, inverse, fixed.brain)
     placed = resample(Affine.identity(), moving.brain, fixed.image.grid, "nearest")
@@ -300,7 +313,7 @@ def _volumes(scheme: LabelScheme | None, labels: Sequence[LabelMap | None]) -> d
     return {name: structure_volumes(one, scheme) for name, one in named if one is not None}
 
 
-# -- the record ----------------------------------------------------------------------------------------------------------
+# -- the record --------------------------------------------------------------------------------------------------------
 
 
 def _record(

@@ -37,7 +37,7 @@ def apply_transform(
     moving = _read_for(interpolation, image)
     if not _reaches(warp, grid, moving.grid):
         raise UserError(
-            f"{transform} sends no point of {like} into {image}; check which image is which, or use the inverse transform."
+            f"{transform} sends no point of {like} into {image}; check which image is which, or use the inverse."
         )
     if isinstance(moving, LabelMap):
         return resample(warp, moving, grid, interpolation)

@@ -119,7 +119,8 @@ def test_rule_3_inference_never_imports_training(path: Path) -> None:
 def test_rule_3_help_and_info_do_not_load_torch(arguments: list[str] | None) -> None:
     run = f"from uresnet.cli import app; app({arguments!r}, standalone_mode=False)" if arguments else "import uresnet"
     heavy = "['torch', 'nibabel', 'h5py', 'scipy', 'SimpleITK', 'deepbet', 'pandas', 'matplotlib']"
-    code = f"import sys\ntry:\n  {run}\nexcept SystemExit: pass\nprint('loaded:', [m for m in {heavy} if m in sys.modules])"
+    code = f"import sys\ntry:\n  {run}\nexcept SystemExit: pass\n"
+    code += f"print('loaded:', [m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -300,7 +300,7 @@ def test_a_full_disk_is_a_sentence(grid: Grid, tmp_path: Path, monkeypatch: pyte
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("uresnet.io.nib.save", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(UserError, match="No space left on device"):
         write_image(some_image(grid), tmp_path / "a.nii.gz")
     assert not list(tmp_path.iterdir())

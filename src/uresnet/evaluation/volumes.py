@@ -18,7 +18,8 @@ def structure_volumes(labels: LabelMap, scheme: LabelScheme) -> dict[int, float]
 
 
 def volumes_table(scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]]) -> str:
-    """Tab-separated text: a row per structure with its ``index``, ``name`` and a column ``NAME_mm3`` per entry of ``volumes``."""
+    """Tab-separated text: a row per structure with its ``index``, ``name`` and a column ``NAME_mm3`` per entry of
+    ``volumes``."""
     rows: list[Iterable[str]] = [("index", "name", *(f"{name}_mm3" for name in volumes))]
     for one in scheme.classes:
         rows.append((str(one.id), one.name, *(f"{column[one.id]:.1f}" for column in volumes.values())))

@@ -16,6 +16,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import torch
+from isal.isal_zlib import compress as _deflate  # zlib's streams, seven times as fast
 from scipy import io as matlab
 from scipy.spatial.transform import Rotation
 
@@ -26,11 +27,6 @@ from uresnet.transform.affine import Affine, about
 from uresnet.transform.base import Transform
 from uresnet.transform.composite import Composite, displacement_on
 from uresnet.transform.deformation import DisplacementField
-
-try:  # the same deflate streams, seven times as fast
-    from isal.isal_zlib import compress as _deflate
-except ImportError:
-    from zlib import compress as _deflate
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _WARP_INTENT = 1007
@@ -130,6 +126,17 @@ def write_itk_affine(affine: Affine, path: str | Path) -> None:
             )
         else:
             raise UserError(f"{path}: an affine is written as .mat, .txt or .tfm; give the file one of these endings")
+
+
+def write_transform(transform: Transform, path: str | Path) -> None:
+    """Write a transform as the file's ending says: ``.h5`` any, ``.mat``, ``.txt`` and ``.tfm`` only an affine."""
+    parts = Composite([transform]).simplified().parts
+    if Path(path).suffix.lower() in (".mat", *_TEXT_SUFFIXES):
+        if len(parts) > 1 or not isinstance(parts[0], Affine):
+            raise UserError(f"{path} can hold only an affine, and this transform also deforms; name it .h5 instead.")
+        write_itk_affine(parts[0], path)
+    else:
+        write_itk_composite(transform, path)
 
 
 def write_warp(transform: Transform, grid: Grid, path: str | Path) -> None:
