@@ -11,7 +11,7 @@ unchanged beyond its edge, so that x + u(x) covers all of space.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from uresnet.sampling import affine_coordinates, sample, sample_points
 
 _BACKTRACK = 0.5
 _SMALLEST_STEP = 1 / 16
+_FEW = 0.05  # share of the voxels
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,21 @@ def solve_on_lattice(
     guess = start
     for level in reversed(levels):
         y = affine_coordinates(level.to_source, level.shape, displacement.device)
+        coarsest = guess is None
         if guess is None:
             guess = -sample(displacement[None], y, padding="border")[0]
-        else:
-            if guess.shape[1:] != level.shape:
-                guess = _doubled(guess, level.shape)
-            for _ in range(settings.newton_steps):
-                guess = guess - _lattice_step(guess, _miss(displacement, guess, y), level)
-        guess, error = _finish(displacement, guess, y, voxel_to_mm, settings)
+        elif guess.shape[1:] != level.shape:
+            guess = _doubled(guess, level.shape)
+        steps = 0 if coarsest else settings.newton_steps
+        for left in range(steps, -1, -1):
+            missed = _miss(displacement, guess, y)
+            error = _length_mm(missed, voxel_to_mm)
+            # Once few voxels are left, they are cheaper one by one.
+            if left == 0 or float((error > settings.tolerance_mm).float().mean()) < _FEW:
+                break
+            guess = guess - _lattice_step(guess, missed, level)
+        plain = settings.fixed_point_steps if coarsest else 0
+        guess, error = _finish(displacement, guess, y, error, voxel_to_mm, replace(settings, fixed_point_steps=plain))
     assert guess is not None
     return guess, error
 
@@ -122,10 +130,14 @@ def _doubled(coarse: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _finish(
-    displacement: Tensor, guess: Tensor, y: Tensor, voxel_to_mm: np.ndarray, settings: InversionSettings
+    displacement: Tensor,
+    guess: Tensor,
+    y: Tensor,
+    error: Tensor,
+    voxel_to_mm: np.ndarray,
+    settings: InversionSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Solve point by point what is above the tolerance; the guess and its residual in mm."""
-    error = _length_mm(_miss(displacement, guess, y), voxel_to_mm)
+    """Solve point by point where ``error`` is above the tolerance; the guess and its residual in mm."""
     left = (error.flatten() > settings.tolerance_mm).nonzero()[:, 0]
     if len(left):
         targets = y[0].flatten(1)[:, left].T.contiguous()
