@@ -63,7 +63,7 @@ class ConformSpec:
 
 @dataclass(frozen=True, eq=False)
 class Conformed:
-    """What the network sees: ``tensor`` (1, 1, I, J, K) float32 in [0, 1] on ``grid``; outside the brain
+    """What the network sees: ``tensor`` (1, 1, I, J, K) float32 in [0, 1] on ``grid``. Outside the brain
     it is as dark as the darkest brain, or darker.
 
     ``brain_mask`` is (I, J, K) bool; ``notes`` say in words what was done to the image.
