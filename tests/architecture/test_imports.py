@@ -19,18 +19,25 @@ LEVELS = [
     {"__init__"},
     {"errors", "labels", "config"},
     {"spaces", "catalogue", "outputs", "demo"},
-    {"sampling"},
+    {"sampling", "dicom"},
     {"image"},
     {"io", "brain", "preprocess", "transform", "model"},
     {"coupling", "checkpoint", "losses", "evaluation", "record"},
-    {"registration", "resampling", "training", "report"},
+    {"registration", "resampling", "points", "training", "report"},
     {"cohort", "cli"},
     {"__main__"},
 ]
 RANK = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FILE_LIBRARIES = {"nibabel", "SimpleITK", "h5py"}
-FILE_ROOMS = {"io": FILE_LIBRARIES, "transform.export": FILE_LIBRARIES, "model.published": {"h5py"}}
+FILE_ROOMS = {
+    "io": FILE_LIBRARIES,
+    "dicom": {"SimpleITK"},
+    "transform.formats.itk": {"h5py"},
+    "transform.formats.vectors": {"nibabel"},
+    "transform.formats.freesurfer": {"nibabel"},
+    "model.published": {"h5py"},
+}
 
 
 def name_of(path: Path) -> str:

@@ -21,13 +21,14 @@ from uresnet.transform.deformation import (
     integrate_velocity,
     invert_displacement,
 )
-from uresnet.transform.export import read_transform, write_itk_affine, write_itk_composite, write_warp
+from uresnet.transform.export import FileKind, read_transform, write_itk_affine, write_itk_composite, write_warp
 from uresnet.transform.inversion import InverseResidual, InversionSettings
 
 __all__ = [
     "Affine",
     "Composite",
     "DisplacementField",
+    "FileKind",
     "GridConvention",
     "InverseError",
     "InverseResidual",

@@ -1,383 +1,253 @@
-"""Transforms to and from files. The only place that flips RAS to LPS.
+"""Transforms to and from files of any program: which reader fits a file, and which files make up a format.
 
-ITK's world is LPS: a RAS matrix A becomes L·A·L and a RAS vector L·v, with L = diag(−1, −1, 1). Files state the
-pull-back, fixed world → moving world, and ITK's composites list the part that is applied **last** first.
+Inside the package a transform maps fixed world → moving world in RAS mm. What every other convention is, is known in
+``formats`` and nowhere else.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import h5py
-import nibabel as nib
-import numpy as np
-import torch
-from isal.isal_zlib import compress as _deflate  # zlib's streams, seven times as fast
-from scipy import io as matlab
-from scipy.spatial.transform import Rotation
+from typing import Literal
 
 from uresnet.errors import UserError
-from uresnet.io import written_whole
 from uresnet.spaces import Grid
-from uresnet.transform.affine import Affine, about
+from uresnet.transform.affine import Affine
 from uresnet.transform.base import Transform
-from uresnet.transform.composite import Composite, displacement_on
-from uresnet.transform.deformation import DisplacementField
+from uresnet.transform.composite import Composite
+from uresnet.transform.formats.ants import ants_files, greedy_files
+from uresnet.transform.formats.freesurfer import (
+    freesurfer_files,
+    read_lta,
+    read_mgz_warp,
+    read_ras_warp,
+    write_lta,
+    write_mgz_warp,
+)
+from uresnet.transform.formats.fsl import flirt_matrix, fsl_files, read_flirt, read_fsl_warp, write_fsl_warp
+from uresnet.transform.formats.itk import (
+    H5_SUFFIXES,
+    TEXT_SUFFIXES,
+    is_itk_text,
+    read_h5,
+    read_matlab,
+    read_text,
+    write_itk_affine,
+    write_itk_composite,
+)
+from uresnet.transform.formats.learn2reg import learn2reg_files, read_voxel_displacement, write_voxel_displacement
+from uresnet.transform.formats.matrices import parsed_matrix, text_of, write_matrix
+from uresnet.transform.formats.pair import TransformPair, Writers, only_affine
+from uresnet.transform.formats.vectors import (
+    FSL_INTENT,
+    LPS,
+    LPS_INTENT,
+    NO_INTENT,
+    RAS_INTENT,
+    SUFFIXES,
+    field_of,
+    read_vectors,
+    write_warp,
+)
 
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_WARP_INTENT = 1007
-_QUANTUM_MM = 2.0**-15  # 3.1e-5 mm: rounding by at most half of it leaves mantissas that compress
-_CHUNK = 1 << 18
-_H5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-_TEXT_SUFFIXES = (".txt", ".tfm")
+__all__ = [
+    "FORMATS",
+    "TransformPair",
+    "export_files",
+    "parse_formats",
+    "read_transform",
+    "write_itk_affine",
+    "write_itk_composite",
+    "write_transform",
+    "write_warp",
+]
 
-
-# -- writing -------------------------------------------------------------------------------------------------------
-
-
-def write_itk_composite(transform: Transform, path: str | Path, exact: bool = False) -> None:
-    """Write an ITK composite ``.h5`` that SimpleITK, ANTs, Slicer and nitransforms read.
-
-    Displacements are rounded to multiples of 2^-15 mm (error ≤ 1.6e-5 mm, for a smaller file), or kept to the
-    last bit with ``exact``. A file is whole or absent. ``UserError`` where the folder does not exist or cannot be
-    written.
-    """
-    path = Path(path)
-    if not path.name.lower().endswith(".h5"):
-        raise UserError(f"{path}: a composite transform is written as .h5; give the file that ending")
-    with written_whole(path) as beside, h5py.File(beside, "w") as file:
-        for name, text in (("ITKVersion", "5.4.0"), ("HDFVersion", h5py.version.hdf5_version)):
-            file[name] = _ascii(text)
-        file["OSName"], file["OSVersion"] = _ascii("uresnet"), _ascii("1")
-        groups = file.create_group("TransformGroup")
-        groups.create_group("0")["TransformType"] = _ascii("CompositeTransform_float_3_3")
-        for number, part in enumerate(reversed(transform.parts), start=1):
-            _write_part(groups.create_group(str(number)), part, exact)
-
-
-def _write_part(group: h5py.Group, part: Transform, exact: bool) -> None:
-    if isinstance(part, Affine):
-        group["TransformType"] = _ascii("AffineTransform_float_3_3")
-        lps = _LPS @ part.matrix @ _LPS
-        # float64 in a "float" file: every reader converts, and nothing is lost in those that compute in double.
-        group["TransformParameters"] = np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])
-        group["TransformFixedParameters"] = np.zeros(3)
-    elif isinstance(part, DisplacementField):
-        group["TransformType"] = _ascii("DisplacementFieldTransform_float_3_3")
-        group["TransformFixedParameters"] = _itk_geometry(part.grid)
-        _write_compressed(group, "TransformParameters", _itk_vectors(part, exact))
-    else:
-        raise TypeError(f"no ITK counterpart of {type(part).__name__}")
-
-
-def _itk_geometry(grid: Grid) -> np.ndarray:
-    """(18,) size, origin, spacing, direction (row-major), LPS. Directions are columns: divided column by column."""
-    lps = _LPS @ grid.voxel_to_world
-    return np.concatenate([grid.shape, lps[:3, 3], grid.zooms, (lps[:3, :3] / grid.zooms).ravel()])
+FormatName = Literal["itk", "ants", "fsl", "freesurfer", "greedy", "nifti", "learn2reg"]
 
 
-def _itk_vectors(field: DisplacementField, exact: bool) -> np.ndarray:
-    """Flat float32, component fastest, then x, y, z; LPS."""
-    values = field.displacement.detach().cpu().permute(3, 2, 1, 0).contiguous()
-    values[..., :2] *= -1
-    if not exact:
-        values.div_(_QUANTUM_MM).round_().mul_(_QUANTUM_MM)
-    return values.numpy().ravel()
+def _itk_files(pair: TransformPair) -> Writers:
+    out: Writers = {"transform.h5": partial(write_itk_composite, pair.forward)}
+    if pair.backward is not None:
+        out["inverse_transform.h5"] = partial(write_itk_composite, pair.backward)
+    return out
 
 
-def _write_compressed(group: h5py.Group, name: str, values: np.ndarray) -> None:
-    """Gzip and shuffle, chunks compressed side by side: h5py's own filter pipeline uses one thread."""
-    size = min(_CHUNK, values.size)
-    data = group.create_dataset(
-        name, values.shape, "<f4", chunks=(size,), compression="gzip", compression_opts=1, shuffle=True
-    )
-
-    def packed(start: int) -> bytes:
-        chunk = values[start : start + size]
-        if chunk.size < size:
-            chunk = np.concatenate([chunk, np.zeros(size - chunk.size, np.float32)])
-        return _deflate(np.ascontiguousarray(chunk.view(np.uint8).reshape(-1, 4).T).tobytes(), 1)
-
-    starts = range(0, values.size, size)
-    with ThreadPoolExecutor(min(4, torch.get_num_threads())) as pool:
-        for start, chunk in zip(starts, pool.map(packed, starts), strict=True):
-            data.id.write_direct_chunk((start,), chunk)
+def _nifti_files(pair: TransformPair) -> Writers:
+    fixed = pair.grid("fixed")
+    out: Writers = {"warp.nii.gz": partial(write_warp, pair.forward, fixed)}
+    if pair.backward is not None:
+        out["inverse_warp.nii.gz"] = partial(write_warp, pair.backward, pair.grid("moving"))
+    return out
 
 
-def write_itk_affine(affine: Affine, path: str | Path) -> None:
-    """Write an affine as ITK text (``.txt``, ``.tfm``) or MATLAB-4 (``.mat``), double precision."""
-    path = Path(path)
-    lps = _LPS @ affine.matrix @ _LPS
-    parameters = np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])
-    with written_whole(path) as beside:
-        if path.suffix == ".mat":
-            columns = {"AffineTransform_double_3_3": parameters[:, None], "fixed": np.zeros((3, 1))}
-            with beside.open("wb") as file:
-                matlab.savemat(file, columns, format="4")
-        elif path.suffix in _TEXT_SUFFIXES:
-            numbers = " ".join(f"{value:.17g}" for value in parameters)
-            beside.write_text(
-                "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
-                f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
-            )
-        else:
-            raise UserError(f"{path}: an affine is written as .mat, .txt or .tfm; give the file one of these endings")
+FORMATS: dict[str, Callable[[TransformPair], Writers]] = {
+    "itk": _itk_files,
+    "ants": ants_files,
+    "fsl": fsl_files,
+    "freesurfer": freesurfer_files,
+    "greedy": greedy_files,
+    "nifti": _nifti_files,
+    "learn2reg": learn2reg_files,
+}
+"""What each format is made of: ending of a file's name → what writes it."""
 
 
-def write_transform(transform: Transform, path: str | Path) -> None:
-    """Write a transform as the file's ending says: ``.h5`` any, ``.mat``, ``.txt`` and ``.tfm`` only an affine."""
-    parts = Composite([transform]).simplified().parts
-    if Path(path).suffix.lower() in (".mat", *_TEXT_SUFFIXES):
-        if len(parts) > 1 or not isinstance(parts[0], Affine):
-            raise UserError(f"{path} can hold only an affine, and this transform also deforms; name it .h5 instead.")
-        write_itk_affine(parts[0], path)
-    else:
-        write_itk_composite(transform, path)
+def parse_formats(text: str) -> tuple[str, ...]:
+    """``"itk,ants"`` → names of ``FORMATS``, each once. ``UserError`` for a name that is none."""
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        raise UserError(f"there is no transform format '{', '.join(unknown)}'; choose from {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(names))
 
 
-def write_warp(transform: Transform, grid: Grid, path: str | Path) -> None:
-    """Bake a transform into a dense warp NIfTI on ``grid`` (5D, intent 1007, mm, LPS), as ANTs and greedy want it.
-
-    Readers take the displacement as zero outside ``grid``, affine part included: prefer :func:`write_itk_composite`.
-    """
-    path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise UserError(f"{path}: a dense warp is written as .nii.gz; give the file that ending")
-    values = displacement_on(transform, grid).displacement.permute(1, 2, 3, 0)[:, :, :, None].numpy().copy()
-    values[..., :2] *= -1
-    image = nib.Nifti1Image(values, grid.voxel_to_world)
-    image.header.set_intent(_WARP_INTENT)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(grid.voxel_to_world, code=1)
-    image.set_sform(grid.voxel_to_world, code=1)
-    with written_whole(path) as beside:
-        nib.save(image, beside)
+def export_files(pair: TransformPair, formats: Sequence[str]) -> Writers:
+    """Names of the files and their writers: ``transform.h5`` and ``inverse_transform.h5`` for itk, and
+    ``FORMAT_…`` for every other format. ``UserError`` where a format needs a grid that the pair lacks."""
+    out: Writers = {}
+    for name in formats:
+        prefix = "" if name == "itk" else f"{name}_"
+        out |= {f"{prefix}{ending}": writer for ending, writer in FORMATS[name](pair).items()}
+    return out
 
 
-def _ascii(text: str) -> np.ndarray:
-    """(1,) of variable length: ITK reads no strings of fixed length."""
-    return np.array([text], dtype=h5py.string_dtype("ascii"))
+# -- one file ------------------------------------------------------------------------------------------------------
 
 
-# -- reading -------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class FileKind:
+    """What a file is taken for: ``format`` (None: as it says itself) and the images' grids, where it needs them."""
+
+    format: str | None = None
+    fixed: Grid | None = None
+    moving: Grid | None = None
+
+    def grid(self, which: Literal["fixed", "moving"], path: Path) -> Grid:
+        """The fixed or moving grid. ``UserError`` naming ``path`` where it was not given."""
+        grid = self.fixed if which == "fixed" else self.moving
+        if grid is None:
+            raise UserError(f"{path} does not say where the {which} image lies; name that image with --{which}")
+        return grid
 
 
-def read_transform(path: str | Path) -> Composite:
+def read_transform(path: str | Path, kind: FileKind | None = None) -> Composite:
     """Read a transform, fixed world → moving world, from a file.
 
     ITK ``.h5`` (composite or single; float or double; affine, rigid, similarity, translation and displacement fields),
-    ITK ``.mat``, ITK ``.txt``/``.tfm``, a plain-text 4×4 RAS matrix (``.txt``, ``.mat``: greedy, c3d), or a dense warp
-    ``.nii``/``.nii.gz`` (intent 1007, LPS mm). Anything else, and a damaged file, is a ``UserError``.
+    ITK ``.mat``, ITK ``.txt``/``.tfm``, a plain-text 4×4 RAS matrix (``.txt``, ``.mat``: greedy, c3d), FreeSurfer
+    ``.lta`` and ``.mgz`` warps, and dense warps ``.nii``/``.nii.gz`` by their intent: 1007 (LPS mm), 1006 (RAS mm),
+    2006 (FSL). ``kind`` says what a file does not: that a matrix is FLIRT's, that vectors are Learn2Reg's, which grids
+    they belong to. Anything else, a damaged file, and a file that is not of the stated format, is a ``UserError``.
     """
-    path = Path(path)
+    path, kind = Path(path), kind or FileKind()
     if not path.is_file():
         raise UserError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
     name = path.name.lower()
-    if name.endswith(_H5_SUFFIXES):
-        parts = _read_h5(path)
-    elif name.endswith((".nii", ".nii.gz")):
-        parts = [_read_warp(path)]
-    elif name.endswith((".mat", *_TEXT_SUFFIXES)):
-        text = _text_of(path)
-        parts = _read_matlab(path) if text is None else _read_text(path, text)
-    else:
-        raise UserError(f"{path} is not a transform that can be read: give .h5, .mat, .txt, .tfm or a warp .nii.gz")
-    return Composite(parts)
+    if name.endswith(H5_SUFFIXES):
+        _allowed(path, kind, "itk", "ants")
+        return Composite(read_h5(path))
+    if name.endswith(SUFFIXES):
+        return Composite([_read_dense(path, kind)])
+    if name.endswith(".lta"):
+        _allowed(path, kind, "freesurfer")
+        return Composite([read_lta(path)])
+    if name.endswith((".mgz", ".mgh")):
+        _allowed(path, kind, "freesurfer")
+        return Composite([read_mgz_warp(path)])
+    if name.endswith((".mat", *TEXT_SUFFIXES)):
+        return Composite(_read_matrix_file(path, kind))
+    if name.endswith(".m3z"):
+        raise UserError(f"{path} is FreeSurfer's older warp; turn it into .mgz with mri_warp_convert first")
+    raise UserError(
+        f"{path} is not a transform that can be read: give .h5, .mat, .txt, .tfm, .lta, or a warp .nii.gz or .mgz"
+    )
 
 
-def _read_h5(path: Path) -> list[Transform]:
-    try:
-        with h5py.File(path, "r") as file:
-            if "TransformGroup" not in file:
-                raise UserError(f"{path} is an HDF5 file but holds no ITK transform (no /TransformGroup)")
-            groups = file["TransformGroup"]
-            listed = [groups[key] for key in sorted(groups, key=int)]
-            kinds = [_type_of(group) for group in listed]
-            if kinds and kinds[0].startswith("CompositeTransform"):
-                listed, kinds = listed[1:], kinds[1:]
-            elif len(kinds) > 1:
-                raise UserError(f"{path} lists {len(kinds)} transforms without saying that they are one composite")
-            parts = [_part(path, kind, *_numbers(group)) for kind, group in zip(kinds, listed, strict=True)]
-    except (OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
-        raise UserError(f"{path} cannot be read as an ITK transform; it is damaged or of another kind") from error
-    if not parts:
-        raise UserError(f"{path} holds an empty composite: there is no transform in it")
-    return parts[::-1]
+def _read_matrix_file(path: Path, kind: FileKind) -> list[Transform]:
+    text = text_of(path)
+    if text is None:
+        _allowed(path, kind, "itk", "ants")
+        return read_matlab(path)
+    if is_itk_text(text):
+        _allowed(path, kind, "itk", "ants")
+        return read_text(path, text)
+    if kind.format == "fsl":
+        return [read_flirt(path, kind.grid("fixed", path), kind.grid("moving", path))]
+    _allowed(path, kind, "greedy")
+    return [Affine(parsed_matrix(path, text))]
 
 
-def _type_of(group: h5py.Group) -> str:
-    value = np.ravel(group["TransformType"][()])[0]
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _numbers(group: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
-    # ITK before 5.0 wrote the names with a letter missing.
-    names = ("Transform", "Tranform")
-    stem = next((stem for stem in names if f"{stem}Parameters" in group), names[0])
-    fixed = f"{stem}FixedParameters"
-    values = group[f"{stem}Parameters"][()] if f"{stem}Parameters" in group else np.zeros(0)
-    return values, np.asarray(group[fixed][()] if fixed in group else np.zeros(0), dtype=np.float64)
-
-
-def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Transform:
-    """One ITK transform from its type, parameters and fixed parameters."""
-    if re.search(r"_(\d)_(\d)$", kind) and not kind.endswith("_3_3"):
-        raise UserError(f"{path} holds a transform that is not three-dimensional ({kind})")
-    name = kind.split("_")[0]
-    if not np.isfinite(values).all() or not np.isfinite(fixed).all():
-        raise UserError(f"{path} holds values that are not finite; write the transform again")
-    if name == "DisplacementFieldTransform":
-        return _field(path, values, fixed)
-    try:
-        matrix = _itk_matrix(name, np.asarray(values, dtype=np.float64), fixed)
-        if matrix is None:
-            raise UserError(f"{path} holds a {name}, which is not supported: only affine kinds and displacement fields")
-        return Affine(_LPS @ matrix @ _LPS)
-    except (ValueError, IndexError) as error:
-        raise UserError(f"{path} holds a {name} that cannot be used: {error}") from error
-
-
-_MATRIX_KINDS = ("AffineTransform", "MatrixOffsetTransformBase", "Rigid3DTransform", "ScalableAffineTransform")
-
-
-def _itk_matrix(name: str, p: np.ndarray, fixed: np.ndarray) -> np.ndarray | None:
-    """(4, 4) LPS of ITK's affine kinds, y = M(x − c) + c + t; None for a kind that is not one of them."""
-    linear: np.ndarray
-    expected = {"IdentityTransform": None, "TranslationTransform": 3, "Euler3DTransform": 6, "VersorTransform": 3}
-    expected |= {"VersorRigid3DTransform": 6, "Similarity3DTransform": 7, "ScaleTransform": 3}
-    expected |= dict.fromkeys(_MATRIX_KINDS, 12)
-    if name not in expected:
-        return None
-    if expected[name] is not None and len(p) != expected[name]:
-        raise ValueError(f"it has {len(p)} parameters instead of {expected[name]}")
-    centre = fixed[:3] if len(fixed) >= 3 else np.zeros(3)
-    shift = p[-3:] if len(p) >= 6 else np.zeros(3)
-    if name in _MATRIX_KINDS:
-        linear = p[:9].reshape(3, 3)
-    elif name == "Euler3DTransform":
-        linear = _euler(p[:3], zyx=len(fixed) > 3 and bool(fixed[3]))
-    elif name in ("VersorTransform", "VersorRigid3DTransform", "Similarity3DTransform"):
-        linear = Rotation.from_quat([*p[:3], np.sqrt(max(0.0, 1 - float(p[:3] @ p[:3])))]).as_matrix()
-    else:
-        linear = np.diag(p) if name == "ScaleTransform" else np.eye(3)
-    if name == "Similarity3DTransform":
-        linear, shift = linear * p[6], p[3:6]
-    elif name == "TranslationTransform":
-        shift = p
-    return about(linear, shift, centre)
-
-
-def _euler(angles: np.ndarray, zyx: bool) -> np.ndarray:
-    """ITK's Euler3D: Rz·Rx·Ry, or Rz·Ry·Rx where the file says so."""
-    order = "ZYX" if zyx else "ZXY"
-    by_axis = dict(zip("XYZ", angles, strict=True))
-    return Rotation.from_euler(order, [by_axis[axis] for axis in order]).as_matrix()
-
-
-def _field(path: Path, values: np.ndarray, fixed: np.ndarray) -> DisplacementField:
-    if len(fixed) != 18:
-        raise UserError(f"{path} holds a displacement field without its geometry (18 numbers)")
-    size = [round(float(n)) for n in fixed[:3]]
-    if min(size) < 1 or values.size != 3 * int(np.prod(size)):
-        raise UserError(f"{path} holds a displacement field whose size does not fit its geometry; it is damaged")
-    lps = np.eye(4)
-    lps[:3, :3] = fixed[9:].reshape(3, 3) * fixed[6:9]
-    lps[:3, 3] = fixed[3:6]
-    vectors = torch.from_numpy(np.asarray(values, dtype=np.float32).reshape(*size[::-1], 3))
-    return _ras_field(path, vectors.permute(3, 2, 1, 0).contiguous(), _LPS @ lps)
-
-
-def _ras_field(path: Path, lps_displacement: torch.Tensor, voxel_to_world: np.ndarray) -> DisplacementField:
-    lps_displacement[:2] *= -1
-    shape = lps_displacement.shape
-    try:
-        grid = Grid((int(shape[1]), int(shape[2]), int(shape[3])), voxel_to_world)
-    except ValueError as error:
-        raise UserError(f"{path} has a singular geometry; write the transform again") from error
-    return DisplacementField(lps_displacement, grid)
-
-
-def _read_warp(path: Path) -> DisplacementField:
-    try:
-        image: Any = nib.load(path)
-        shape = image.shape
-        if len(shape) != 5 or shape[3:] != (1, 3):
-            raise UserError(f"{path} is not a dense warp: its shape is {shape} instead of (X, Y, Z, 1, 3)")
-        intent = int(image.header["intent_code"])
-        values = np.asarray(image.dataobj, dtype=np.float32)[:, :, :, 0]
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as NIfTI; it is damaged or of another kind") from error
-    if intent != _WARP_INTENT:
+def _read_dense(path: Path, kind: FileKind) -> Transform:
+    volume = read_vectors(path)
+    stated = {LPS_INTENT: "nifti", RAS_INTENT: "freesurfer", FSL_INTENT: "fsl"}.get(volume.intent)
+    wanted = {"itk": "nifti", "ants": "nifti", "greedy": "nifti"}.get(kind.format or "", kind.format)
+    if stated is None and (wanted is None or volume.intent != NO_INTENT):
         raise UserError(
-            f"{path} has intent code {intent}: only {_WARP_INTENT} (LPS vectors, as ANTs writes) says what its "
-            "vectors mean; convert it"
+            f"{path} has {volume.meaning}; say what its vectors are with --from (nifti: LPS mm; fsl; learn2reg: voxels)"
         )
-    if not np.isfinite(values).all():
-        raise UserError(f"{path} holds values that are not finite; write the warp again")
-    return _ras_field(path, torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 0))), image.affine)
+    if stated is not None and wanted not in (None, stated):
+        raise UserError(f"{path} has {volume.meaning}, and is not a {kind.format} warp")
+    meant = stated or wanted
+    if meant == "fsl":
+        field = read_fsl_warp(path, kind.grid("moving", path))
+    elif meant == "freesurfer":
+        field = read_ras_warp(path)
+    elif meant == "learn2reg":
+        field = read_voxel_displacement(path, kind.grid("moving", path), kind.fixed)
+    else:
+        field = field_of(path, volume.values * LPS.diagonal()[:3], volume.voxel_to_world)
+    if kind.fixed is not None and meant in ("fsl", "learn2reg") and not field.grid.same_as(kind.fixed, 1e-2):
+        raise UserError(f"{path} is a warp on another grid than the fixed image's; give the image it was made for")
+    return field
 
 
-def _text_of(path: Path) -> str | None:
-    """The content where it is text; None where it is binary (MATLAB)."""
-    start = path.read_bytes()[: 1 << 20]
-    if b"\0" in start:
-        return None
-    try:
-        return start.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+def _allowed(path: Path, kind: FileKind, *formats: str) -> None:
+    if kind.format is not None and kind.format not in formats:
+        raise UserError(f"{path} is a transform of another kind ({formats[0]}), not {kind.format}")
 
 
-def _read_matlab(path: Path) -> list[Transform]:
-    try:
-        content = matlab.loadmat(path)
-    except Exception as error:  # scipy's reader raises many kinds on damaged files
-        raise UserError(f"{path} cannot be read as an ITK .mat transform; it is damaged or of another kind") from error
-    kinds = [key for key in content if re.search(r"Transform\w*_\w+_\d_\d$", key)]
-    if len(kinds) != 1:
-        raise UserError(f"{path} is a MATLAB file but not an ITK transform")
-    fixed = np.ravel(content.get("fixed", np.zeros(3))).astype(np.float64)
-    return [_part(path, kinds[0], np.ravel(content[kinds[0]]), fixed)]
+def write_transform(transform: Transform, path: str | Path, format: str | None = None, **grids: Grid | None) -> None:
+    """Write a transform into one file, as its ending says: ``.h5`` any, ``.mat``, ``.txt`` and ``.tfm`` only an affine.
+
+    ``format`` (a name of ``FORMATS``) says what else the file is to be: a FLIRT matrix or a plain one instead of ITK's,
+    an LTA, a dense warp of one of four kinds. ``fixed`` and ``moving`` are the grids that some of them need.
+    """
+    path = Path(path)
+    name, pair = path.name.lower(), TransformPair(transform, None, grids.get("fixed"), grids.get("moving"))
+    if name.endswith(".lta") and format in (None, "freesurfer"):
+        write_lta(only_affine(transform, path), pair.grid("fixed"), pair.grid("moving"), path)
+    elif name.endswith(".mgz") and format in (None, "freesurfer"):
+        write_mgz_warp(transform, pair.grid("fixed"), pair.grid("moving"), path)
+    elif name.endswith((".mat", *TEXT_SUFFIXES)):
+        _write_matrix_file(pair, path, format)
+    elif name.endswith(SUFFIXES) and format is not None:
+        _write_dense(pair, path, format)
+    elif format in (None, "itk", "ants"):
+        write_itk_composite(transform, path)
+    else:
+        raise UserError(f"{path}: {format} has no such file; see which endings it has with uresnet convert --help")
 
 
-def _read_text(path: Path, text: str) -> list[Transform]:
-    if "Insight Transform File" not in text.split("\n", 1)[0]:
-        return [_read_plain_matrix(path, text)]
-    found: list[tuple[str, dict[str, np.ndarray]]] = []
-    for line in text.splitlines():
-        key, _, rest = line.partition(":")
-        key = key.strip().lstrip("#")
-        if key == "Transform":
-            found.append((rest.strip(), {}))
-        elif key in ("Parameters", "FixedParameters") and found:
-            found[-1][1][key] = _floats(path, rest.split())
-    composite = bool(found) and found[0][0].startswith("CompositeTransform")
-    if composite:
-        found = found[1:]
-    if not found or (len(found) > 1 and not composite):
-        raise UserError(f"{path} holds {len(found)} transforms where one transform, or one composite, is needed")
-    nothing = np.zeros(0)
-    parts = [_part(path, kind, p.get("Parameters", nothing), p.get("FixedParameters", nothing)) for kind, p in found]
-    return parts[::-1]
+def _write_matrix_file(pair: TransformPair, path: Path, format: str | None) -> None:
+    affine = only_affine(pair.forward, path)
+    if format == "fsl":
+        write_matrix(flirt_matrix(affine, pair.grid("fixed"), pair.grid("moving")), path)
+    elif format == "greedy":
+        write_matrix(affine.matrix, path)
+    elif format in (None, "itk", "ants"):
+        write_itk_affine(affine, path)
+    else:
+        raise UserError(f"{path}: {format} keeps no matrix in such a file; choose fsl, greedy, itk or ants")
 
 
-def _read_plain_matrix(path: Path, text: str) -> Affine:
-    """A 4×4 matrix in RAS, fixed → moving, as greedy and c3d write it."""
-    rows = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    if len(rows) != 4 or any(len(row) != 4 for row in rows):
-        raise UserError(f"{path} is neither an ITK transform nor a 4×4 matrix; check that it is the right file")
-    try:
-        return Affine(np.array([_floats(path, row) for row in rows]))
-    except ValueError as error:
-        raise UserError(f"{path} cannot be used: {error}") from error
-
-
-def _floats(path: Path, words: Sequence[str]) -> np.ndarray:
-    try:
-        return np.array([float(word) for word in words])
-    except ValueError as error:
-        raise UserError(f"{path} holds something that is not a number where numbers belong") from error
+def _write_dense(pair: TransformPair, path: Path, format: str) -> None:
+    if format == "fsl":
+        write_fsl_warp(pair.forward, pair.grid("fixed"), pair.grid("moving"), path)
+    elif format == "learn2reg":
+        write_voxel_displacement(pair.forward, pair.grid("fixed"), pair.grid("moving"), path)
+    elif format == "freesurfer":
+        raise UserError(f"{path}: a FreeSurfer warp is written as .mgz; give the file that ending")
+    else:
+        write_warp(pair.forward, pair.grid("fixed"), path)
