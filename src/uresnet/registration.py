@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from uresnet.catalogue import find_model
 from uresnet.checkpoint import Model, load_model
 from uresnet.coupling import Coupling, Freedom, couple, segment_conformed
-from uresnet.errors import UserError
+from uresnet.errors import InputWarning, UserError
 from uresnet.evaluation.metrics import dice_per_class
 from uresnet.evaluation.volumes import structure_volumes, volumes_table
 from uresnet.image import Image, LabelMap, ProbabilityMap
@@ -159,6 +161,7 @@ def register_pair(
         with stages("read"):
             loaded = _found(model)
             images = _read(moving), _read(fixed)
+            _warn_where_apart(*images)
             brains = _read_mask(masks[0], images[0]), _read_mask(masks[1], images[1])
         with stages("load model"):
             network = (loaded if isinstance(loaded, Model) else load_model(loaded)).to(device)
@@ -233,6 +236,17 @@ def _found(model: str | Path | Model | None) -> Path | Model:
 
 def _read(source: Source) -> Image:
     return source if isinstance(source, Image) else read_image(source)
+
+
+def _warn_where_apart(moving: Image, fixed: Image) -> None:
+    if not moving.grid.overlaps(fixed.grid):
+        apart = float(np.linalg.norm(moving.grid.centre_world - fixed.grid.centre_world))
+        warnings.warn(
+            f"{moving.name} and {fixed.name} do not overlap where their headers place them ({apart:.0f} mm apart); the "
+            "transform contains that distance: check that the headers are right.",
+            InputWarning,
+            stacklevel=2,
+        )
 
 
 def _read_mask(path: str | Path | None, image: Image) -> LabelMap | None:
