@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from brains import write_tiny_model
 from grids import GRIDS
 from uresnet.demo import COLIN27, ICBM152, fetch_brain
 from uresnet.errors import UserError
@@ -51,3 +52,15 @@ def real_brains() -> tuple[Path, Path]:
 def grid(request: pytest.FixtureRequest) -> Grid:
     """Each of the grids in ``tests/grids.py``: ways round × oblique × anisotropic × non-cubic."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file whose network deforms a little and segments (see ``tests/brains.py``)."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", deforms=True)
+
+
+@pytest.fixture(scope="session")
+def still_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file whose network leaves everything where conforming put it."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "still.safetensors", deforms=False)
