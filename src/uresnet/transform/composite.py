@@ -201,7 +201,7 @@ def resample(
     if isinstance(image, ProbabilityMap):
         out[0] += 1 - out.sum(dim=0)
         return replace(image, data=out, grid=like)
-    return replace(image, data=out[0], grid=like)
+    return Image(out[0], like, image.path)
 
 
 def _resample_labels(
