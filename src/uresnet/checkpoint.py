@@ -20,7 +20,7 @@ from uresnet.catalogue import METADATA_KEY, ModelCard, ModelFile, find_model
 from uresnet.config import ModelConfig, model_config_from_dict, to_dict
 from uresnet.errors import UserError
 from uresnet.labels import SCHEMES, LabelScheme, label_scheme
-from uresnet.model.network import UResNet
+from uresnet.model.network import UResNet, placed
 from uresnet.model.published import load_published
 from uresnet.preprocess import ConformSpec
 
@@ -51,7 +51,7 @@ class Model:
 
     def to(self, device: str | torch.device) -> Model:
         """The same model on another device."""
-        return replace(self, network=self.network.to(device))
+        return replace(self, network=placed(self.network, device))
 
 
 def _build_uresnet(configuration: dict[str, Any], where: str) -> nn.Module:
@@ -150,4 +150,4 @@ def _conform_spec(card: ModelCard, where: str) -> ConformSpec:
 
 
 def _for_inference(network: nn.Module) -> nn.Module:
-    return network.eval().requires_grad_(False)
+    return placed(network.eval().requires_grad_(False), "cpu")

@@ -28,6 +28,7 @@ from uresnet.outputs import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
     from uresnet.registration import Registration
+    from uresnet.training.run import Rehearsal
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 TRANSFORM_SUFFIXES = (".h5", ".mat", ".txt", ".nii.gz", ".nii")
@@ -231,12 +232,56 @@ def jacobian(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="A configuration (YAML).", show_default=False)],
+    config: Annotated[Path, typer.Argument(help="A configuration (YAML file).", show_default=False)],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder made by prepare; by default the one that the configuration names.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="RUN", help="Folder for the run; by default runs/CONFIG.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Train for so long instead of the configured epochs.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost; write nothing.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard scalars.")] = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a network from a configuration."""
+    """Train a network from a configuration and prepared data; start with torchrun to use several GPUs."""
     with _told(debug):
-        raise UserError(f"{config}: training is not in this build.")
+        from uresnet.config import load_config
+
+        settings = load_config(config)
+        folder = output or Path("runs") / config.stem
+        found = data or Path(settings.data)
+        chosen = _device(device, threads)
+        from uresnet.training import run
+        from uresnet.training.parallel import join_team, leave_team
+
+        if chosen == "cuda" and "LOCAL_RANK" in os.environ:
+            chosen = f"cuda:{os.environ['LOCAL_RANK']}"
+        settings = run.with_limits(settings, data, max_minutes)
+        options = run.RunOptions(found, folder, resume, tensorboard)
+        team = join_team(chosen)
+        with TrainingView(quiet or not team.leads) as view:
+            trainer = run.open_training(settings, options, chosen, team, view)
+            if dry_run:
+                view.rehearsed(run.rehearse(trainer), chosen)
+                return
+            if trainer.progress.step:
+                view.say(f"going on after update {trainer.progress.step}")
+            finished = run.train(trainer, options, stop=view.wants_to_stop)
+        leave_team()
+        if not team.leads:
+            return
+        if not finished:
+            _fail(f"Stopped after update {trainer.progress.step}; go on with: {_again(resume)}", 130)
+        if not quiet:
+            best = folder / "best.safetensors"
+            print(f"{best}\nUse it with: uresnet register MOVING FIXED -o OUT --model {best}")
 
 
 @app.command()
@@ -426,6 +471,80 @@ class Narrator:
     def say(self, text: str) -> None:
         if not self.quiet:
             print(text)
+
+
+class TrainingView:
+    """Shows a training on standard error, and lets Ctrl-C end it after the present update instead of within it."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.quiet = quiet
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        columns = [TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.percentage:>3.0f} %")]
+        columns += [TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[terms]}")]
+        self.bar = Progress(*columns, console=self.console, disable=quiet or not self.console.is_terminal)
+        self.task = self.bar.add_task("training", total=1.0, terms="")
+        self.stopping = False
+        self.validated = ""
+        self.said = -1
+
+    def __enter__(self) -> TrainingView:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self, event: object) -> None:
+        from uresnet.training.trainer import StepDone, Validation
+
+        if isinstance(event, StepDone):
+            terms = " ".join(f"{name} {value:.3f}" for name, value in event.terms.items())
+            self.bar.update(self.task, completed=event.fraction, description=f"epoch {event.epoch + 1}", terms=terms)
+            if not self.bar.disable or int(20 * event.fraction) == self.said:
+                return
+            self.said = int(20 * event.fraction)  # to a file: a line for every twentieth
+            self.console.print(str(event), soft_wrap=True)
+        elif isinstance(event, Validation):
+            best = "  [bold](best so far)[/bold]" if event.is_best else ""
+            each = " / ".join(f"{dice:.3f}" for dice in event.segmentation)
+            shown = f"update {event.step}: registration Dice {event.registration:.4f}"
+            shown += f", segmentation {each}" if each else ""
+            self.console.print(f"{shown}, folds {event.folding:.2%}{best}", soft_wrap=True)
+        else:
+            self.console.print(f"warning: {event}", soft_wrap=True, markup=False)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, markup=False)
+
+    def rehearsed(self, found: Rehearsal, device: str) -> None:
+        """What a dry run measured, on standard output."""
+        size = " × ".join(map(str, found.shape))
+        print(f"data      {found.training_scans} scans to train on, {found.validation_scans} to judge by; {size}")
+        print(f"network   {found.weights:,} weights, on {device}")
+        print(f"update    {found.pairs_per_update} pairs, {found.seconds:.2f} s")
+        if found.memory:
+            print(f"memory    {found.memory / 2**30:.2f} GiB at most")
+        if found.updates:
+            print(f"training  {found.updates} updates, about {found.updates * found.seconds / 3600:.2g} h")
+
+    def wants_to_stop(self) -> bool:
+        return self.stopping
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+        self.console.print("stopping after this update (again: at once) …")
+
+
+def _again(resumed: bool) -> str:
+    """The command that goes on with a training."""
+    return " ".join(["uresnet", *sys.argv[1:], *([] if resumed else ["--resume"])])
 
 
 def _summary(result: Registration, output: Path) -> str:

@@ -134,7 +134,9 @@ class TrainingConfig:
     ``affine_rate`` multiplies it for the affine head, ``deformable_rate`` for the last layer of the deformable one: the
     map is a cumulative sum, so a small step of that layer's weights moves the far side of the brain by voxels.
     ``warmup_steps`` raises the rate linearly; ``clip_norm`` bounds the gradient's norm (0: no). ``precision`` concerns
-    the network's convolutions; losses and sampling grids are always float32.
+    the network's convolutions; losses and sampling grids are always float32. ``channels_last`` is the order of the
+    weights in memory; none chooses what is faster on the device. An update sees ``batch_size`` · ``accumulate`` pairs,
+    times the number of processes.
     """
 
     epochs: int = 100
@@ -150,7 +152,7 @@ class TrainingConfig:
     warmup_steps: int = 0
     clip_norm: float = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = False
+    channels_last: bool | None = None
     stages: tuple[Stage, ...] = (Stage(),)
     validate_every_minutes: float = 10.0
     checkpoint_every_minutes: float = 5.0

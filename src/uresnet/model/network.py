@@ -28,6 +28,17 @@ class UResNetOutput:
     segmentation_logits: Tensor | None
 
 
+def placed(network: nn.Module, device: torch.device | str, channels_last: bool | None = None) -> nn.Module:
+    """The network on ``device``, its weights in the order that convolutions are fastest with there.
+
+    ``channels_last`` None is channels last on a CPU, where a step of training then takes less than half the time
+    (convolutions with few channels otherwise miss oneDNN's kernels), and channels first elsewhere.
+    """
+    last = torch.device(device).type == "cpu" if channels_last is None else channels_last
+    order = torch.channels_last_3d if last else torch.contiguous_format
+    return network.to(device=device, memory_format=order)  # type: ignore[call-overload]
+
+
 class UResNet(nn.Module):
     """The network of the paper; with the default configuration 39,183 weights, 24,631 without segmentation."""
 

@@ -3,7 +3,9 @@
 A data folder holds ``dataset.json`` and, for every scan, ``<id>_image.npy`` and ``<id>_labels.npy``, both uint8 of the
 shape that the JSON gives. Images are conformed intensities times 1 / ``image_scale``; labels are FreeSurfer ids
 (cortical parcels folded into cortex, so all fit a byte), from which every label scheme derives its classes. Processes
-that open one folder share its pages.
+that open one folder share its pages. Beside ``format``, ``shape``, ``image_scale`` and ``scans``, the JSON may say how
+the images were conformed (``conform``, the fields of a ``ConformSpec``), and ``name`` and ``licence`` of the data, for
+the cards of models trained on them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.errors import UserError
+from uresnet.io import written_whole
 from uresnet.labels import FREESURFER, LabelScheme, fold_parcels, mirrored_id
+from uresnet.preprocess import ConformSpec
 
 FORMAT = 1
 _INDEX = "dataset.json"
@@ -44,6 +48,9 @@ class PackedDataset:
     shape: tuple[int, int, int]
     image_scale: float
     scans: tuple[Scan, ...]
+    conform: ConformSpec = field(default_factory=ConformSpec)
+    name: str = ""
+    licence: str = ""
 
     def of_split(self, split: str) -> tuple[Scan, ...]:
         """The scans of a split, in file order. Raises :class:`UserError` when there is none."""
@@ -78,9 +85,22 @@ def open_dataset(folder: Path | str) -> PackedDataset:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         scans = tuple(Scan(s["id"], s["subject"], s["split"]) for s in index["scans"])
-        dataset = PackedDataset(folder, tuple(index["shape"]), float(index["image_scale"]), scans)
+        conform: dict[str, Any] = index.get("conform", {})
+        conform = {key: tuple(v) if isinstance(v, list) else v for key, v in conform.items()}
+        dataset = PackedDataset(
+            folder,
+            tuple(index["shape"]),
+            float(index["image_scale"]),
+            scans,
+            ConformSpec(**conform),
+            str(index.get("name", "")),
+            str(index.get("licence", "")),
+        )
     except OSError as error:
-        raise UserError(f"{folder} is not a prepared data folder: it has no readable {_INDEX}.") from error
+        raise UserError(
+            f"{folder} is not a prepared data folder, it has no readable {_INDEX}; make one with 'uresnet prepare', "
+            "or name another with --data."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; prepare the data again.") from error
     if index.get("format") != FORMAT:
@@ -105,7 +125,10 @@ def write_scan(folder: Path, scan: Scan, image: np.ndarray, labels: np.ndarray) 
     ids = fold_parcels(np.asarray(labels))
     known = np.isin(ids, list(FREESURFER))
     if not known.all():
-        raise UserError(f"The labels of {scan.id} hold {ids[~known].flat[0]}, which is no FreeSurfer id that we know.")
+        raise UserError(
+            f"The labels of {scan.id} hold {ids[~known].flat[0]}, which is no FreeSurfer id that we know; check that "
+            "they follow the convention that was named."
+        )
     _write_array(folder / f"{scan.id}_image.npy", np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
     _write_array(folder / f"{scan.id}_labels.npy", ids.astype(np.uint8))
 
@@ -115,16 +138,13 @@ def write_index(folder: Path, shape: Sequence[int], scans: Sequence[Scan], **mor
     check_split(scans, str(folder))
     index = {"format": FORMAT, "shape": [int(n) for n in shape], "image_scale": 1 / 255, **more}
     index["scans"] = [asdict(scan) for scan in scans]
-    partial = folder / f"{_INDEX}.part"
-    partial.write_text(json.dumps(index, indent=1), encoding="utf-8")
-    partial.replace(folder / _INDEX)
+    with written_whole(folder / _INDEX) as beside:
+        beside.write_text(json.dumps(index, indent=1), encoding="utf-8")
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as file:
+    with written_whole(path) as beside, beside.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    partial.replace(path)
 
 
 @dataclass(frozen=True)

@@ -2,110 +2,175 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from uresnet.config import Config, Stage, TrainingConfig, to_dict
+from uresnet.config import Config, Stage, TrainingConfig
 from uresnet.errors import UserError
 from uresnet.labels import label_scheme
-from uresnet.model.network import UResNet, UResNetOutput
+from uresnet.model.network import UResNet, UResNetOutput, placed
 from uresnet.training.augment import Augmenter, mirror
 from uresnet.training.data import DeviceStore
 from uresnet.training.objective import Batch, Objective, PairScore, at_resolution, score_pair
 from uresnet.training.pairs import random_pairs, ring_pairs
+from uresnet.training.parallel import Team
+from uresnet.training.state import About, Progress, read_state, read_tensors, write_model, write_state
 from uresnet.transform.deformation import GridConvention
 
-Report = Callable[[str], None]
+STATE = "last.resume.safetensors"
+"""The file in a run's folder from which it goes on."""
 
 
-@dataclass
-class Progress:
-    """Where a training stands; all that is needed, beside weights and moments, to go on."""
+@dataclass(frozen=True)
+class StepDone:
+    """One update: where the training stands and the terms of the loss, unweighted, with their weighted ``total``."""
 
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    seconds: float = 0.0
-    best: float = -1.0
+    step: int
+    epoch: int
+    fraction: float
+    seconds: float
+    rate: float
+    downsampling: int
+    terms: dict[str, float]
+
+    def __str__(self) -> str:
+        shown = " ".join(f"{name} {value:.4f}" for name, value in self.terms.items())
+        return (
+            f"step {self.step} epoch {self.epoch} {self.seconds:.0f} s ({self.fraction:.0%}) "
+            f"1/{self.downsampling} lr {self.rate:.1e} {shown}"
+        )
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over the validation pairs."""
+    """Means over the validation pairs at ``step``, on images of ``downsampling``; the best so far when ``is_best``."""
 
     registration: float
     segmentation: tuple[float, ...]
     mse: float
     folding: float
     scores: tuple[PairScore, ...]
+    step: int = 0
+    downsampling: int = 1
+    is_best: bool = False
 
     @property
     def quality(self) -> float:
         """What checkpoints are chosen by: mean Dice of the registration plus that of the segmentation."""
-        return self.registration + (float(np.mean(self.segmentation)) if self.segmentation else 0.0)
+        found = [d for d in self.segmentation if not math.isnan(d)]
+        return self.registration + (float(np.mean(found)) if found else 0.0)
 
     def __str__(self) -> str:
         segmentation = "/".join(f"{d:.3f}" for d in self.segmentation) or "none"
-        return f"dice {self.registration:.4f} seg {segmentation} mse {self.mse:.5f} folds {self.folding:.2%}"
+        return (
+            f"VALIDATION step {self.step} at 1/{self.downsampling}: dice {self.registration:.4f} seg {segmentation} "
+            f"mse {self.mse:.5f} folds {self.folding:.2%}"
+        )
+
+
+@dataclass(frozen=True)
+class NotKept:
+    """A checkpoint that could not be written; the one before it is whole, and the training goes on."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.reason} The checkpoint before is kept; training goes on and tries again."
+
+
+Event = StepDone | Validation | NotKept
+Report = Callable[[Event], None]
+
+
+def never() -> bool:
+    """Nobody wants to stop."""
+    return False
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a trainer works with beside its configuration: who else trains, what the models say of themselves."""
+
+    team: Team = field(default_factory=Team)
+    about: About = field(default_factory=About)
+    report_every: int = 50
+    """Updates from one :class:`StepDone` to the next."""
 
 
 class Trainer:
     """Trains a network on a store of images; writes checkpoints into ``folder``; tells ``report`` what happens."""
 
     def __init__(
-        self, config: Config, training: DeviceStore, validation: DeviceStore | None, folder: Path, report: Report
+        self,
+        config: Config,
+        training: DeviceStore,
+        validation: DeviceStore | None,
+        folder: Path,
+        report: Report,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.config = config
         self.device = training.images.device
         self.stores = {1: training}
         self.validation_stores = {1: validation} if validation is not None else {}
         self.folder = folder
-        self.report = report
-        self.progress = Progress()
+        self.surroundings = surroundings or Surroundings()
+        self.team = self.surroundings.team
+        self.report: Report = report if self.team.leads else _unheard
+        self.progress = Progress(processes=self.team.size)
         torch.manual_seed(config.training.seed)
-        self.network = UResNet(config.model).to(self.device)
-        if config.training.channels_last:
-            self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.network = UResNet(config.model)
+        placed(self.network, self.device, config.training.channels_last)
         self.scheme = label_scheme(config.model.scheme)
         self.convention = GridConvention(config.model.convention)
         self.objective = Objective(config.losses, self.scheme, self.convention, self.device)
         self.optimiser = torch.optim.Adam(_parameter_groups(self.network, config.training))
         self._generator = torch.Generator(device=self.device)
+        self._figures: dict[str, Any] = {}
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
-    def run(self, stop_after_minutes: float | None = None) -> None:
-        """Train to the end, or for ``stop_after_minutes`` more; the last state is on disk when this returns."""
+    def run(self, stop_after_minutes: float | None = None, stop: Callable[[], bool] = never) -> bool:
+        """Train to the end, for ``stop_after_minutes`` more, or until ``stop()``; whether the end was reached.
+
+        At the end, and after ``stop_after_minutes``, the network is validated; ``stop()`` ends at once. The state is on
+        disk when this returns. Raises :class:`UserError` when that last one cannot be written.
+        """
+        t = self.config.training
         started, before = time.monotonic(), self.progress.seconds
         saved = validated = started
         while self.fraction() < 1:
             terms = self.step()
-            now = time.monotonic()
+            now, stopped = self.team.agreed(time.monotonic(), float(stop()))
             self.progress.seconds = before + now - started
-            if self.progress.step % 50 == 0:
+            if self.progress.step % self.surroundings.report_every == 0:
                 self._report_step(terms)
-            if now - validated > 60 * self.config.training.validate_every_minutes:
-                self._validate_and_keep()
-                validated = saved = time.monotonic()
-            elif now - saved > 60 * self.config.training.checkpoint_every_minutes:
+            if stopped:
                 self.save_state()
-                saved = time.monotonic()
+                return False
             if stop_after_minutes is not None and now - started > 60 * stop_after_minutes:
                 break
-        self._validate_and_keep()
+            if now - validated > 60 * t.validate_every_minutes and self.fraction() < 1:
+                self._keep(validate=True)
+                validated = saved = self.team.agreed(time.monotonic())[0]
+            elif now - saved > 60 * t.checkpoint_every_minutes:
+                self._keep(validate=False)
+                saved = self.team.agreed(time.monotonic())[0]
+        self._finish()
+        return self.fraction() >= 1
 
-    def step(self) -> dict[str, Tensor]:
-        """One update of the weights; returns the terms of the loss (mean over accumulated batches)."""
+    def step(self) -> dict[str, float]:
+        """One update of the weights; returns the terms of the loss (mean over accumulated batches and processes)."""
         t = self.config.training
         rate = learning_rate(t, self.fraction(), self.progress.step)
         for group in self.optimiser.param_groups:
@@ -119,21 +184,18 @@ class Trainer:
             (terms["total"] / t.accumulate).backward()
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / t.accumulate
+        self.team.average_gradients(self.network.parameters())
         if t.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), t.clip_norm)
         self.optimiser.step()
         self.progress.step += 1
-        return sums
+        return self.team.average(sums)
 
     def predict(self, batch: Batch) -> UResNetOutput:
         """The network on a batch: convolutions in the configured precision, the output at the batch's resolution."""
-        moving, fixed = batch.moving, batch.fixed
-        if self.config.training.channels_last:
-            moving = moving.contiguous(memory_format=torch.channels_last_3d)
-            fixed = fixed.contiguous(memory_format=torch.channels_last_3d)
         half = self.config.training.precision == "bf16"
         with torch.autocast(device_type=self.device.type, dtype=torch.bfloat16, enabled=half):
-            output = self.network(moving, fixed)
+            output = self.network(batch.moving, batch.fixed)
         return at_resolution(output, batch.downsampling)
 
     def fraction(self) -> float:
@@ -145,36 +207,55 @@ class Trainer:
 
     # -- data ----------------------------------------------------------------------------------------------------
 
-    def _batches_per_epoch(self) -> int:
+    @property
+    def pairs_per_update(self) -> int:
+        """Over all batches and processes."""
         t = self.config.training
-        pairs = t.pairs_per_epoch or len(self.stores[1].scans)
-        return max(1, pairs // (t.batch_size * t.accumulate))
+        return t.batch_size * t.accumulate * self.team.size
+
+    @property
+    def updates(self) -> int | None:
+        """How many the whole training has; None when its length is a time."""
+        t = self.config.training
+        return None if t.max_minutes is not None else t.epochs * self._batches_per_epoch()
+
+    def _batches_per_epoch(self) -> int:
+        pairs = self.config.training.pairs_per_epoch or len(self.stores[1].scans)
+        return max(1, pairs // self.pairs_per_update)
 
     def _next_batch(self, part: int) -> Batch:
-        """The pairs of this update. Everything random depends on seed, update and part alone: resuming repeats it."""
+        """This process's pairs of the accumulated batch ``part`` of this update.
+
+        Everything random depends on the seed, the update and the pair's place in it alone: resuming repeats it, and
+        so does another split of the same update into batches and processes.
+        """
         t = self.config.training
         per_epoch = self._batches_per_epoch()
         epoch, index = divmod(self.progress.step, per_epoch)
         self.progress.epoch = epoch
-        count = per_epoch * t.batch_size * t.accumulate
-        pairs = random_pairs(len(self.stores[1].scans), count, t.seed, epoch)
-        first = (index * t.accumulate + part) * t.batch_size
-        moving, fixed = zip(*pairs[first : first + t.batch_size], strict=True)
-        seed = np.random.SeedSequence([t.seed, self.progress.step, part]).generate_state(1, np.uint64)[0]
-        self._generator.manual_seed(int(seed >> np.uint64(1)))
-        return self._augmented(self._store(self.stores, self.stage()), moving, fixed)
+        pairs = random_pairs(len(self.stores[1].scans), per_epoch * self.pairs_per_update, t.seed, epoch)
+        own = (part * self.team.size + self.team.rank) * t.batch_size
+        store = self._store(self.stores, self.stage())
+        chosen = []
+        for place in range(own, own + t.batch_size):
+            seed = np.random.SeedSequence([t.seed, self.progress.step, place]).generate_state(1, np.uint64)[0]
+            self._generator.manual_seed(int(seed >> np.uint64(1)))
+            chosen.append(self._augmented(store, *pairs[index * self.pairs_per_update + place]))
+        moving, fixed, moving_labels, fixed_labels = (torch.cat(side) for side in zip(*chosen, strict=True))
+        return Batch(moving, fixed, moving_labels, fixed_labels, store.downsampling)
 
-    def _augmented(self, store: DeviceStore, moving: tuple[int, ...], fixed: tuple[int, ...]) -> Batch:
+    def _augmented(self, store: DeviceStore, moving: int, fixed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Moving and fixed image, then their labels, each (1, 1, I, J, K)."""
         augmenter = Augmenter(self.config.augment, store.downsampling)
         with torch.no_grad():
             mirrored = augmenter.flips(self._generator)
             sides = []
-            for indices in (moving, fixed):
-                images, labels = store.batch(indices)
+            for index in (moving, fixed):
+                images, labels = store.batch([index])
                 if mirrored:
                     images, labels = mirror(images, labels)
                 sides.append(augmenter(images, labels, self._generator))
-        return Batch(sides[0][0], sides[1][0], sides[0][1], sides[1][1], store.downsampling)
+        return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
 
     def stage(self) -> Stage:
         """The part of the training that the present belongs to."""
@@ -194,80 +275,103 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, stage: Stage | None = None) -> Validation | None:
-        """Score the fixed validation pairs in float32 at the stage's resolution; None without validation images."""
+        """Score the fixed validation pairs in float32 at the stage's resolution; None without validation images.
+
+        Processes share the pairs; all get the whole result.
+        """
         if not self.validation_stores:
             return None
         self.network.eval()
         store = self._store(self.validation_stores, stage or self.stage())
-        scores = []
-        for m, f in ring_pairs(len(store.scans)):
+        pairs = ring_pairs(len(store.scans))
+        found: list[tuple[int, PairScore]] = []
+        for number in range(self.team.rank, len(pairs), self.team.size):
+            m, f = pairs[number]
             (moving, moving_labels), (fixed, fixed_labels) = store.batch([m]), store.batch([f])
             batch = Batch(moving, fixed, moving_labels, fixed_labels, store.downsampling)
             output = at_resolution(self.network(moving, fixed), store.downsampling)
-            scores.append(score_pair(output, batch, self.scheme, self.convention))
-        return _mean_of(scores)
+            found.append((number, score_pair(output, batch, self.scheme, self.convention)))
+        scores = [score for _, score in sorted(self.team.gathered(found), key=lambda one: one[0])]
+        return _mean_of(scores, self.progress.step, store.downsampling)
+
+    def _keep(self, validate: bool) -> None:
+        """Validate if asked, and write what is worth it; a full disk is reported and the training goes on."""
+        try:
+            self._validate_and_keep() if validate else self.save_state()
+        except UserError as error:
+            self.report(NotKept(str(error)))
 
     def _validate_and_keep(self) -> None:
         result = self.validate()
         if result is not None:
-            stage = self.stage()
-            self.report(f"VALIDATION step {self.progress.step} at 1/{stage.downsampling}: {result}")
-            if result.quality > self.progress.best and stage == self.config.training.stages[-1]:
-                self.progress.best = result.quality
+            last = self.stage() == self.config.training.stages[-1]
+            best = last and result.quality > self.progress.best
+            self.report(dataclasses.replace(result, is_best=best))
+            self._figures = self._as_figures(result)
+            if best:
                 self.save("best")
+                self.progress.best = result.quality
         self.save_state()
 
-    def _report_step(self, terms: dict[str, Tensor]) -> None:
-        p = self.progress
-        shown = " ".join(f"{name} {float(value):.4f}" for name, value in terms.items())
-        rate = self.optimiser.param_groups[0]["lr"]
-        self.report(
-            f"step {p.step} epoch {p.epoch} {p.seconds:.0f} s ({self.fraction():.0%}) "
-            f"1/{self.stage().downsampling} lr {rate:.1e} {shown}"
-        )
+    def _finish(self) -> None:
+        self._validate_and_keep()
+        if not self.validation_stores:
+            self.save("best")  # nothing to judge by: the last is the one to use
+
+    def _as_figures(self, result: Validation) -> dict[str, Any]:
+        """For the card of a model: what was measured on the validation pairs, on the network's grid."""
+        figures: dict[str, Any] = {
+            "training step": result.step,
+            "validation pairs": len(result.scores),
+            "registration Dice, 15 structures": round(result.registration, 4),
+            "folding fraction": float(f"{result.folding:.3g}"),
+        }
+        for one, dice in zip(self.scheme.classes, result.segmentation, strict=False):
+            figures[f"segmentation Dice, {one.name}"] = None if math.isnan(dice) else round(dice, 4)
+        if result.downsampling > 1:
+            figures["measured on blocks of voxels"] = result.downsampling
+        return figures
+
+    def _report_step(self, terms: dict[str, float]) -> None:
+        p, rate = self.progress, float(self.optimiser.param_groups[0]["lr"])
+        self.report(StepDone(p.step, p.epoch, self.fraction(), p.seconds, rate, self.stage().downsampling, terms))
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def save(self, name: str) -> Path:
-        """Write the weights to ``<name>.safetensors``; whole files or none."""
-        weights = {k: v.detach().contiguous().cpu() for k, v in self.network.state_dict().items()}
-        return _write(weights, self._metadata(), self.folder / f"{name}.safetensors")
+        """Write the model to ``<name>.safetensors``, as ``register`` takes it; whole files or none."""
+        path = self.folder / f"{name}.safetensors"
+        if self.team.leads:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_model(path, self.network, self.surroundings.about, self._figures, self.config)
+        return path
 
     def save_state(self) -> Path:
         """Write ``last.safetensors`` and, with all that resuming needs, ``last.resume.safetensors``."""
-        tensors = {k: v.detach().contiguous().cpu() for k, v in self.network.state_dict().items()}
-        for key, parameter in self.network.named_parameters():
-            for what, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"{what}/{key}"] = value.detach().contiguous().cpu()
-        self.save("last")
-        return _write(tensors, self._metadata(), self.folder / "last.resume.safetensors")
-
-    def _metadata(self) -> dict[str, str]:
-        return {"config": json.dumps(to_dict(self.config)), "progress": json.dumps(vars(self.progress))}
+        path = self.folder / STATE
+        if self.team.leads:
+            self.save("last")
+            write_state(path, self.network, self.optimiser, self.progress, self.config)
+        return path
 
     def resume(self, path: Path) -> None:
-        """Continue from ``last.resume.safetensors``. Raises :class:`UserError` if it is of another network."""
-        tensors, metadata = _read(path)
-        weights = {k: v for k, v in tensors.items() if "/" not in k}
-        try:
-            self.network.load_state_dict(weights)
-        except RuntimeError as error:
+        """Continue from ``last.resume.safetensors``. Raises :class:`UserError` if it is of another training."""
+        progress = read_state(path, self.network, self.optimiser, self.config)
+        if progress.processes != self.team.size:
             raise UserError(
-                f"{path} is a checkpoint of another network; train with the configuration it has."
-            ) from error
-        for key, parameter in self.network.named_parameters():
-            if f"exp_avg/{key}" in tensors:
-                names = ("step", "exp_avg", "exp_avg_sq")
-                state = {name: tensors[f"{name}/{key}"] for name in names}
-                self.optimiser.state[parameter] = {
-                    name: value if name == "step" else value.to(self.device) for name, value in state.items()
-                }
-        self.progress = Progress(**json.loads(metadata["progress"]))
+                f"{path} was trained by {progress.processes} processes, now there are {self.team.size}; start as many, "
+                "because the pairs of an update are shared among them."
+            )
+        self.progress = progress
 
     def start_from(self, path: Path) -> None:
         """Take weights, and nothing else, from a checkpoint."""
-        tensors, _ = _read(path)
+        tensors, _ = read_tensors(path)
         self.network.load_state_dict({k: v for k, v in tensors.items() if "/" not in k})
+
+
+def _unheard(event: Event) -> None:
+    """The report of a process that does not lead."""
 
 
 def learning_rate(config: TrainingConfig, fraction: float, step: int) -> float:
@@ -291,29 +395,16 @@ def _parameter_groups(network: UResNet, config: TrainingConfig) -> list[dict]:
     ]
 
 
-def _mean_of(scores: list[PairScore]) -> Validation:
-    columns = np.array([s.segmentation for s in scores])
-    segmentation = tuple(float(v) for v in columns.mean(axis=0)) if columns.size else ()
+def _mean_of(scores: list[PairScore], step: int, downsampling: int) -> Validation:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a structure that no validation image has stays NaN
+        segmentation = tuple(float(v) for v in np.nanmean(np.array([s.segmentation for s in scores]), axis=0))
     return Validation(
         registration=float(np.mean([s.registration for s in scores])),
         segmentation=segmentation,
         mse=float(np.mean([s.mse for s in scores])),
         folding=float(np.mean([s.folding for s in scores])),
         scores=tuple(scores),
+        step=step,
+        downsampling=downsampling,
     )
-
-
-def _write(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    save_file(tensors, partial, metadata)
-    partial.replace(path)
-    return path
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except Exception as error:
-        raise UserError(f"Cannot read the checkpoint {path}.") from error

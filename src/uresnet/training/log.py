@@ -1,0 +1,92 @@
+"""What a training leaves to look at: CSV tables of its updates and validations, and TensorBoard scalars if wanted."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from uresnet.errors import UserError
+from uresnet.training.trainer import Event, StepDone, Validation
+
+STEPS, VALIDATIONS = "log.csv", "validation.csv"
+
+
+class Logbook:
+    """Writes ``log.csv`` (a row per reported update) and ``validation.csv`` into a run's folder.
+
+    A run that goes on from update ``step`` first drops the rows after it, which will be made again.
+    """
+
+    def __init__(self, folder: Path, structures: Sequence[str], step: int = 0, tensorboard: bool = False) -> None:
+        self.folder = folder
+        self.structures = structures
+        self.board = _open_board(folder, step) if tensorboard else None
+        for name in (STEPS, VALIDATIONS):
+            _drop_after(folder / name, step)
+
+    def __call__(self, event: Event) -> None:
+        """Note one event; those that are neither an update nor a validation are not for tables."""
+        if isinstance(event, StepDone):
+            self._note(STEPS, "train", event.step, _step_row(event))
+        elif isinstance(event, Validation):
+            self._note(VALIDATIONS, "validation", event.step, _validation_row(event, self.structures))
+
+    def close(self) -> None:
+        """Write out what TensorBoard still holds."""
+        if self.board is not None:
+            self.board.close()
+
+    def _note(self, name: str, group: str, step: int, row: Mapping[str, float]) -> None:
+        _append(self.folder / name, {"step": step, **row})
+        if self.board is not None:
+            for what, value in row.items():
+                if not math.isnan(value):
+                    self.board.add_scalar(f"{group}/{what}", value, step)
+
+
+def _step_row(event: StepDone) -> dict[str, float]:
+    row = {"epoch": event.epoch, "seconds": round(event.seconds, 2), "rate": float(f"{event.rate:.6g}")}
+    return row | {"downsampling": event.downsampling} | {k: float(f"{v:.6g}") for k, v in event.terms.items()}
+
+
+def _validation_row(event: Validation, structures: Sequence[str]) -> dict[str, float]:
+    row = {"downsampling": event.downsampling, "registration_dice": round(event.registration, 5)}
+    row |= {f"dice_{name}": round(d, 5) for name, d in zip(structures, event.segmentation, strict=False)}
+    return row | {"mse": float(f"{event.mse:.6g}"), "folding": float(f"{event.folding:.6g}")}
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    try:
+        fresh = not path.exists() or path.stat().st_size == 0
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); check the folder and its free space.") from error
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for n, line in enumerate(lines) if n == 0 or _within(line, step)]
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def _within(line: str, step: int) -> bool:
+    """Whether a row is whole and not after ``step``; a kill can leave half a row at the end."""
+    first = line.partition(",")[0]
+    return line.endswith("\n") and first.isdigit() and int(first) <= step
+
+
+def _open_board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("TensorBoard is not installed; install it with: pip install 'uresnet[train]'.") from error
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
