@@ -1,7 +1,8 @@
 """Image files to images on grids, and back; every check of what a file claims about itself.
 
-NIfTI-1/2 (``.nii``, ``.nii.gz``) and FreeSurfer (``.mgz``, ``.mgh``) by nibabel, NRRD and MetaImage by SimpleITK where
-it is installed. What is read is in RAS+ mm whatever the file says. A file that cannot be right raises
+NIfTI-1/2 (``.nii``, ``.nii.gz``), FreeSurfer (``.mgz``, ``.mgh``) and Analyze (``.hdr`` with ``.img``) by nibabel;
+NRRD, MetaImage and DICOM (a folder, a zip) by SimpleITK where it is installed. What is read is in RAS+ mm
+whatever the file says. A file that cannot be right raises
 :class:`~uresnet.errors.UserError`; one that is probably right raises an :class:`InputWarning` and is used.
 """
 
@@ -13,6 +14,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,19 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 
+from uresnet.dicom import is_dicom, read_dicom
 from uresnet.errors import InputWarning, UserError
 from uresnet.image import Image, LabelMap
-from uresnet.labels import LabelScheme
+from uresnet.labels import LabelClass, LabelScheme
 from uresnet.spaces import Grid
 
-NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
 SIMPLEITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-WRITABLE_SUFFIXES = NIBABEL_SUFFIXES
+WRITABLE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 
 _MAX_SHEAR = 0.01  # cosine between two axes: 0.6 degrees, up to 2 mm over a head
 _NOTICEABLE_SHEAR = 1e-3
+_VECTOR_INTENTS = (1004, 1005, 1006, 1007, 1009, 2003, 2004, 2006)  # matrices, vectors, quaternions, colours, warps
 _MAX_DISAGREEMENT_MM = 1.0  # between the two orientation matrices of a NIfTI header
 
 # What decompressing, parsing and scaling a damaged file can raise in nibabel and below it.
@@ -87,6 +91,8 @@ def read_labels(path: str | Path) -> LabelMap:
 def read_grid(path: str | Path) -> Grid:
     """Read only the grid of an image; several volumes are welcome. Raises as :func:`read_image` for the header."""
     path = Path(path)
+    if is_dicom(path):
+        return _read_dicom(path)[1]
     _check_file(path)
     if _suffix(path) in SIMPLEITK_SUFFIXES:
         return _read_with_simpleitk(path)[1]
@@ -96,15 +102,21 @@ def read_grid(path: str | Path) -> Grid:
 
 def _read_volume(path: Path) -> tuple[np.ndarray, Grid, bool]:
     """The voxels (I, J, K) in the file's own or its scaled dtype, the grid, and whether the file says how it lies."""
+    if is_dicom(path):
+        return *_read_dicom(path), True
     _check_file(path)
     if _suffix(path) in SIMPLEITK_SUFFIXES:
         return *_read_with_simpleitk(path), True
     image = _load(path, whole=True)
     shape = _spatial_shape(path, image.shape)
+    grid = Grid(shape, _checked_affine(path, image))
+    return _voxels(path, image, shape), grid, _says_orientation(image)
+
+
+def _voxels(path: Path, image: Any, shape: tuple[int, ...]) -> np.ndarray:
     dtype = image.get_data_dtype()
     if dtype.kind not in "iufb":
         raise UserError(f"{path} holds {_kind_of(dtype)}; give an image with one grey value per voxel.")
-    grid = Grid(shape, _checked_affine(path, image))
     try:
         with _quiet():
             data = np.asanyarray(image.dataobj)
@@ -114,7 +126,66 @@ def _read_volume(path: Path) -> tuple[np.ndarray, Grid, bool]:
         ) from None
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    return np.ascontiguousarray(data.reshape(shape), dtype=data.dtype.newbyteorder("=")), grid, _says_orientation(image)
+    return np.ascontiguousarray(data.reshape(shape), dtype=data.dtype.newbyteorder("="))
+
+
+def _read_dicom(path: Path) -> tuple[np.ndarray, Grid]:
+    volume = read_dicom(path)
+    return volume.values, Grid(volume.values.shape, _check_geometry(path, volume.voxel_to_world))
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One volume or several: ``values`` (I, J, K) or (I, J, K, T) as the file means them, on ``grid``.
+
+    ``stored`` is the data type of a file whose whole numbers stand for themselves; None where values are fractions or
+    scaled. ``header`` is a NIfTI header to take times, units and descriptions from, or None.
+    """
+
+    values: np.ndarray
+    grid: Grid
+    path: str
+    stored: np.dtype | None
+    header: Any = None
+
+    @property
+    def volumes(self) -> list[np.ndarray]:
+        """Each (I, J, K)."""
+        return [self.values[..., t] for t in range(self.values.shape[3])] if self.values.ndim == 4 else [self.values]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all values are whole numbers."""
+        if self.values.dtype.kind in "iub":
+            return True
+        return bool(np.isfinite(self.values).all() and (self.values == np.rint(self.values)).all())
+
+
+def read_series(path: str | Path) -> Series:
+    """Read all volumes of an image, as they are. Raises as :func:`read_image`, and for vectors, which would have to be
+    turned as well as moved."""
+    path = Path(path)
+    if is_dicom(path) or _suffix(path) in SIMPLEITK_SUFFIXES:
+        values, grid, _ = _read_volume(path)
+        return Series(values, grid, str(path), values.dtype if values.dtype.kind in "iu" else None)
+    _check_file(path)
+    image = _load(path, whole=True)
+    shape = _spatial_shape(path, image.shape, one_volume=False)
+    extra = [int(n) for n in image.shape[3:] if n > 1]
+    header = image.header if isinstance(image, nib.Nifti1Pair) else None
+    intent = int(header["intent_code"]) if header is not None else 0
+    if len(extra) > 1 or (len(image.shape) > 4 and extra) or intent in _VECTOR_INTENTS:
+        raise UserError(
+            f"{path} holds a vector or tensor per voxel {tuple(image.shape)}; those have to be turned as well as "
+            "moved: for a transform use uresnet compose, for anything else give one number per voxel."
+        )
+    grid = Grid(shape, _checked_affine(path, image))
+    values = _voxels(path, image, (*shape, *extra))
+    stored = image.get_data_dtype()
+    unscaled = (
+        header is None or not hasattr(image.dataobj, "slope") or (image.dataobj.slope, image.dataobj.inter) == (1, 0)
+    )
+    return Series(values, grid, str(path), stored if stored.kind in "iub" and unscaled else None, header)
 
 
 def _check_file(path: Path) -> None:
@@ -126,7 +197,7 @@ def _check_file(path: Path) -> None:
     if not path.exists():
         raise UserError(f"{path} does not exist; check the path.")
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give one image file (DICOM folders: convert with dcm2niix first).")
+        raise UserError(f"{path} is a folder; give one image file, or a folder of DICOM files.")
     suffix = _suffix(path)
     if suffix not in NIBABEL_SUFFIXES + SIMPLEITK_SUFFIXES:
         known = ", ".join(NIBABEL_SUFFIXES + SIMPLEITK_SUFFIXES)
@@ -303,21 +374,48 @@ def write_labels(labels: LabelMap, path: str | Path) -> None:
     _write(values.astype(np.int16 if small else np.int32), labels.grid, Path(path))
 
 
+def write_series(values: np.ndarray, grid: Grid, path: str | Path, source: Series) -> None:
+    """Write (I, J, K) or (I, J, K, T) on ``grid`` in the array's own data type, with the times, the intent and the
+    description of the file it was made from. Raises as :func:`write_image`."""
+    path = Path(path)
+    if _suffix(path) in (".mgz", ".mgh") and values.dtype not in (np.uint8, np.int16, np.int32, np.float32):
+        whole = values.dtype.kind in "iub" and np.abs(values).max(initial=0) < 2**31
+        values = values.astype(np.int32 if whole else np.float32)
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    _write(values, grid, path, source.header)
+
+
 def write_label_table(scheme: LabelScheme, path: str | Path) -> None:
-    """Write the BIDS table of a segmentation (``dseg.tsv``: index, name, color) with the background first."""
-    rows = ["index\tname\tcolor", "0\tBackground\t#000000"]
-    rows += [f"{one.id}\t{one.name}\t{one.hex_colour}" for one in sorted(scheme.classes, key=lambda one: one.id)]
+    """Write the BIDS table of a segmentation (``dseg.tsv``: index, name, abbreviation, color), background first."""
+    rows = ["index\tname\tabbreviation\tcolor", "0\tBackground\tBG\t#000000"]
+    rows += [f"{one.id}\t{one.name}\t{one.abbreviation}\t{one.hex_colour}" for one in _by_id(scheme)]
     _write_text("\n".join(rows) + "\n", Path(path))
 
 
 def write_colour_table(scheme: LabelScheme, path: str | Path) -> None:
-    """Write the same as a FreeSurfer colour table (index, name, R, G, B, A), as Freeview and Slicer read it."""
+    """Write the same as a FreeSurfer colour table (index, name, R, G, B, A), where A = 0 is opaque, for Freeview."""
     rows = ["0 Background 0 0 0 0"]
-    rows += [
-        f"{one.id} {one.name} {' '.join(map(str, one.colour))} 0"
-        for one in sorted(scheme.classes, key=lambda one: one.id)
-    ]
+    rows += [f"{one.id} {one.name} {' '.join(map(str, one.colour))} 0" for one in _by_id(scheme)]
     _write_text("\n".join(rows) + "\n", Path(path))
+
+
+def write_slicer_colours(scheme: LabelScheme, path: str | Path) -> None:
+    """Write the same as a 3D Slicer colour table (``.ctbl``), where A = 255 is opaque."""
+    rows = ["# Color table: index name R G B A", "0 Background 0 0 0 0"]
+    rows += [f"{one.id} {one.name} {' '.join(map(str, one.colour))} 255" for one in _by_id(scheme)]
+    _write_text("\n".join(rows) + "\n", Path(path))
+
+
+def write_itksnap_labels(scheme: LabelScheme, path: str | Path) -> None:
+    """Write the same as ITK-SNAP's label descriptions (index, R, G, B, opacity, visible, in mesh, name)."""
+    rows = ["# ITK-SnAP Label Description File", '0 0 0 0 0 0 0 "Clear Label"']
+    rows += [f'{one.id} {" ".join(map(str, one.colour))} 1 1 1 "{one.name}"' for one in _by_id(scheme)]
+    _write_text("\n".join(rows) + "\n", Path(path))
+
+
+def _by_id(scheme: LabelScheme) -> list[LabelClass]:
+    return sorted(scheme.classes, key=lambda one: one.id)
 
 
 @contextlib.contextmanager
@@ -342,7 +440,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def _write(data: np.ndarray, grid: Grid, path: Path) -> None:
+def _write(data: np.ndarray, grid: Grid, path: Path, header: Any = None) -> None:
     suffix = _suffix(path)
     if suffix not in WRITABLE_SUFFIXES:
         raise UserError(
@@ -354,14 +452,32 @@ def _write(data: np.ndarray, grid: Grid, path: Path) -> None:
     else:
         # NIfTI-1 has 16 bits for the number of voxels along an axis.
         kind = nib.Nifti1Image if max(grid.shape) < 2**15 else nib.Nifti2Image
-        image = kind(data, grid.voxel_to_world)
+        image = kind(data, grid.voxel_to_world, dtype=data.dtype)
+        if header is not None:
+            _keep_meaning(image.header, header)
         image.set_sform(grid.voxel_to_world, code=1)
         image.set_qform(grid.voxel_to_world, code=1)
-        image.header.set_xyzt_units("mm")
+        image.header.set_xyzt_units("mm", "unknown" if header is None else header.get_xyzt_units()[1])
     with written_whole(path) as beside:
         content = image.to_bytes()
         # As small as gzip's level 1 and eight times as fast; without a time stamp, the same data make the same file.
         beside.write_bytes(igzip.compress(content, 2, mtime=0) if suffix in (".nii.gz", ".mgz") else content)
+
+
+def _keep_meaning(header: Any, source: Any) -> None:
+    """What an image is of, and when: everything in a header that says neither where it lies nor how it is stored."""
+    for field in (
+        "intent_code",
+        "intent_p1",
+        "intent_p2",
+        "intent_p3",
+        "intent_name",
+        "descrip",
+        "aux_file",
+        "toffset",
+    ):
+        header[field] = source[field]
+    header["pixdim"][4:] = source["pixdim"][4:]
 
 
 def _write_text(text: str, path: Path) -> None:

@@ -23,7 +23,9 @@ LEVELS = [
     {"image"},
     {"io", "brain", "preprocess", "transform", "model"},
     {"coupling", "checkpoint", "losses", "evaluation", "record"},
-    {"registration", "resampling", "points", "training", "report"},
+    {"points"},
+    {"registration", "resampling", "training", "report"},
+    {"conversion"},
     {"cohort", "cli"},
     {"__main__"},
 ]

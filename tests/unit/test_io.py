@@ -129,10 +129,10 @@ def test_labels_keep_their_values(grid: Grid, top: int, dtype: type, tmp_path: P
 def test_label_tables(tmp_path: Path) -> None:
     write_label_table(SCHEMES["freesurfer28"], tmp_path / "dseg.tsv")
     lines = (tmp_path / "dseg.tsv").read_text().splitlines()
-    assert lines[0].split("\t") == ["index", "name", "color"]
-    assert lines[1].split("\t") == ["0", "Background", "#000000"]
+    assert lines[0].split("\t") == ["index", "name", "abbreviation", "color"]
+    assert lines[1].split("\t") == ["0", "Background", "BG", "#000000"]
     assert [int(line.split("\t")[0]) for line in lines[2:]] == sorted(SCHEMES["freesurfer28"].ids)
-    assert "17\tLeft-Hippocampus\t#dcd814" in lines
+    assert "17\tLeft-Hippocampus\tL-Hi\t#dcd814" in lines
     write_colour_table(SCHEMES["tissue3"], tmp_path / "lut.txt")
     assert (tmp_path / "lut.txt").read_text().splitlines()[-1] == "4 Lateral-Ventricle 120 18 134 0"
 

@@ -17,10 +17,15 @@ def structure_volumes(labels: LabelMap, scheme: LabelScheme) -> dict[int, float]
     return {one.id: float(counts[one.id]) * labels.grid.voxel_volume for one in scheme.classes}
 
 
-def volumes_table(scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]]) -> str:
+def volumes_table(
+    scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]], brains: Mapping[str, float] | None = None
+) -> str:
     """Tab-separated text: a row per structure with its ``index``, ``name`` and a column ``NAME_mm3`` per entry of
-    ``volumes``."""
+    ``volumes``. ``brains`` (mm³ by the same names) adds a last row: the intracranial volume, taken as everything in the
+    brain mask."""
     rows: list[Iterable[str]] = [("index", "name", *(f"{name}_mm3" for name in volumes))]
     for one in scheme.classes:
         rows.append((str(one.id), one.name, *(f"{column[one.id]:.1f}" for column in volumes.values())))
+    if brains is not None:
+        rows.append(("n/a", "Intracranial", *(f"{brains[name]:.1f}" for name in volumes)))
     return "".join("\t".join(row) + "\n" for row in rows)

@@ -81,11 +81,15 @@ def read_fsl_warp(path: Path, moving: Grid) -> DisplacementField:
     fixed = volume.grid
     started = _through(voxel_to_fsl(fixed), identity_coordinates(fixed.shape, dtype=torch.float64)[0])
     values = torch.from_numpy(np.moveaxis(volume.values, -1, 0).astype(np.float64))
-    if float((values - started).std()) < float(values.std()):
+    if _spread(values - started) < _spread(values):
         values = values - started
     world = _through(np.linalg.inv(world_to_fsl(moving)), started + values)
     origin = _through(fixed.voxel_to_world, identity_coordinates(fixed.shape, dtype=torch.float64)[0])
     return field_of(path, (world - origin).permute(1, 2, 3, 0).numpy(), fixed.voxel_to_world)
+
+
+def _spread(vectors: torch.Tensor) -> float:
+    return float(vectors.flatten(1).std(dim=1).sum())
 
 
 def _through(matrix: np.ndarray, points: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import linalg
 
 from uresnet.errors import UserError
 from uresnet.spaces import Grid
@@ -74,45 +75,65 @@ def warp_then_affine(transform: Transform, grid: Grid | None) -> tuple[Displacem
     """(W, A) with T(x) = A(W(x)), as ANTs and greedy keep a transform; W is None where nothing deforms.
 
     A is all affines multiplied. Exact, on the field's own voxels, for an affine, a field, and one field between affines
-    of which the first keeps right angles; otherwise W is read off at the voxels of ``grid`` (``UserError`` without).
+    of which the first keeps right angles; otherwise W is read off at the voxels of ``grid``, or (None) at voxels of the
+    field's size that cover it. Several fields need a ``grid``: ``UserError`` without one.
     """
     affine = affine_part(transform)
-    parts = Composite([transform]).simplified().parts
-    fields = [n for n, part in enumerate(parts) if isinstance(part, DisplacementField)]
-    if not fields:
-        return None, affine
-    if len(fields) == 1:
-        field = parts[fields[0]]
-        assert isinstance(field, DisplacementField)
-        before = affine_part(Composite(parts[: fields[0]])) if fields[0] else Affine.identity()
-        back = np.linalg.inv(before.matrix)
-        here = Grid(field.grid.shape, back @ field.grid.voxel_to_world)
-        if here.shear < _SHEAR:
-            if fields[0] == 0:
-                return DisplacementField(field.displacement, field.grid), affine
-            return DisplacementField.from_voxel_displacement(field.voxel_displacement, here), affine
-    if grid is None:
-        raise UserError("this transform deforms between two affines; name the fixed image with --fixed to write it so")
-    return displacement_on(Composite([transform, affine.inverse()]), grid), affine
+    before, field = _only_field(transform, grid)
+    if field is None:
+        return (
+            (None, affine)
+            if is_affine(transform)
+            else (_read_off(transform, affine.inverse(), grid, last=True), affine)
+        )
+    here = Grid(field.grid.shape, np.linalg.inv(before.matrix) @ field.grid.voxel_to_world)
+    if np.array_equal(before.matrix, np.eye(4)):
+        return DisplacementField(field.displacement, field.grid), affine
+    if here.shear < _SHEAR:
+        return DisplacementField.from_voxel_displacement(field.voxel_displacement, here), affine
+    return _read_off(transform, affine.inverse(), grid or upright(here), last=True), affine
 
 
 def affine_then_warp(transform: Transform, grid: Grid | None) -> tuple[Affine, DisplacementField | None]:
     """(A, W) with T(x) = W(A(x)): how an inverse is kept. As :func:`warp_then_affine`, W lying in the other world.
 
-    ``grid`` is the image at whose world W arrives.
+    What cannot be kept exactly is read off at voxels of the field's size; several fields at those of ``grid``.
     """
     affine = affine_part(transform)
-    parts = Composite([transform]).simplified().parts
-    fields = [n for n, part in enumerate(parts) if isinstance(part, DisplacementField)]
-    if not fields:
-        return affine, None
-    if len(fields) == 1:
-        field = parts[fields[0]]
-        assert isinstance(field, DisplacementField)
-        after = affine_part(Composite(parts[fields[0] + 1 :])) if fields[0] + 1 < len(parts) else Affine.identity()
-        there = Grid(field.grid.shape, after.matrix @ field.grid.voxel_to_world)
-        if there.shear < _SHEAR:
-            return affine, DisplacementField.from_voxel_displacement(field.voxel_displacement, there)
-    if grid is None:
-        raise UserError("this transform deforms between two affines; name the fixed image with --fixed to write it so")
-    return affine, displacement_on(Composite([affine.inverse(), transform]), grid)
+    before, field = _only_field(transform, grid)
+    if field is None:
+        return affine, None if is_affine(transform) else _read_off(transform, affine.inverse(), grid, last=False)
+    there = Grid(field.grid.shape, affine.matrix @ np.linalg.inv(before.matrix) @ field.grid.voxel_to_world)
+    if there.shear < _SHEAR:
+        return affine, DisplacementField.from_voxel_displacement(field.voxel_displacement, there)
+    return affine, _read_off(transform, affine.inverse(), upright(there), last=False)
+
+
+def upright(grid: Grid) -> Grid:
+    """The smallest grid with right angles, nearest axes and the same voxel sizes that covers a sheared one."""
+    turn = np.eye(4)
+    turn[:3, :3] = linalg.polar(grid.voxel_to_world[:3, :3] / grid.zooms)[0] * grid.zooms
+    corners = (np.linalg.inv(turn[:3, :3]) @ grid.corners_world.T).T
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    shape = np.ceil(high - low).astype(int)
+    turn[:3, 3] = turn[:3, :3] @ (low + 0.5)
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), turn)
+
+
+def _only_field(transform: Transform, grid: Grid | None) -> tuple[Affine, DisplacementField | None]:
+    """(the affines before it, the one field); None where there is no field, or there are several."""
+    parts = transform.parts
+    where = [n for n, part in enumerate(parts) if isinstance(part, DisplacementField)]
+    if len(where) > 1 and grid is None:
+        raise UserError("this transform deforms more than once; name the fixed image with --fixed to write it so")
+    if len(where) != 1:
+        return Affine.identity(), None
+    field = parts[where[0]]
+    assert isinstance(field, DisplacementField)
+    return affine_part(Composite(parts[: where[0]])) if where[0] else Affine.identity(), field
+
+
+def _read_off(transform: Transform, affine: Affine, grid: Grid | None, last: bool) -> DisplacementField:
+    """The transform with ``affine`` after (``last``) or before it, as one field."""
+    assert grid is not None
+    return displacement_on(Composite([transform, affine] if last else [affine, transform]), grid)

@@ -1,0 +1,165 @@
+"""One DICOM series, from a folder or a zip of its files, by SimpleITK's GDCM.
+
+Slices are put in order by their positions. A folder with several series is not guessed at: it is refused with their
+list, and ``FOLDER#NUMBER`` chooses one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uresnet.errors import InputWarning, UserError
+
+_UNEVEN = 0.01  # of the distance between slices
+_SERIES_DESCRIPTION, _POSITION, _ORIENTATION = "0008|103e", "0020|0032", "0020|0037"
+_MOST_UNZIPPED = 20 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class DicomVolume:
+    """``values`` (I, J, K) as scaled by the files, and ``voxel_to_world`` (4, 4), RAS+ mm."""
+
+    values: np.ndarray
+    voxel_to_world: np.ndarray
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a path is read here: a folder, a ``.zip``, a ``.dcm``, or one of these with ``#NUMBER``."""
+    place, _ = split_choice(path)
+    return place.is_dir() or place.suffix.lower() in (".zip", ".dcm")
+
+
+def split_choice(path: Path) -> tuple[Path, int | None]:
+    """``FOLDER#2`` → (FOLDER, 2); a path that exists as it stands is taken as it stands."""
+    place, mark, number = str(path).rpartition("#")
+    if mark and number.isdigit() and not path.exists():
+        return Path(place), int(number)
+    return path, None
+
+
+def read_dicom(path: Path) -> DicomVolume:
+    """Read the one series, or the chosen one, of a folder, a zip or the folder of a single file.
+
+    Raises :class:`UserError` for a folder without DICOM, with several series and no choice, for colours, and for a
+    series whose slices are not parallel, or not evenly spaced (missing ones).
+    """
+    place, choice = split_choice(path)
+    if place.suffix.lower() != ".zip":
+        return _read_folder(place if place.is_dir() else place.parent, path, choice, only=place)
+    with tempfile.TemporaryDirectory(prefix="uresnet-dicom-") as folder:
+        _unzip(place, Path(folder))
+        return _read_folder(Path(folder), path, choice)
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as file:
+            if sum(one.file_size for one in file.infolist()) > _MOST_UNZIPPED:
+                raise UserError(f"{archive} unpacks to more than 20 GB; unpack it yourself and give the folder.")
+            file.extractall(folder)  # zipfile takes roots and '..' out of the names
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+        raise UserError(f"{archive} is not a zip file that can be unpacked; copy or download it again.") from error
+
+
+def _read_folder(folder: Path, named: Path, choice: int | None, only: Path | None = None) -> DicomVolume:
+    sitk = _simpleitk(named)
+    found = _series(sitk, folder)
+    if only is not None and only.is_file():
+        found = [files for files in found if str(only) in files]
+    if not found:
+        raise UserError(f"{named} holds no DICOM image; give a folder of one series, or an image file.")
+    if choice is not None and not 1 <= choice <= len(found):
+        raise UserError(f"{named}: there are {len(found)} series; choose 1 to {len(found)}.")
+    if len(found) > 1 and choice is None:
+        listed = "; ".join(f"#{n} {_described(sitk, files)}" for n, files in enumerate(found, start=1))
+        raise UserError(f"{named} holds {len(found)} series ({listed}); choose one, for example {named}#1")
+    return _read_series(sitk, found[(choice or 1) - 1], named)
+
+
+def _series(sitk: Any, folder: Path) -> list[tuple[str, ...]]:
+    """Files of every series below ``folder``, in the order of their descriptions and identifiers."""
+    found = []
+    for one in [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]:
+        for identifier in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(one))):
+            found.append(tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(one), identifier)))
+    return found
+
+
+def _described(sitk: Any, files: tuple[str, ...]) -> str:
+    tags = _tags(sitk, files[0])
+    name = tags.get(_SERIES_DESCRIPTION, "").strip() or "without a description"
+    return f"{name}, {len(files)} file{'s' if len(files) > 1 else ''}"
+
+
+def _tags(sitk: Any, file: str) -> dict[str, str]:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(file)
+    reader.ReadImageInformation()
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+
+
+def _read_series(sitk: Any, files: tuple[str, ...], named: Path) -> DicomVolume:
+    try:
+        _check_slices([_tags(sitk, file) for file in files], named)
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(files)
+        image = reader.Execute() if len(files) > 1 else sitk.ReadImage(files[0])
+    except RuntimeError as error:
+        raise UserError(f"{named} holds DICOM files that cannot be read; convert them with dcm2niix first.") from error
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise UserError(f"{named} holds colours; give an image with one grey value per voxel.")
+    if image.GetDimension() != 3 or min(image.GetSize()) < 2:
+        raise UserError(f"{named} holds {image.GetSize()} voxels in this series; give a 3D image.")
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    matrix[:3, 3] = image.GetOrigin()
+    values = np.ascontiguousarray(sitk.GetArrayFromImage(image).T)
+    return DicomVolume(values, np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+
+
+def _check_slices(tags: list[dict[str, str]], named: Path) -> None:
+    """Refuses what the series reader would pile up all the same: several echoes or times, gaps, turned slices."""
+    if len(tags) < 2 or any(_POSITION not in one or _ORIENTATION not in one for one in tags):
+        return
+    turns = np.array([_numbers(one[_ORIENTATION]) for one in tags])
+    if np.abs(turns - turns[0]).max() > 1e-3:
+        raise UserError(f"{named} holds slices that are not parallel (a localiser?); give a series of one volume.")
+    normal = np.cross(turns[0][:3], turns[0][3:])
+    along = np.sort(np.array([_numbers(one[_POSITION]) for one in tags]) @ normal)
+    steps = np.diff(along)
+    if steps.min() < 1e-3:
+        raise UserError(
+            f"{named} holds several slices at one place (echoes or times in one series); "
+            "convert it with dcm2niix first."
+        )
+    uneven = float((steps.max() - steps.min()) / np.median(steps))
+    if uneven > 0.5:
+        raise UserError(
+            f"{named} lacks slices: they are {steps.min():.2f} to {steps.max():.2f} mm apart; copy it again."
+        )
+    if uneven > _UNEVEN:
+        warnings.warn(
+            f"{named} has slices {steps.min():.3f} to {steps.max():.3f} mm apart; taken as even.", InputWarning, 2
+        )
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(word) for word in text.split("\\")]
+
+
+def _simpleitk(path: Path) -> Any:
+    try:
+        import SimpleITK as sitk
+    except ImportError:
+        raise UserError(
+            f"{path} needs SimpleITK to be read as DICOM; install it (pip install 'uresnet[formats]')."
+        ) from None
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    return sitk
