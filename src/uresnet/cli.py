@@ -29,9 +29,10 @@ from uresnet.outputs import check_output_file, check_output_folder
 if TYPE_CHECKING:
     from uresnet.registration import Registration
     from uresnet.training.run import Rehearsal
+    from uresnet.transform.export import FileKind
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
-TRANSFORM_SUFFIXES = (".h5", ".mat", ".txt", ".nii.gz", ".nii")
+TRANSFORM_SUFFIXES = (".h5", ".mat", ".txt", ".tfm", ".lta", ".mgz", ".nii.gz", ".nii")
 
 app = typer.Typer(
     help="Registers and segments 3D brain MRI: files in, files out.",
@@ -68,6 +69,18 @@ class InterpolationChoice(StrEnum):
     cubic = "cubic"
 
 
+class FormatChoice(StrEnum):
+    """Whose transform files."""
+
+    itk = "itk"
+    ants = "ants"
+    fsl = "fsl"
+    freesurfer = "freesurfer"
+    greedy = "greedy"
+    nifti = "nifti"
+    learn2reg = "learn2reg"
+
+
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -79,6 +92,12 @@ ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all
 BrainOption = Annotated[
     BrainChoice, typer.Option(help="auto: strip the skull where there is one. none: the images hold only brain.")
 ]
+FromOption = Annotated[
+    FormatChoice | None,
+    typer.Option("--from", help="What the transform files are, where they do not say: a FLIRT matrix, Learn2Reg."),
+]
+MovingOption = Annotated[Path | None, typer.Option("--moving", help="The moving image, for formats that need it.")]
+FixedOption = Annotated[Path | None, typer.Option("--fixed", help="The fixed image, for formats that need it.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
@@ -94,6 +113,10 @@ def register(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
     model: ModelOption = None,
     transform: Annotated[FreedomChoice, typer.Option(help="What may move.")] = FreedomChoice.joint,
+    export: Annotated[
+        str,
+        typer.Option(metavar="FORMAT,...", help="Also for: itk, ants, fsl, freesurfer, greedy, nifti, learn2reg."),
+    ] = "itk",
     brain: BrainOption = BrainChoice.auto,
     moving_mask: Annotated[Path | None, typer.Option(help="Brain mask of the moving image.")] = None,
     fixed_mask: Annotated[Path | None, typer.Option(help="Brain mask of the fixed image.")] = None,
@@ -110,7 +133,9 @@ def register(
         _check_exist(moving, fixed, moving_mask, fixed_mask)
         chosen = _device(device, threads)
         from uresnet.registration import register_pair
+        from uresnet.transform.export import parse_formats
 
+        formats = parse_formats(export)
         with Narrator(quiet) as narrator:
             result = register_pair(
                 moving,
@@ -123,7 +148,7 @@ def register(
                 progress=narrator,
             )
             with narrator.stage("write"):
-                result.save(output, overwrite, command=["uresnet", *sys.argv[1:]])
+                result.save(output, overwrite, command=["uresnet", *sys.argv[1:]], formats=formats)
         narrator.warn(result.warnings)
         narrator.say(_summary(result, output))
 
@@ -159,30 +184,152 @@ def segment(
 
 @app.command()
 def apply(
-    transform: Annotated[Path, typer.Argument(help="A transform file.", show_default=False)],
-    image: Annotated[Path, typer.Argument(help="The moving image, or a label map of it.", show_default=False)],
-    like: Annotated[Path, typer.Option(help="An image whose grid the result takes.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Image to write.", show_default=False)],
+    transforms: Annotated[
+        list[Path], typer.Argument(metavar="TRANSFORM...", help="One or more, in order.", show_default=False)
+    ],
+    image: Annotated[
+        Path, typer.Argument(help="The moving image, a label map of it, or a .csv of points.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)],
+    like: Annotated[
+        Path | None, typer.Option(help="An image whose grid the result takes: the fixed one, or any in its world.")
+    ] = None,
     interpolation: Annotated[
-        InterpolationChoice, typer.Option(help="label: whole numbers stay whole.")
-    ] = InterpolationChoice.linear,
+        InterpolationChoice | None,
+        typer.Option(help="By default label for whole numbers in patches, else linear.", show_default=False),
+    ] = None,
+    lps: Annotated[bool, typer.Option("--lps", help="The .csv is in LPS, as ANTs writes it, not in RAS.")] = False,
+    format: FromOption = None,
+    moving: MovingOption = None,
+    fixed: FixedOption = None,
     threads: ThreadsOption = None,
+    quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Resample an image through a transform onto another grid."""
+    """Bring an image, a label map or points through one or more transforms.
+
+    Several transforms are taken in the order of antsApplyTransforms -t A -t B: the first is the one that starts from
+    the fixed image. Series are resampled volume by volume; label maps by the label with the largest share of a voxel.
+
+    Points go the other way than images. transform.h5 brings the MOVING image onto the FIXED one; it takes points of the
+    FIXED image (world mm, columns x, y, z) to the moving one. For points of the moving image use inverse_transform.h5.
+    Points outside the transform's field of view are marked in the column "inside".
+    """
     with _told(debug):
-        check_output_file(output, IMAGE_SUFFIXES, (transform, image, like))
-        _check_exist(transform, image, like)
+        if image.suffix.lower() == ".csv":
+            check_output_file(output, (".csv",), (*transforms, image))
+            _check_exist(*transforms, image, moving, fixed)
+            _device("cpu", threads)
+            _apply_to_points(transforms, image, output, lps, _file_kind(format, moving, fixed), quiet)
+            return
+        if like is None:
+            raise UserError("say whose grid the result takes: --like FIXED.")
+        check_output_file(output, IMAGE_SUFFIXES, (*transforms, image, like))
+        _check_exist(*transforms, image, like, moving, fixed)
         _device("cpu", threads)
-        from uresnet.image import LabelMap
-        from uresnet.io import write_image, write_labels
+        from uresnet.io import write_series
         from uresnet.resampling import apply_transform
 
-        result = apply_transform(transform, image, like, interpolation.value)
-        if isinstance(result, LabelMap):
-            write_labels(result, output)
-        else:
-            write_image(result, output)
+        wanted = interpolation.value if interpolation else None
+        result = apply_transform(transforms, image, like, wanted, _file_kind(format, moving, fixed))
+        write_series(result.values, result.grid, output, result.source)
+        Narrator(quiet).say(f"interpolation {result.interpolation}, {result.values.dtype} → {output}")
+
+
+def _apply_to_points(
+    transforms: list[Path], points: Path, output: Path, lps: bool, kind: FileKind | None, quiet: bool
+) -> None:
+    from uresnet.points import write_points
+    from uresnet.resampling import apply_to_points
+
+    table = apply_to_points(transforms, points, lps, kind)
+    write_points(table, output)
+    outside = 0 if table.inside is None else int((~table.inside).sum())
+    narrator = Narrator(quiet)
+    if outside:
+        narrator.warn([f"{outside} of {len(table.points)} points lie outside the deformation; see column inside."])
+    narrator.say(f"{len(table.points)} points of the fixed image → moving image: {output}")
+
+
+def _file_kind(format: FormatChoice | None, moving: Path | None, fixed: Path | None) -> FileKind | None:
+    """What the command line says about transform files."""
+    if format is None and moving is None and fixed is None:
+        return None
+    from uresnet.io import read_grid
+    from uresnet.transform.export import FileKind
+
+    grids = (None if path is None else read_grid(path) for path in (fixed, moving))
+    return FileKind(format.value if format else None, *grids)
+
+
+@app.command()
+def compose(
+    transforms: Annotated[
+        list[Path], typer.Argument(metavar="TRANSFORM...", help="Two or more, in order.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Transform to write.", show_default=False)],
+    like: Annotated[
+        Path | None, typer.Option(help="For a dense warp (.nii.gz): an image whose grid the warp takes.")
+    ] = None,
+    format: FromOption = None,
+    moving: MovingOption = None,
+    fixed: FixedOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Chain transforms into one file.
+
+    A B is the order of antsApplyTransforms -t A -t B: a point of the fixed image goes through A first, then through B.
+    So from A (brings X onto FIXED) and B (brings MOVING onto X) comes what brings MOVING onto FIXED.
+    """
+    with _told(debug):
+        check_output_file(output, TRANSFORM_SUFFIXES, tuple(transforms))
+        _check_exist(*transforms, like, moving, fixed)
+        _device("cpu", threads)
+        from uresnet.io import read_grid
+        from uresnet.resampling import read_chain
+        from uresnet.transform.export import write_transform
+
+        kind = _file_kind(format, moving, fixed)
+        chain = read_chain(transforms, kind).simplified()
+        grid = read_grid(like) if like is not None else (kind.fixed if kind else None)
+        dense = output.name.endswith((".nii", ".nii.gz"))
+        write_transform(chain, output, "nifti" if dense else None, fixed=grid, moving=kind.moving if kind else None)
+        Narrator(quiet).say(f"{len(transforms)} transforms, {len(chain.parts)} parts → {output}")
+
+
+@app.command()
+def convert(
+    transform: Annotated[Path, typer.Argument(help="A transform file of any of the programs.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="File to write; without an ending, how names begin.", show_default=False),
+    ],
+    to: Annotated[FormatChoice, typer.Option("--to", help="Whose transform to write.", show_default=False)],
+    format: FromOption = None,
+    moving: MovingOption = None,
+    fixed: FixedOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a transform as another program wants it, and say how exactly.
+
+    With an ending the output is one file: .h5 .mat .txt (itk, ants), .mat (fsl: FLIRT; greedy: plain), .lta .mgz
+    (freesurfer), .nii.gz (nifti, ants, greedy: LPS mm; fsl: FNIRT-style; learn2reg: voxels). Without one, all files of
+    the format are written, with the inverse, and their names begin so: -o out/s01_ makes out/s01_0GenericAffine.mat.
+    """
+    with _told(debug):
+        check_output_file(output, ("",), (transform,))
+        _check_exist(transform, moving, fixed)
+        _device("cpu", threads)
+        from uresnet.conversion import convert_transform
+
+        done = convert_transform(transform, output, to.value, _file_kind(format, moving, fixed))
+        narrator = Narrator(quiet)
+        for file, exactness in done.items():
+            narrator.say(f"{file}   {exactness}")
 
 
 @app.command()
@@ -213,6 +360,9 @@ def jacobian(
     like: Annotated[
         Path | None, typer.Option(help="An image whose grid the result takes; by default that of the deformation.")
     ] = None,
+    log: Annotated[
+        bool, typer.Option("--log", help="Its natural logarithm: 0 where nothing grows or shrinks; folds are -20.7.")
+    ] = False,
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -225,7 +375,7 @@ def jacobian(
         from uresnet.io import write_image
         from uresnet.resampling import jacobian_of
 
-        determinant, folded = jacobian_of(transform, like)
+        determinant, folded = jacobian_of(transform, like, log)
         write_image(determinant, output)
         Narrator(quiet).say(f"{100 * folded:.3g} % of the voxels fold → {output}")
 

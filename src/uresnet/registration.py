@@ -20,7 +20,17 @@ from uresnet.errors import InputWarning, UserError
 from uresnet.evaluation.metrics import dice_per_class
 from uresnet.evaluation.volumes import structure_volumes, volumes_table
 from uresnet.image import Image, LabelMap, ProbabilityMap
-from uresnet.io import read_image, read_labels, write_image, write_label_table, write_labels
+from uresnet.io import (
+    WRITABLE_SUFFIXES,
+    read_image,
+    read_labels,
+    write_colour_table,
+    write_image,
+    write_itksnap_labels,
+    write_label_table,
+    write_labels,
+    write_slicer_colours,
+)
 from uresnet.labels import LabelScheme
 from uresnet.outputs import RECORD, fresh_folder
 from uresnet.preprocess import Conformed, conform, extract_brain
@@ -35,7 +45,7 @@ from uresnet.transform import (
     log_jacobian_std,
     resample,
 )
-from uresnet.transform.export import write_itk_composite
+from uresnet.transform.export import TransformPair, export_files, write_itk_composite
 
 Source = str | Path | Image
 BrainMethod = Literal["auto", "none"]
@@ -88,18 +98,31 @@ class Registration:
     volumes: dict[str, dict[int, float]]
     measures: Measures
     record: dict[str, Any]
+    moving_grid: Grid | None = None
 
     @property
     def warnings(self) -> list[str]:
         """What was assumed or repaired, a sentence each."""
         return list(self.record["warnings"])
 
-    def save(self, folder: str | Path, overwrite: bool = False, command: Sequence[str] = ()) -> list[Path]:
+    def save(
+        self,
+        folder: str | Path,
+        overwrite: bool = False,
+        command: Sequence[str] = (),
+        formats: Sequence[str] = (),
+    ) -> list[Path]:
         """Write all results to ``folder``: all of them or, after an error, none. Returns their paths.
+
+        ``formats`` are names of :data:`uresnet.transform.export.FORMATS` to write the transform in besides ITK's.
 
         Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
         """
-        return _save(Path(folder), self._writers(), self.record, overwrite, command)
+        return _save(Path(folder), self._writers() | self._exports(formats), self.record, overwrite, command)
+
+    def _exports(self, formats: Sequence[str]) -> dict[str, Callable[[Path], None]]:
+        pair = TransformPair(self.transform, self.inverse, self.warped_moving.grid, self.moving_grid)
+        return export_files(pair, [name for name in formats if name != "itk"])
 
     def _writers(self) -> dict[str, Callable[[Path], None]]:
         # The largest first, so that they overlap with everything else.
@@ -114,8 +137,9 @@ class Registration:
             if labels is not None:
                 writers[f"{name}_dseg.nii.gz"] = partial(write_labels, labels)
         if self.scheme is not None:
-            writers["dseg.tsv"] = partial(write_label_table, self.scheme)
-            writers["volumes.tsv"] = partial(_write_text, volumes_table(self.scheme, self.volumes))
+            brains = {name: one["brain_mm3"] for name, one in self.record["inputs"].items()}
+            writers |= _label_tables(self.scheme, "dseg")
+            writers["volumes.tsv"] = partial(_write_text, volumes_table(self.scheme, self.volumes, brains))
         return writers
 
 
@@ -135,8 +159,24 @@ class Segmentation:
         return list(self.record["warnings"])
 
     def save(self, path: str | Path) -> None:
-        """Write the label map."""
+        """Write the label map, and beside it, named after it, its label tables and its ``_volumes.tsv``."""
+        path = Path(path)
         write_labels(self.labels, path)
+        stem = next(path.name[: -len(end)] for end in WRITABLE_SUFFIXES if path.name.lower().endswith(end))
+        for name, write in _label_tables(self.scheme, stem).items():
+            write(path.with_name(name))
+        brain = {"image": self.record["inputs"]["image"]["brain_mm3"]}
+        _write_text(volumes_table(self.scheme, {"image": self.volumes}, brain), path.with_name(f"{stem}_volumes.tsv"))
+
+
+def _label_tables(scheme: LabelScheme, stem: str) -> dict[str, Callable[[Path], None]]:
+    """What BIDS, Freeview, 3D Slicer and ITK-SNAP read beside a segmentation to name and colour it."""
+    return {
+        f"{stem}.tsv": partial(write_label_table, scheme),
+        f"{stem}_freeview.txt": partial(write_colour_table, scheme),
+        f"{stem}_slicer.ctbl": partial(write_slicer_colours, scheme),
+        f"{stem}_itksnap.txt": partial(write_itksnap_labels, scheme),
+    }
 
 
 def register_pair(
@@ -193,6 +233,7 @@ def register_pair(
         volumes,
         measures,
         record,
+        one.image.grid,
     )
 
 
