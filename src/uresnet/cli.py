@@ -28,7 +28,9 @@ from uresnet.outputs import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
     from uresnet.registration import Registration
+    from uresnet.training.prepare import PrepareOptions
     from uresnet.training.run import Rehearsal
+    from uresnet.training.sources import Skipped, Source
     from uresnet.transform.export import FileKind
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
@@ -380,6 +382,75 @@ def jacobian(
         Narrator(quiet).say(f"{100 * folded:.3g} % of the voxels fold → {output}")
 
 
+preparing = typer.Typer(help="Make a training set: conform images and labels, split by person.", no_args_is_help=True)
+app.add_typer(preparing, name="prepare")
+
+DataOption = Annotated[Path, typer.Option("--output", "-o", metavar="DATA", help="Folder to make.", show_default=False)]
+SplitOption = Annotated[
+    Path | None, typer.Option(help="Table (id, split) to follow; by default people are divided at random.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of the random split.")]
+NameOption = Annotated[str, typer.Option(help="What the data are called, for the cards of models.")]
+LicenceOption = Annotated[str, typer.Option(help="Licence that models inherit from the data.")]
+
+
+class LabelsChoice(StrEnum):
+    """What label values mean."""
+
+    freesurfer = "freesurfer"
+    neuromorphometrics = "neuromorphometrics"
+
+
+@preparing.command("pairs")
+def prepare_pairs(
+    table: Annotated[
+        Path, typer.Argument(help="Tab-separated: image, labels, subject, split (mask, id).", show_default=False)
+    ],
+    output: DataOption,
+    labels: Annotated[LabelsChoice, typer.Option(help="What label values mean.")] = LabelsChoice.freesurfer,
+    brain: BrainOption = BrainChoice.auto,
+    split: SplitOption = None,
+    seed: SeedOption = 0,
+    name: NameOption = "",
+    licence: LicenceOption = "",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Prepare the images and label maps that a table names."""
+    with _told(debug):
+        chosen = _device(device, threads)
+        from uresnet.training.prepare import Convention, PrepareOptions
+        from uresnet.training.sources import sources_from_table
+
+        sources = sources_from_table(table)
+        how = PrepareOptions(Convention(labels.value), method=brain.value, device=chosen, name=name, licence=licence)
+        _prepare(sources, [], output, how, split, seed, quiet)
+
+
+@preparing.command("freesurfer")
+def prepare_freesurfer(
+    subjects_dir: Annotated[Path, typer.Argument(help="Folder of FreeSurfer subjects.", show_default=False)],
+    output: DataOption,
+    split: SplitOption = None,
+    seed: SeedOption = 0,
+    name: NameOption = "",
+    licence: LicenceOption = "",
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Prepare FreeSurfer subjects: mri/orig.mgz within brainmask.mgz, labels from aseg.mgz."""
+    with _told(debug):
+        _device("cpu", threads)
+        from uresnet.training.prepare import PrepareOptions
+        from uresnet.training.sources import sources_from_subjects
+
+        sources, skipped = sources_from_subjects(subjects_dir)
+        _prepare(sources, skipped, output, PrepareOptions(name=name, licence=licence), split, seed, quiet)
+
+
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="A configuration (YAML file).", show_default=False)],
@@ -621,6 +692,38 @@ class Narrator:
     def say(self, text: str) -> None:
         if not self.quiet:
             print(text)
+
+
+def _prepare(
+    sources: list[Source],
+    skipped: list[Skipped],
+    folder: Path,
+    options: PrepareOptions,
+    split: Path | None,
+    seed: int,
+    quiet: bool,
+) -> None:
+    """Split, prepare with a bar, and say what came of it."""
+    from rich.progress import Progress
+
+    from uresnet.training.prepare import SKIPPED, SPLIT, prepare
+    from uresnet.training.sources import with_random_splits, with_splits_of
+
+    divided = with_splits_of(sources, split) if split else with_random_splits(sources, seed)
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    with Progress(console=console, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("preparing", total=len(divided))
+        found = prepare(divided, folder, options, skipped, lambda scan: bar.advance(task))
+    narrator = Narrator(quiet)
+    narrator.warn([f"{one.id} left out: {one.reason}" for one in found.skipped])
+    if found.skipped:
+        narrator.warn([f"{len(found.skipped)} scans were left out; {folder / SKIPPED} lists them."])
+    counts = {s: sum(scan.split == s for scan in found.scans) for s in dict.fromkeys(x.split for x in found.scans)}
+    shown = ", ".join(f"{count} {name}" for name, count in counts.items())
+    size = " × ".join(map(str, found.shape))
+    again = f" ({found.reused} were there already)" if found.reused else ""
+    narrator.say(f"{len(found.scans)} scans of {size} voxels{again}: {shown}\nsplit  {folder / SPLIT}")
+    narrator.say(f"Train with: uresnet train CONFIG --data {folder}")
 
 
 class TrainingView:
