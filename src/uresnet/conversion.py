@@ -28,7 +28,8 @@ def convert_transform(
     if output.name.lower().endswith(_ENDINGS):
         write_transform(original, output, to, fixed=_fixed_grid(original, kind), moving=kind.moving)
         return {output: _exactness(original, output, to, kind)}
-    pair = TransformPair(original, original.inverse(), _fixed_grid(original, kind), kind.moving)
+    backward = original.inverse()
+    pair = TransformPair(original, backward, _fixed_grid(original, kind), kind.moving)
     written = {output.with_name(output.name + ending): write for ending, write in FORMATS[to](pair).items()}
     taken = [path for path in written if path.exists()]
     if taken:
@@ -36,8 +37,6 @@ def convert_transform(
     for path, write in written.items():
         write(path)
     turned = FileKind(to, kind.moving, pair.fixed)
-    backward = pair.backward
-    assert backward is not None
     said = {}
     for path in written:
         inverse = "nverse" in path.name

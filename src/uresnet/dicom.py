@@ -74,7 +74,8 @@ def _read_folder(folder: Path, named: Path, choice: int | None, only: Path | Non
     if only is not None and only.is_file():
         found = [files for files in found if str(only) in files]
     if not found:
-        raise UserError(f"{named} holds no DICOM image; give a folder of one series, or an image file.")
+        what = "is a folder" if named.is_dir() else "is a file"
+        raise UserError(f"{named} {what} without a DICOM image; give one image file, or a folder of one series.")
     if choice is not None and not 1 <= choice <= len(found):
         raise UserError(f"{named}: there are {len(found)} series; choose 1 to {len(found)}.")
     if len(found) > 1 and choice is None:

@@ -336,7 +336,7 @@ def _read_with_simpleitk(path: Path) -> tuple[np.ndarray, Grid]:
         import SimpleITK as sitk
     except ImportError:
         raise UserError(
-            f"{path} needs SimpleITK to be read; install it (pip install simpleitk) or convert it to NIfTI."
+            f"{path} needs SimpleITK to be read; install it (pip install 'uresnet[formats]') or convert it to NIfTI."
         ) from None
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:

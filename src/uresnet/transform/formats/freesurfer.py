@@ -6,7 +6,6 @@ fixed voxels into the moving image. FreeSurfer's ``cras`` is the world position 
 
 from __future__ import annotations
 
-import gzip
 import struct
 import zlib
 from functools import partial
@@ -16,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from uresnet.errors import UserError
 from uresnet.io import written_whole
@@ -142,11 +142,22 @@ def read_mgz_warp(path: Path) -> DisplacementField:
     try:
         with nib.openers.ImageOpener(str(path)) as file:
             content = file.read()
-        image = nib.MGHImage.from_bytes(content)
+        # The version number also holds the intent, which nibabel takes for an unknown version.
+        (version,) = struct.unpack(">i", content[:4])
+        image = nib.MGHImage.from_bytes(struct.pack(">i", version & 0xFF) + content[4:])
         values = np.asarray(image.dataobj, dtype=np.float64)
-    except (ImageFileError, OSError, EOFError, ValueError, KeyError, zlib.error, gzip.BadGzipFile) as error:
+    except (
+        ImageFileError,
+        HeaderDataError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        zlib.error,
+        struct.error,
+    ) as error:
         raise UserError(f"{path} cannot be read as a warp; it is damaged, truncated or of another kind") from error
-    if values.ndim != 4 or values.shape[3] != 3 or struct.unpack(">i", content[:4])[0] >> 8 != _WARP:
+    if values.ndim != 4 or values.shape[3] != 3 or version >> 8 != _WARP:
         raise UserError(f"{path} is an image, not a warp (its shape is {values.shape}); give a warp or an LTA")
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds values that are not finite; write the warp again")

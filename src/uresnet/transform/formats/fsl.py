@@ -72,8 +72,10 @@ def write_fsl_warp(transform: Transform, fixed: Grid, moving: Grid, path: str | 
 def read_fsl_warp(path: Path, moving: Grid) -> DisplacementField:
     """A dense FSL warp as a field on its own grid.
 
-    Relative or absolute is not in the file: values that spread wider than they do about their own voxels are absolute,
-    as FSL's tools decide it. ``UserError`` for anything but vectors, and for FNIRT's spline coefficients.
+    Relative or absolute is not in the file. Taken the wrong way, the map between the worlds stretches or flattens; the
+    way that keeps sizes more nearly is the right one. (FSL's tools compare standard deviations, which says nothing when
+    the two images are stored in different orientations.) ``UserError`` for anything but vectors, and for FNIRT's spline
+    coefficients.
     """
     volume = read_vectors(path)
     if volume.intent not in (FSL_INTENT, 0):
@@ -81,15 +83,17 @@ def read_fsl_warp(path: Path, moving: Grid) -> DisplacementField:
     fixed = volume.grid
     started = _through(voxel_to_fsl(fixed), identity_coordinates(fixed.shape, dtype=torch.float64)[0])
     values = torch.from_numpy(np.moveaxis(volume.values, -1, 0).astype(np.float64))
-    if _spread(values - started) < _spread(values):
-        values = values - started
-    world = _through(np.linalg.inv(world_to_fsl(moving)), started + values)
     origin = _through(fixed.voxel_to_world, identity_coordinates(fixed.shape, dtype=torch.float64)[0])
+    candidates = [_through(np.linalg.inv(world_to_fsl(moving)), arrived) for arrived in (started + values, values)]
+    world = min(candidates, key=lambda one: _stretch(origin, one))
     return field_of(path, (world - origin).permute(1, 2, 3, 0).numpy(), fixed.voxel_to_world)
 
 
-def _spread(vectors: torch.Tensor) -> float:
-    return float(vectors.flatten(1).std(dim=1).sum())
+def _stretch(points: torch.Tensor, arrived: torch.Tensor) -> float:
+    """How far the best linear map from points to points (3, I, J, K) is from keeping sizes: 0 for a rotation."""
+    a, b = (one.flatten(1).T - one.flatten(1).mean(dim=1) for one in (points, arrived))
+    scales = torch.linalg.svdvals(torch.linalg.lstsq(a, b).solution)
+    return float(scales.clamp(min=1e-9).log().abs().sum())
 
 
 def _through(matrix: np.ndarray, points: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,130 @@
+"""How a brain happens to be stored does not matter: the answer in the world is the same.
+
+Compared are the points to which the transform sends the fixed brain. The network is small and made by hand, but it
+turns, shifts and deforms by what it sees, so that an image that reaches it differently gives another answer.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+
+from brains import RADII_MM, brain_on, write_nifti
+from grids import turned
+from uresnet.checkpoint import Model, load_model
+from uresnet.coupling import couple
+from uresnet.io import read_image
+from uresnet.preprocess import conform, extract_brain
+from uresnet.spaces import Grid
+from uresnet.transform import Composite
+
+ALL_48 = [
+    np.array(list(zip(order, signs, strict=True)))
+    for order in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
+]
+ALLOWED_MM = 0.3
+MOVING = Grid.centred((44, 50, 40), (4.2, 4.4, 4.6), "RAS", (3.0, -7.0, 12.0))
+FIXED = turned(Grid.centred((50, 44, 46), (4.0, 4.8, 3.8), "LAS", (5.0, 20.0, -30.0)), (-6.0, 9.0, 14.0))
+FIXED_CENTRE = (6.0, 18.0, -28.0)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Model:
+    return load_model(tiny_model)
+
+
+@pytest.fixture
+def fixed(tmp_path: Path) -> Path:
+    return write_nifti(brain_on(FIXED, FIXED_CENTRE), FIXED, tmp_path / "fixed.nii.gz")
+
+
+def registered(model: Model, moving: Path, fixed: Path) -> Composite:
+    images = [read_image(path) for path in (moving, fixed)]
+    one, other = (conform(image, extract_brain(image, "none")[0], model.conform) for image in images)
+    return couple(model, one, other).transform
+
+
+def answer(model: Model, moving: Path, fixed: Path) -> np.ndarray:
+    """Where 200 points of the fixed brain go, mm."""
+    drawn = np.random.default_rng(0).normal(size=(200, 3))
+    inside = drawn / np.linalg.norm(drawn, axis=1, keepdims=True) * np.linspace(0.1, 0.95, 200)[:, None]
+    points = torch.from_numpy(inside * RADII_MM + FIXED_CENTRE)
+    return registered(model, moving, fixed).apply(points).numpy()
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.linalg.norm(one - other, axis=1).mean())
+
+
+def stored(data: np.ndarray, matrix: np.ndarray, orientation: np.ndarray, path: Path) -> Path:
+    """The same voxels in another order, by nibabel."""
+    turned = apply_orientation(data, orientation)
+    image = nib.Nifti1Image(np.ascontiguousarray(turned), matrix @ inv_ornt_aff(orientation, data.shape))
+    image.set_sform(image.affine, 1)
+    image.set_qform(image.affine, 1)
+    nib.save(image, path)
+    return path
+
+
+def test_the_network_sees_what_it_is_shown(model, fixed, tmp_path):
+    """Otherwise nothing here could fail: another brain in the same place is answered differently."""
+    plain = write_nifti(brain_on(MOVING), MOVING, tmp_path / "m.nii.gz")
+    mirrored = write_nifti(np.ascontiguousarray(brain_on(MOVING)[::-1]), MOVING, tmp_path / "n.nii.gz")
+    assert apart(answer(model, plain, fixed), answer(model, mirrored, fixed)) > 2 * ALLOWED_MM
+
+
+def test_in_all_48_orientations(model, fixed, tmp_path):
+    data = brain_on(MOVING)
+    expected = answer(model, write_nifti(data, MOVING, tmp_path / "m.nii.gz"), fixed)
+    of_fixed = brain_on(FIXED, FIXED_CENTRE)
+    seen = set()
+    for n, orientation in enumerate(ALL_48):
+        path = stored(data, MOVING.voxel_to_world, orientation, tmp_path / "o.nii")
+        other = stored(of_fixed, FIXED.voxel_to_world, ALL_48[-n], tmp_path / "f.nii")
+        seen.add(nib.aff2axcodes(nib.load(path).affine))
+        assert apart(answer(model, path, other), expected) < 0.01, nib.aff2axcodes(nib.load(path).affine)
+    assert len(seen) == 48
+
+
+def test_cropped_and_padded(model, fixed, tmp_path):
+    data = brain_on(MOVING)
+    expected = answer(model, write_nifti(data, MOVING, tmp_path / "m.nii.gz"), fixed)
+    box = [np.flatnonzero(data.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
+    start, stop = np.array([b[0] for b in box]), np.array([b[-1] + 1 for b in box])
+    for low, high in ((start, stop), (start - np.array([9, 2, 5]), stop + np.array([3, 14, 6]))):
+        grid = MOVING.subgrid(low, (high - low).tolist())
+        path = write_nifti(brain_on(grid), grid, tmp_path / "c.nii.gz")
+        assert apart(answer(model, path, fixed), expected) < ALLOWED_MM, grid.shape
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid.centred((60, 70, 58), (3.0, 3.0, 3.0), "LPS", (0.0, 0.0, 0.0)),
+        Grid.centred((70, 80, 30), (2.5, 2.5, 6.0), "RAS", (3.0, -4.0, 1.0)),
+        turned(Grid.centred((64, 62, 60), (3.3, 3.4, 3.2), "PIR", (2.0, 5.0, 0.0)), (12.0, -20.0, 16.0)),
+    ],
+    ids=["finer", "thick slices", "oblique"],
+)
+def test_sampled_on_another_grid(model, fixed, tmp_path, grid):
+    expected = answer(model, write_nifti(brain_on(MOVING), MOVING, tmp_path / "m.nii.gz"), fixed)
+    found = answer(model, write_nifti(brain_on(grid), grid, tmp_path / "g.nii.gz"), fixed)
+    assert apart(found, expected) < ALLOWED_MM
+
+
+@pytest.mark.parametrize("shift", [(250.0, -90.0, 40.0), (1.3, 0.7, -2.2)])
+def test_moved_in_the_world(model, fixed, tmp_path, shift):
+    """Only its header changes: the answer moves along."""
+    data = brain_on(MOVING)
+    expected = answer(model, write_nifti(data, MOVING, tmp_path / "m.nii.gz"), fixed)
+    matrix = MOVING.voxel_to_world.copy()
+    matrix[:3, 3] += shift
+    found = answer(model, write_nifti(data, Grid(MOVING.shape, matrix), tmp_path / "s.nii.gz"), fixed)
+    assert apart(found, expected + shift) < ALLOWED_MM
