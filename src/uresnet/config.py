@@ -119,10 +119,14 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """A ``fraction`` of the training, spent at images averaged over blocks of ``downsampling`` voxels."""
+    """A part of the training: the ``fraction`` of it spent at images averaged over blocks of ``downsampling`` voxels.
+
+    ``loss_downsampling``, when given, takes the place of ``losses.downsampling`` in this part.
+    """
 
     downsampling: int = 1
     fraction: float = 1.0
+    loss_downsampling: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,9 @@ class TrainingConfig:
     ``learning_rate`` and is halved ``halvings`` times at equal distances over the training, or follows half a cosine.
     ``affine_rate`` multiplies it for the affine head, ``deformable_rate`` for the last layer of the deformable one: the
     map is a cumulative sum, so a small step of that layer's weights moves the far side of the brain by voxels.
-    ``warmup_steps`` raises the rate linearly; ``clip_norm`` bounds the gradient's norm (0: no). ``precision`` concerns
+    ``warmup_steps`` raises the rate linearly; ``clip_norm`` bounds the gradient's norm (0: no). ``optimiser`` is the
+    paper's Adam, or SOAP (:mod:`uresnet.training.soap`), which takes far fewer updates. ``averaging``, when not 0, has
+    a running mean of the weights validated and kept: the share of it that stays at an update. ``precision`` concerns
     the network's convolutions; losses and sampling grids are always float32. ``channels_last`` is the order of the
     weights in memory; none chooses what is faster on the device. An update sees ``batch_size`` · ``accumulate`` pairs,
     times the number of processes.
@@ -144,7 +150,9 @@ class TrainingConfig:
     pairs_per_epoch: int = 0
     batch_size: int = 1
     accumulate: int = 1
+    optimiser: Literal["adam", "soap"] = "adam"
     learning_rate: float = 1e-3
+    averaging: float = 0.0
     affine_rate: float = 1.0
     deformable_rate: float = 1.0
     schedule: Literal["halving", "cosine"] = "halving"
@@ -160,6 +168,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "training.epochs must be at least 1")
+        _require(0 <= self.averaging < 1, "training.averaging must be at least 0 and below 1")
         _require(self.batch_size >= 1 and self.accumulate >= 1, "training.batch_size and accumulate must be at least 1")
         _require(
             abs(sum(s.fraction for s in self.stages) - 1) < 1e-6, "training.stages: the fractions must add up to 1"

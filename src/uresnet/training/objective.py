@@ -66,10 +66,13 @@ class Objective:
         self.warped_classes = warped.number_of_classes
         self.warped_table = class_table(warped, device)
 
-    def __call__(self, output: UResNetOutput, batch: Batch) -> dict[str, Tensor]:
-        """Every term, unweighted, by its name in :class:`LossConfig`, and their weighted sum as ``total``."""
+    def __call__(self, output: UResNetOutput, batch: Batch, downsampling: int | None = None) -> dict[str, Tensor]:
+        """Every term, unweighted, by its name in :class:`LossConfig`, and their weighted sum as ``total``.
+
+        ``downsampling``, when given, takes the place of the configured one.
+        """
         c = self.config
-        block = max(1, c.downsampling // batch.downsampling)
+        block = max(1, (downsampling or c.downsampling) // batch.downsampling)
         where = coarser_map(sampling_map(output, self.convention), block)
         moving, fixed = _blocks(batch.moving, block), _blocks(batch.fixed, block)
         terms: dict[str, Tensor] = {}

@@ -1,9 +1,9 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024, arXiv:2409.11321), for small networks.
 
-Why it is here: the deformable head's output is summed along an axis, so the part of a gradient that stretches all voxels
-alike is a hundred times larger than the part that places one structure, and it changes sign from pair to pair. Adam
-scales each weight by both together and learns the second a hundred times too slowly. In the eigenbasis of the gradients'
-covariance the two are different coordinates, each with its own scale.
+Why it is here: the deformable head's output is summed along an axis, so the part of a gradient that stretches all
+voxels alike outweighs the part that places one structure, and its sign changes from pair to pair. Adam scales every
+weight by both together, and hardly learns the second. In the eigenbasis of the gradients' covariance the two are
+different coordinates, each with its own scale.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Soap(torch.optim.Optimizer):
         state["right"].lerp_(gradient.T @ gradient, 1 - keep)
         if first:
             for side in ("left", "right"):
-                state[f"{side}_basis"] = torch.linalg.eigh(state[side])[1].flip(1)
+                state[f"{side}_basis"] = torch.linalg.eigh(state[side])[1].flip(1).contiguous()
             return
         state["step"] += 1
         count = int(state["step"])
@@ -86,4 +86,4 @@ def _refresh(state: State) -> None:
         product = state[side] @ basis
         order = (basis * product).sum(0).argsort(descending=True)
         state["exp_avg_sq"] = state["exp_avg_sq"].index_select(axis, order)
-        state[f"{side}_basis"] = torch.linalg.qr(product[:, order])[0]
+        state[f"{side}_basis"] = torch.linalg.qr(product[:, order])[0].contiguous()

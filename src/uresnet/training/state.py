@@ -26,7 +26,7 @@ from uresnet.io import written_whole
 from uresnet.model.network import UResNet
 from uresnet.preprocess import ConformSpec
 
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_MEAN = "mean/"
 
 NOT_COMPARED = ("data", "training.max_minutes", "training.validate_every_minutes", "training.checkpoint_every_minutes")
 """What may differ between a training and its continuation; everything else would make it another training."""
@@ -42,6 +42,14 @@ class Progress:
     seconds: float = 0.0
     best: float = -1.0
     processes: int = 1
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The network that learns and, where weights are averaged, the one that holds their mean."""
+
+    learning: nn.Module
+    mean: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -69,19 +77,21 @@ def write_model(path: Path, network: UResNet, about: About, figures: dict[str, A
 
 
 def write_state(
-    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress, config: Config
+    path: Path, networks: Networks, optimiser: torch.optim.Optimizer, progress: Progress, config: Config
 ) -> Path:
     """Write everything that :func:`read_state` needs to go on as if there had been no stop."""
-    tensors = dict(network.state_dict())
-    for key, parameter in network.named_parameters():
+    tensors = dict(networks.learning.state_dict())
+    if networks.mean is not None:
+        tensors |= {f"{_MEAN}{key}": value for key, value in networks.mean.state_dict().items()}
+    for key, parameter in networks.learning.named_parameters():
         for what, value in optimiser.state.get(parameter, {}).items():
             tensors[f"{what}/{key}"] = value
     metadata = {"config": json.dumps(to_dict(config)), "progress": json.dumps(vars(progress))}
     return write_tensors(path, tensors, metadata)
 
 
-def read_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, config: Config) -> Progress:
-    """Set network and optimiser to a written state; returns where it stood.
+def read_state(path: Path, networks: Networks, optimiser: torch.optim.Optimizer, config: Config) -> Progress:
+    """Set networks and optimiser to a written state; returns where it stood.
 
     Raises :class:`UserError` for a file that is none or is that of another configuration.
     """
@@ -91,7 +101,10 @@ def read_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer,
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} is not the state of a training; resume from a last.resume.safetensors.") from error
     try:
-        network.load_state_dict({k: v for k, v in tensors.items() if "/" not in k})
+        networks.learning.load_state_dict({k: v for k, v in tensors.items() if "/" not in k})
+        if networks.mean is not None:
+            mean = {k.removeprefix(_MEAN): v for k, v in tensors.items() if k.startswith(_MEAN)}
+            networks.mean.load_state_dict(mean)
     except RuntimeError as error:
         raise UserError(f"{path} is a checkpoint of another network; train with the configuration it has.") from error
     for name, then, now in differences(before, to_dict(config)):
@@ -99,12 +112,17 @@ def read_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer,
             f"{path} was trained with {name} = {then}, the configuration says {now}; "
             "resume with the configuration it has, or train anew in another folder."
         )
-    for key, parameter in network.named_parameters():
-        if all(f"{what}/{key}" in tensors for what in _MOMENTS):
-            # The moments take the parameter's order in memory, so that every sum is made in the order it was.
-            moments = {w: torch.empty_like(parameter).copy_(tensors[f"{w}/{key}"]) for w in _MOMENTS[1:]}
-            optimiser.state[parameter] = {"step": tensors[f"step/{key}"], **moments}
+    for key, parameter in networks.learning.named_parameters():
+        found = {name.split("/")[0]: v for name, v in tensors.items() if name.endswith(f"/{key}")}
+        found.pop(_MEAN.rstrip("/"), None)
+        if found:
+            optimiser.state[parameter] = {what: _as_laid_out(v, parameter) for what, v in found.items()}
     return progress
+
+
+def _as_laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """In the parameter's order in memory if of its shape, so that every sum is made in the order it was."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any, Any]]:

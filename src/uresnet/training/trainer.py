@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
@@ -24,7 +25,8 @@ from uresnet.training.data import DeviceStore
 from uresnet.training.objective import Batch, Objective, PairScore, at_resolution, score_pair
 from uresnet.training.pairs import random_pairs, ring_pairs
 from uresnet.training.parallel import Team
-from uresnet.training.state import About, Progress, read_state, read_tensors, write_model, write_state
+from uresnet.training.soap import Soap
+from uresnet.training.state import About, Networks, Progress, read_state, read_tensors, write_model, write_state
 from uresnet.transform.deformation import GridConvention
 
 STATE = "last.resume.safetensors"
@@ -134,7 +136,8 @@ class Trainer:
         self.scheme = label_scheme(config.model.scheme)
         self.convention = GridConvention(config.model.convention)
         self.objective = Objective(config.losses, self.scheme, self.convention, self.device)
-        self.optimiser = torch.optim.Adam(_parameter_groups(self.network, config.training))
+        self.optimiser = _optimiser(self.network, config.training)
+        self.mean = copy.deepcopy(self.network) if config.training.averaging else None
         self._generator = torch.Generator(device=self.device)
         self._figures: dict[str, Any] = {}
 
@@ -180,7 +183,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for part in range(t.accumulate):
             batch = self._next_batch(part)
-            terms = self.objective(self.predict(batch), batch)
+            terms = self.objective(self.predict(batch), batch, self.stage().loss_downsampling)
             (terms["total"] / t.accumulate).backward()
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / t.accumulate
@@ -189,7 +192,21 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), t.clip_norm)
         self.optimiser.step()
         self.progress.step += 1
+        self._average()
         return self.team.average(sums)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the mean weights towards the present ones, faster at first so that they forget the start."""
+        if self.mean is not None:
+            keep = min(self.config.training.averaging, 1 - 5 / (self.progress.step + 5))
+            for mean, weight in zip(self.mean.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(weight, 1 - keep)
+
+    @property
+    def judged(self) -> UResNet:
+        """The network that is validated and kept: the mean of the weights where they are averaged."""
+        return self.network if self.mean is None else self.mean
 
     def predict(self, batch: Batch) -> UResNetOutput:
         """The network on a batch: convolutions in the configured precision, the output at the batch's resolution."""
@@ -281,7 +298,7 @@ class Trainer:
         """
         if not self.validation_stores:
             return None
-        self.network.eval()
+        network = self.judged.eval()
         store = self._store(self.validation_stores, stage or self.stage())
         pairs = ring_pairs(len(store.scans))
         found: list[tuple[int, PairScore]] = []
@@ -289,7 +306,7 @@ class Trainer:
             m, f = pairs[number]
             (moving, moving_labels), (fixed, fixed_labels) = store.batch([m]), store.batch([f])
             batch = Batch(moving, fixed, moving_labels, fixed_labels, store.downsampling)
-            output = at_resolution(self.network(moving, fixed), store.downsampling)
+            output = at_resolution(network(moving, fixed), store.downsampling)
             found.append((number, score_pair(output, batch, self.scheme, self.convention)))
         scores = [score for _, score in sorted(self.team.gathered(found), key=lambda one: one[0])]
         return _mean_of(scores, self.progress.step, store.downsampling)
@@ -343,7 +360,7 @@ class Trainer:
         path = self.folder / f"{name}.safetensors"
         if self.team.leads:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_model(path, self.network, self.surroundings.about, self._figures, self.config)
+            write_model(path, self.judged, self.surroundings.about, self._figures, self.config)
         return path
 
     def save_state(self) -> Path:
@@ -351,12 +368,12 @@ class Trainer:
         path = self.folder / STATE
         if self.team.leads:
             self.save("last")
-            write_state(path, self.network, self.optimiser, self.progress, self.config)
+            write_state(path, self._networks(), self.optimiser, self.progress, self.config)
         return path
 
     def resume(self, path: Path) -> None:
         """Continue from ``last.resume.safetensors``. Raises :class:`UserError` if it is of another training."""
-        progress = read_state(path, self.network, self.optimiser, self.config)
+        progress = read_state(path, self._networks(), self.optimiser, self.config)
         if progress.processes != self.team.size:
             raise UserError(
                 f"{path} was trained by {progress.processes} processes, now there are {self.team.size}; start as many, "
@@ -364,10 +381,14 @@ class Trainer:
             )
         self.progress = progress
 
+    def _networks(self) -> Networks:
+        return Networks(self.network, self.mean)
+
     def start_from(self, path: Path) -> None:
         """Take weights, and nothing else, from a checkpoint."""
         tensors, _ = read_tensors(path)
-        self.network.load_state_dict({k: v for k, v in tensors.items() if "/" not in k})
+        for network in (self.network, self.judged):
+            network.load_state_dict({k: v for k, v in tensors.items() if "/" not in k})
 
 
 def _unheard(event: Event) -> None:
@@ -381,6 +402,11 @@ def learning_rate(config: TrainingConfig, fraction: float, step: int) -> float:
     else:
         rate = config.learning_rate * 0.5 ** min(config.halvings, math.floor(fraction * (config.halvings + 1)))
     return rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
+
+
+def _optimiser(network: UResNet, config: TrainingConfig) -> torch.optim.Optimizer:
+    groups = _parameter_groups(network, config)
+    return Soap(groups) if config.optimiser == "soap" else torch.optim.Adam(groups)
 
 
 def _parameter_groups(network: UResNet, config: TrainingConfig) -> list[dict]:
