@@ -102,6 +102,7 @@ MovingOption = Annotated[Path | None, typer.Option("--moving", help="The moving 
 FixedOption = Annotated[Path | None, typer.Option("--fixed", help="The fixed image, for formats that need it.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+ReportOption = Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, a page to look at.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 
 
@@ -124,6 +125,7 @@ def register(
     fixed_mask: Annotated[Path | None, typer.Option(help="Brain mask of the fixed image.")] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    report: ReportOption = True,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -150,7 +152,7 @@ def register(
                 progress=narrator,
             )
             with narrator.stage("write"):
-                result.save(output, overwrite, command=["uresnet", *sys.argv[1:]], formats=formats)
+                result.save(output, overwrite, command=["uresnet", *sys.argv[1:]], formats=formats, report=report)
         narrator.warn(result.warnings)
         narrator.say(_summary(result, output))
 
@@ -815,6 +817,8 @@ def _summary(result: Registration, output: Path) -> str:
         for one in result.scheme.classes:
             volumes = [result.volumes[name][one.id] / 1000 for name in ("moving", "fixed")]
             lines.append(f"{one.name:<34}{volumes[0]:>10.1f}{volumes[1]:>10.1f}")
+    quality = record["quality"]
+    lines += ["", f"verdict {quality['verdict']}: {' '.join(quality['reasons']) or 'nothing speaks against it'}"]
     return "\n".join([*lines, "", f"Results in {output}{os.sep}"])
 
 

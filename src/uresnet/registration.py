@@ -35,6 +35,10 @@ from uresnet.labels import LabelScheme
 from uresnet.outputs import RECORD, fresh_folder
 from uresnet.preprocess import Conformed, conform, extract_brain
 from uresnet.record import Progress, Stages, collected_warnings, environment, now, silent, to_json
+from uresnet.report.page import PAGE, registration_page, write_page
+from uresnet.report.results import Results
+from uresnet.report.signs import measure_signs
+from uresnet.report.verdict import judge
 from uresnet.spaces import Grid
 from uresnet.transform import (
     Affine,
@@ -98,6 +102,7 @@ class Registration:
     volumes: dict[str, dict[int, float]]
     measures: Measures
     record: dict[str, Any]
+    results: Results
     moving_grid: Grid | None = None
 
     @property
@@ -110,21 +115,22 @@ class Registration:
         folder: str | Path,
         overwrite: bool = False,
         command: Sequence[str] = (),
+        report: bool = True,
         formats: Sequence[str] = (),
     ) -> list[Path]:
-        """Write all results to ``folder``: all of them or, after an error, none. Returns their paths.
-
-        ``formats`` are names of :data:`uresnet.transform.export.FORMATS` to write the transform in besides ITK's.
+        """Write all results to ``folder``, with a page to look at unless ``report`` is False: all of them or, after an
+        error, none. Returns their paths. ``formats`` are names of :data:`uresnet.transform.export.FORMATS` to write the
+        transform in besides ITK's.
 
         Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
         """
-        return _save(Path(folder), self._writers() | self._exports(formats), self.record, overwrite, command)
+        return _save(Path(folder), self._writers(report) | self._exports(formats), self.record, overwrite, command)
 
     def _exports(self, formats: Sequence[str]) -> dict[str, Callable[[Path], None]]:
         pair = TransformPair(self.transform, self.inverse, self.warped_moving.grid, self.moving_grid)
         return export_files(pair, [name for name in formats if name != "itk"])
 
-    def _writers(self) -> dict[str, Callable[[Path], None]]:
+    def _writers(self, report: bool) -> dict[str, Callable[[Path], None]]:
         # The largest first, so that they overlap with everything else.
         writers: dict[str, Callable[[Path], None]] = {
             "transform.h5": partial(write_itk_composite, self.transform),
@@ -140,6 +146,8 @@ class Registration:
             brains = {name: one["brain_mm3"] for name, one in self.record["inputs"].items()}
             writers |= _label_tables(self.scheme, "dseg")
             writers["volumes.tsv"] = partial(_write_text, volumes_table(self.scheme, self.volumes, brains))
+        if report:
+            writers[PAGE] = lambda path: write_page(registration_page(self.results), path)
         return writers
 
 
@@ -223,6 +231,21 @@ def register_pair(
             volumes = _volumes(network.scheme, labels)
     record = _record(network, device, stages, sentences, {"moving": one, "fixed": other})
     record |= {"transform": transform, "measures": _measures_as_json(measures)}
+    results = Results(
+        one.image,
+        other.image,
+        warped,
+        Image(jacobian, other.image.grid),
+        coupling.transform,
+        *labels,
+        network.scheme,
+        volumes,
+        record,
+        one.brain,
+        other.brain,
+    )
+    signs = measure_signs(results)
+    record["quality"] = judge(signs).to_dict(signs)
     return Registration(
         warped,
         coupling.transform,
@@ -233,6 +256,7 @@ def register_pair(
         volumes,
         measures,
         record,
+        results,
         one.image.grid,
     )
 

@@ -1,0 +1,101 @@
+"""Many registrations on one page, the doubtful ones first."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from uresnet import __version__
+from uresnet.errors import UserError
+from uresnet.io import read_image, read_labels
+from uresnet.labels import SCHEMES
+from uresnet.outputs import RECORD
+from uresnet.report.contours import SUBPIXELS, structure_paths
+from uresnet.report.html import render
+from uresnet.report.page import PAGE, image_names
+from uresnet.report.pictures import data_uri, grey
+from uresnet.report.results import read_record
+from uresnet.report.slices import PLANES, cut, cut_labels, grey_window, plane_grid, view_of
+from uresnet.report.verdict import SEVERITY, Level, judge_record
+
+THUMBNAIL_PIXELS = 160
+
+
+@dataclass(frozen=True)
+class Card:
+    """One registration on the index: where it is, what became of it, and a picture (the warped image with the fixed
+    image's structures)."""
+
+    name: str
+    names: dict[str, str]
+    link: str | None
+    level: Level | None
+    reasons: list[str]
+    dice: float | None
+    thumbnail: dict[str, Any] | None
+
+
+def find_outputs(folder: Path) -> list[Path]:
+    """The output folders of ``uresnet register`` directly or indirectly under a folder, in order of their names.
+
+    Raises :class:`UserError` where there are none.
+    """
+    found = sorted(record.parent for record in folder.rglob(RECORD) if (record.parent / "warped.nii.gz").exists())
+    if not found:
+        raise UserError(f"{folder} holds no output folder of uresnet register.")
+    return found
+
+
+def index_page(folder: Path, outputs: list[Path]) -> str:
+    """The page that lists ``outputs`` (under ``folder``), worst verdict first, then lowest Dice."""
+    cards = sorted((_card(folder, one) for one in outputs), key=_order)
+    counts = {level.value: sum(card.level is level for card in cards) for level in reversed(Level)}
+    return render(
+        "index.html.j2",
+        title=f"{len(cards)} registrations in {folder.resolve().name}",
+        cards=cards,
+        counts=counts,
+        subpixels=SUBPIXELS,
+        structures=SCHEMES,
+        version=__version__,
+    )
+
+
+def _order(card: Card) -> tuple[int, float, str]:
+    severity = 1 if card.level is None else SEVERITY[card.level]
+    return (-severity, 1.0 if card.dice is None else card.dice, card.name)
+
+
+def _card(folder: Path, output: Path) -> Card:
+    name = os.path.relpath(output, folder)
+    try:
+        record = read_record(output)
+        verdict = judge_record(record.get("quality", {}))
+        thumbnail = _thumbnail(output, record)
+    except UserError as error:
+        return Card(name, {"moving": "?", "fixed": "?"}, None, Level.failed, [str(error)], None, None)
+    page = output / PAGE
+    link = quote(os.path.relpath(page, folder)) if page.exists() else None
+    dice = record.get("quality", {}).get("signs", {}).get("mean_dice")
+    level, reasons = (None, []) if verdict is None else (verdict.level, verdict.reasons)
+    return Card(name, image_names(record), link, level, reasons, dice, thumbnail)
+
+
+def _thumbnail(output: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The middle axial slice of the warped image, and the outlines of the fixed image's structures in it."""
+    warped = read_image(output / "warped.nii.gz")
+    view = view_of(warped)
+    longest = float(view.extent_mm[:2].max())
+    small = type(view)(view.centre_mm, view.extent_mm, max(view.pixel_mm, longest / THUMBNAIL_PIXELS))
+    grid = plane_grid(PLANES[0], small, slices=1)
+    scheme = SCHEMES.get(str(record["model"].get("scheme", "")))
+    labels = output / "fixed_dseg.nii.gz"
+    paths: dict[int, str] = {}
+    if scheme is not None and labels.exists():
+        paths = structure_paths(cut_labels(read_labels(labels), grid)[0], scheme)
+    picture = data_uri(grey(cut(warped, grid)[0], grey_window(warped)), quality=75)
+    classes = scheme.classes if scheme is not None else ()
+    return {"uri": picture, "width": grid.shape[0], "height": grid.shape[1], "paths": paths, "classes": classes}

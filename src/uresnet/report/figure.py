@@ -1,0 +1,181 @@
+"""Figures for a paper: what the transform does (Figure 2) and where the structures land (Figure 3). Needs matplotlib.
+
+Colours are told apart by the colour-blind: red–blue and viridis for maps, Okabe and Ito's palette for structures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uresnet.errors import UserError
+from uresnet.image import Image, LabelMap
+from uresnet.labels import LabelScheme
+from uresnet.report.pictures import DIVERGING, FOLD, SEQUENTIAL, Colours, nice_limit
+from uresnet.report.results import Results
+from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, foreground_box, grey_window, plane_grid, view_of
+from uresnet.report.warping import GRID_MM, WarpSlice, placement, warp_slices
+
+OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+SUFFIXES = (".png", ".svg", ".pdf")
+MM_PER_INCH = 25.4
+
+
+def figure_2(results: Results, width_mm: float = 174.0) -> Any:
+    """The paper's Figure 2: warped image, deformed grid, displacement per axis and its length, log Jacobian; a row per
+    plane. Returns a matplotlib figure ``width_mm`` wide."""
+    view = view_of(results.background)
+    slices = warp_slices(results, view, placement(results.transform, view))
+    warped = [cut(results.warped, plane_grid(plane, view, slices=1))[0] for plane in PLANES]
+    limits = _limits(slices)
+    titles = ("Warped", "Deformed grid", "Left–right", "Back–front", "Foot–head", "Distance", "log Jacobian")
+    figure, axes = _canvas([one.inside.shape for one in slices], len(titles), width_mm, bars=True)
+    for row, one in enumerate(slices):
+        white = grey_window(results.warped)
+        axes[row][0].imshow(warped[row], cmap="gray", vmin=white[0], vmax=white[1], interpolation="bilinear")
+        _draw_grid(axes[row][1], one)
+        drawn = [_draw_map(axes[row][2 + n], one.displacement[n], one, limits["along"], DIVERGING) for n in range(3)]
+        length = np.linalg.norm(one.displacement, axis=0)
+        drawn.append(_draw_map(axes[row][5], length, one, (0, limits["far"]), SEQUENTIAL))
+        growth = np.nan_to_num(one.log_jacobian)
+        drawn.append(_draw_map(axes[row][6], growth, one, limits["growth"], DIVERGING))
+        _mark_folds(axes[row][6], one)
+    for column, title in enumerate(titles):
+        axes[0][column].set_title(title, fontsize=7, pad=3)
+    for column, mappable in zip((4, 5, 6), drawn[2:], strict=True):
+        bar = figure.colorbar(mappable, cax=axes[-1][column], orientation="horizontal")
+        bar.ax.tick_params(labelsize=6, length=2, pad=1)
+        bar.set_label("mm" if column < 6 else "log ratio", fontsize=6, labelpad=1)
+    return figure
+
+
+def figure_3(results: Results, width_mm: float = 174.0) -> Any:
+    """The paper's Figure 3: the moving and the fixed image with their own structures, and the fixed image with the
+    warped ones; a row per plane. Raises :class:`UserError` for a result without segmentation."""
+    scheme = results.scheme
+    if scheme is None or results.warped_segmentation is None or results.fixed_segmentation is None:
+        raise UserError("There is no segmentation to draw: the model of this result only registers.")
+    view = view_of(results.background, *([results.moving] if results.moving is not None else []))
+    columns: list[tuple[str, Image, LabelMap, View]] = []
+    if results.moving is not None and results.moving_segmentation is not None:
+        low, high = foreground_box(results.moving)
+        columns.append(("Moving", results.moving, results.moving_segmentation, view.moved_to((low + high) / 2)))
+    columns.append(("Fixed", results.background, results.fixed_segmentation, view))
+    columns.append(("Warped structures on fixed", results.background, results.warped_segmentation, view))
+    shapes = [(g.shape[1], g.shape[0]) for g in (plane_grid(plane, view, slices=1) for plane in PLANES)]
+    figure, axes = _canvas(shapes, len(columns), width_mm, bars=False)
+    for column, (title, image, labels, where) in enumerate(columns):
+        axes[0][column].set_title(title, fontsize=8, pad=3)
+        for row, plane in enumerate(PLANES):
+            _draw_structures(axes[row][column], image, labels, scheme, (plane, where))
+    _legend(figure, scheme, results.warped_segmentation)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Results, float], Any]] = {"figure2": figure_2, "figure3": figure_3}
+
+
+def save_figure(figure: Any, path: Path, dots_per_inch: int = 300) -> None:
+    """Write a figure as PNG, SVG or PDF by its ending, whole or not at all; text stays text."""
+    import matplotlib
+
+    beside = path.with_name(f".{path.stem}.partial{path.suffix}")
+    # No time stamps: the same results give the same file.
+    stamp = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
+    try:
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "uresnet", "pdf.fonttype": 42}):
+            figure.savefig(beside, dpi=dots_per_inch, metadata=stamp)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+# -- pieces ----------------------------------------------------------------------------------------------------------
+
+
+def _canvas(shapes: Sequence[tuple[int, ...]], columns: int, width_mm: float, bars: bool) -> tuple[Any, Any]:
+    """A figure with a row of axes per plane, rows as high as their pictures need; with ``bars`` a row for scales."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("Figures need matplotlib; install it with: pip install 'uresnet[figures]'") from None
+    if not 20 <= width_mm <= 1000:
+        raise UserError(f"A figure {width_mm:g} mm wide is not for paper; choose 20 to 1000.")
+    widest = max(shape[1] for shape in shapes)
+    ratios = [shape[0] / widest for shape in shapes]
+    cell = width_mm / MM_PER_INCH / columns
+    extra = [0.05] if bars else []
+    head, foot = 0.2, (0.3 if bars else 0.35)
+    height = cell * (sum(ratios) + 0.03 * len(ratios) + sum(extra)) + head + foot
+    figure = Figure(figsize=(width_mm / MM_PER_INCH, height))
+    axes = figure.subplots(len(ratios) + len(extra), columns, squeeze=False, height_ratios=[*ratios, *extra])
+    figure.subplots_adjust(0.005, foot / height, 0.995, 1 - head / height, wspace=0.03, hspace=0.03)
+    for ax in axes.ravel():
+        ax.set_axis_off()
+        ax.set_facecolor("black")
+    if bars:
+        for column in (4, 5, 6):
+            axes[-1][column].set_axis_on()
+    return figure, axes
+
+
+def _limits(slices: list[WarpSlice]) -> dict[str, Any]:
+    along = nice_limit(np.concatenate([one.displacement[:, one.inside].ravel() for one in slices]), 1.0)
+    far = np.concatenate([np.linalg.norm(one.displacement, axis=0)[one.inside] for one in slices])
+    growth = nice_limit(np.concatenate([one.log_jacobian[one.inside & ~one.folded] for one in slices]), 0.2)
+    return {"along": (-along, along), "far": nice_limit(far, 1.0), "growth": (-growth, growth)}
+
+
+def _draw_map(ax: Any, values: np.ndarray, one: WarpSlice, limits: tuple[float, float], colours: Colours) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    scale = LinearSegmentedColormap.from_list("scale", [tuple(c / 255 for c in colour) for colour in colours])
+    shown = np.ma.masked_where(~one.inside, values)
+    return ax.imshow(shown, cmap=scale, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+
+
+def _draw_grid(ax: Any, one: WarpSlice) -> None:
+    lit = one.anatomy[one.inside]
+    ax.imshow(one.anatomy, cmap="gray", vmin=0, vmax=1.4 * float(np.percentile(lit, 99)) if len(lit) else 1)
+    for axis in sorted({0, 1, 2} - {one.plane.through}):
+        values = one.position[axis]
+        levels = np.arange(np.ceil(values.min() / GRID_MM) * GRID_MM, values.max(), GRID_MM)
+        if len(levels):
+            ax.contour(values, levels=levels, colors="#ffd600", linewidths=0.35)
+
+
+def _mark_folds(ax: Any, one: WarpSlice) -> None:
+    marked = np.zeros((*one.folded.shape, 4))
+    marked[one.folded] = [*(c / 255 for c in FOLD), 1.0]
+    ax.imshow(marked, interpolation="nearest")
+
+
+def _draw_structures(ax: Any, image: Image, labels: LabelMap, scheme: LabelScheme, where: tuple[Plane, View]) -> None:
+    grid = plane_grid(*where, slices=1)
+    window = grey_window(image)
+    ax.imshow(cut(image, grid)[0], cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear")
+    picture = cut_labels(labels, grid)[0]
+    for structure, colour in structure_colours(scheme).items():
+        mask = (picture == structure).astype(float)
+        if mask.any():
+            ax.contourf(mask, levels=[0.5, 2], colors=[colour], alpha=0.45)
+            ax.contour(mask, levels=[0.5], colors=[colour], linewidths=0.6)
+
+
+def structure_colours(scheme: LabelScheme) -> dict[int, str]:
+    """Colour by FreeSurfer id: Okabe and Ito's where they are enough, else those of the label table."""
+    if len(scheme.classes) <= len(OKABE_ITO):
+        return {one.id: colour for one, colour in zip(scheme.classes, OKABE_ITO, strict=False)}
+    return {one.id: one.hex_colour for one in scheme.classes}
+
+
+def _legend(figure: Any, scheme: LabelScheme, labels: LabelMap) -> None:
+    from matplotlib.patches import Patch
+
+    present = set(labels.data.unique().tolist())
+    colours = structure_colours(scheme)
+    patches = [Patch(color=colours[o.id], label=o.name.replace("-", " ")) for o in scheme.classes if o.id in present]
+    figure.legend(handles=patches, loc="lower center", ncols=min(7, max(1, len(patches))), fontsize=6, frameon=False)

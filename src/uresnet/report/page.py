@@ -1,0 +1,334 @@
+"""The page beside a registration: one self-contained file that opens from disk, in a mail, on a phone and on paper."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from uresnet import __version__
+from uresnet.image import Image, LabelMap
+from uresnet.labels import FREESURFER, LabelClass, LabelScheme, mirrored_id
+from uresnet.report.contours import SUBPIXELS, level_paths, structure_paths
+from uresnet.report.html import render
+from uresnet.report.pictures import (
+    DIVERGING,
+    FOLD,
+    SEQUENTIAL,
+    ColourScale,
+    data_uri,
+    grey,
+    nice_limit,
+)
+from uresnet.report.results import Results
+from uresnet.report.signs import structure_dice
+from uresnet.report.slices import (
+    PLANES,
+    Plane,
+    View,
+    cut,
+    cut_labels,
+    foreground_box,
+    grey_window,
+    plane_grid,
+    view_of,
+)
+from uresnet.report.verdict import judge_record
+from uresnet.report.warping import GRID_MM, WarpSlice, placement, warp_slices
+
+PAGE = "report.html"
+"""What the page is called in an output folder."""
+
+WAYS = (("to the right", "left–right"), ("to the front", "back–front"), ("upwards", "foot–head"))
+
+
+def registration_page(results: Results, title: str = "") -> str:
+    """The page of one registration, as HTML.
+
+    ``title`` stands in the heading; by default the two images' file names.
+    """
+    shown = [one for one in (results.moving,) if one is not None]
+    view = view_of(results.background, *shown)
+    names = image_names(results.record)
+    viewer = [_viewer_plane(results, plane, view) for plane in PLANES]
+    overall = placement(results.transform, view)
+    quality = results.record.get("quality", {})
+    return render(
+        "registration.html.j2",
+        extra_style=one_scale([one["width"] for one in viewer]),
+        title=title or f"{names['moving']} → {names['fixed']}",
+        names=names,
+        verdict=judge_record(quality),
+        record=results.record,
+        warnings=plain_warnings(results.record),
+        planes=viewer,
+        data=[one["data"] for one in viewer],
+        subpixels=SUBPIXELS,
+        structures=_legend(results),
+        has_fixed=results.fixed is not None,
+        has_moving=results.moving is not None,
+        warp=_warp_panels(warp_slices(results, view, overall)),
+        overall=overall,
+        rows=structure_rows(results),
+        sided=has_sides(results.scheme),
+        commands=commands(results.record),
+        version=__version__,
+    )
+
+
+def image_names(record: dict[str, Any]) -> dict[str, str]:
+    """File names of the two images, without the folders that they are nobody's business to know."""
+    inputs = record.get("inputs", {})
+    return {name: file_name(inputs.get(name, {}).get("path")) or f"{name} image" for name in ("moving", "fixed")}
+
+
+def plain_warnings(record: dict[str, Any]) -> list[str]:
+    """The run's warnings, with file names in place of paths."""
+    sentences = [str(one) for one in record.get("warnings", [])]
+    for one in record.get("inputs", {}).values():
+        path = str(one.get("path") or "")
+        if path:
+            sentences = [sentence.replace(path, file_name(path)) for sentence in sentences]
+    return sentences
+
+
+def one_scale(widths: list[int]) -> str:
+    """Columns as wide as their pictures are in millimetres, so that three planes side by side have one scale."""
+    columns = " ".join(f"{width}fr" for width in widths)
+    narrow = "@media (max-width:40rem){.panels{grid-template-columns:1fr}}"
+    narrow = "@media (max-width:40rem){.panels{grid-template-columns:1fr}}"
+    return f".row,.panels{{grid-template-columns:{columns}}}{narrow}"
+
+
+# -- the viewer ------------------------------------------------------------------------------------------------------
+
+
+def _viewer_plane(results: Results, plane: Plane, view: View) -> dict[str, Any]:
+    """What the viewer shows of one plane: pictures and outlines of every slice, and what to call them."""
+    grid = plane_grid(plane, view)
+    pictures = {"warped": _pictures(results.warped, plane, view)}
+    if results.fixed is not None:
+        pictures["fixed"] = _pictures(results.fixed, plane, view)
+    if results.moving is not None:
+        low, high = foreground_box(results.moving)
+        pictures["moving"] = _pictures(results.moving, plane, view.moved_to((low + high) / 2))
+    outlines = {
+        name: _outlines(getattr(results, f"{name}_segmentation"), results.scheme, plane, view)
+        for name in ("fixed", "warped")
+    }
+    positions = [f"{n} of {grid.shape[2]}" for n in range(1, grid.shape[2] + 1)]
+    middle = grid.shape[2] // 2
+    return {
+        "name": plane.name,
+        "edges": dict(zip(("left", "right", "top", "bottom"), plane.edges, strict=True)),
+        "width": grid.shape[0],
+        "height": grid.shape[1],
+        "middle": middle,
+        "last": grid.shape[2] - 1,
+        "positions": positions,
+        "pictures": {name: all_of[middle] for name, all_of in pictures.items()},
+        "outlines": {name: all_of[middle] for name, all_of in outlines.items() if all_of},
+        "data": {"name": plane.name, "positions": positions, "pictures": pictures, "outlines": outlines},
+    }
+
+
+def _pictures(image: Image, plane: Plane, view: View) -> list[str]:
+    window = grey_window(image)
+    return [data_uri(grey(one, window)) for one in cut(image, plane_grid(plane, view))]
+
+
+def _outlines(labels: LabelMap | None, scheme: LabelScheme | None, plane: Plane, view: View) -> list[dict[int, str]]:
+    if labels is None or scheme is None:
+        return []
+    return [structure_paths(one, scheme) for one in cut_labels(labels, plane_grid(plane, view))]
+
+
+def _legend(results: Results) -> list[LabelClass]:
+    """The structures that either segmentation holds."""
+    if results.scheme is None or results.warped_segmentation is None:
+        return []
+    maps = [one for one in (results.warped_segmentation, results.fixed_segmentation) if one is not None]
+    present = {int(i) for one in maps for i in one.data.unique()}
+    return [one for one in results.scheme.classes if one.id in present]
+
+
+# -- the deformation -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A row of pictures of one quantity, a picture per plane, with its scale."""
+
+    title: str
+    text: str
+    pictures: list[dict[str, Any]]
+    scale: dict[str, str] | None
+
+
+def _warp_panels(slices: list[WarpSlice]) -> list[Panel]:
+    grids = [_picture(one, data_uri(_dimmed(one)), "deformed grid") | {"grid": _grid_lines(one)} for one in slices]
+    logs = np.concatenate([one.log_jacobian[one.inside & ~one.folded] for one in slices])
+    growth = ColourScale(-nice_limit(logs, 0.2), nice_limit(logs, 0.2), DIVERGING)
+    panels = [
+        Panel(
+            "Deformed grid",
+            f"A grid of {GRID_MM:g} mm squares on the moving brain, as it lands on the fixed one.",
+            grids,
+            None,
+        ),
+        Panel(
+            "Growth and shrinkage (log Jacobian)",
+            "Red: this tissue is larger in the moving brain; blue: smaller. Yellow: folded, which no tissue does.",
+            [_picture(one, _growth(one, growth), "log Jacobian") for one in slices],
+            _scale(growth, f"{np.exp(growth.low):.2g} × the volume", f"{np.exp(growth.high):.2g} ×"),
+        ),
+    ]
+    return [*panels, *_displacements(slices)]
+
+
+def _displacements(slices: list[WarpSlice]) -> list[Panel]:
+    lengths = [np.linalg.norm(one.displacement, axis=0) for one in slices]
+    inside = np.concatenate([length[one.inside] for length, one in zip(lengths, slices, strict=True)])
+    along = np.concatenate([one.displacement[:, one.inside].ravel() for one in slices])
+    far, both = ColourScale(0, nice_limit(inside, 1.0), SEQUENTIAL), nice_limit(along, 1.0)
+    signed = ColourScale(-both, both, DIVERGING)
+    panels = [
+        Panel(
+            "Distance moved",
+            "How far tissue travels, whichever way, after the best rigid alignment.",
+            [
+                _picture(one, _coloured(length, one.inside, far), "distance moved")
+                for length, one in zip(lengths, slices, strict=True)
+            ],
+            _scale(far, "0 mm", f"{far.high:g} mm"),
+        )
+    ]
+    for axis, (towards, name) in enumerate(WAYS):
+        pictures = [
+            _picture(one, _coloured(one.displacement[axis], one.inside, signed), f"displacement {name}")
+            for one in slices
+        ]
+        text = f"Red: the matching tissue of the moving brain lies further {towards}; blue: the opposite way."
+        panels.append(Panel(f"Displacement {name}", text, pictures, _scale(signed, f"−{both:g} mm", f"+{both:g} mm")))
+    return panels
+
+
+def _picture(one: WarpSlice, uri: str, what: str) -> dict[str, Any]:
+    rows, columns = one.inside.shape
+    alt = f"{what}, {one.plane.name} slice"
+    return {"uri": uri, "width": columns, "height": rows, "alt": alt, "grid": ""}
+
+
+def _dimmed(one: WarpSlice) -> np.ndarray:
+    lit = one.anatomy[one.inside]
+    white = float(np.percentile(lit, 99.5)) if len(lit) else 1.0
+    return (grey(one.anatomy, (0.0, white + 1e-6)) * 0.7).astype(np.uint8)
+
+
+def _grid_lines(one: WarpSlice) -> str:
+    """Where the coordinates along the picture's two sides pass multiples of the grid's spacing."""
+    paths = []
+    for axis in {0, 1, 2} - {one.plane.through}:
+        values = one.position[axis]
+        first = np.ceil(values.min() / GRID_MM) * GRID_MM
+        paths.append(level_paths(values, np.arange(first, values.max(), GRID_MM)))
+    return "".join(paths)
+
+
+def _growth(one: WarpSlice, scale: ColourScale) -> str:
+    painted = _painted(np.nan_to_num(one.log_jacobian), one.inside, scale)
+    painted[one.folded] = FOLD
+    return data_uri(painted, quality=90)
+
+
+def _coloured(values: np.ndarray, inside: np.ndarray, scale: ColourScale) -> str:
+    return data_uri(_painted(values, inside, scale), quality=90)
+
+
+def _painted(values: np.ndarray, inside: np.ndarray, scale: ColourScale) -> np.ndarray:
+    return np.where(inside[..., None], scale.paint(values), np.uint8(0)).astype(np.uint8)
+
+
+def _scale(scale: ColourScale, low: str, high: str) -> dict[str, str]:
+    bar = np.repeat(scale.paint(np.linspace(scale.low, scale.high, 200))[None], 8, axis=0)
+    return {"uri": data_uri(bar, quality=95), "low": low, "high": high}
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+def structure_rows(results: Results) -> list[dict[str, Any]]:
+    """A row per structure: its volumes in ml, their difference, both sides' asymmetry, and the Dice."""
+    if results.scheme is None or not results.volumes:
+        return []
+    dice = structure_dice(results)
+    rows = []
+    for one in results.scheme.classes:
+        volumes = {name: results.volumes[name].get(one.id, 0.0) / 1000 for name in ("moving", "fixed")}
+        overlap = dice.get(one.name, float("nan"))
+        rows.append(
+            {
+                "structure": one,
+                "name": one.name.replace("-", " "),
+                **volumes,
+                "difference": _percent(volumes["moving"] - volumes["fixed"], volumes["fixed"]),
+                "asymmetry": {name: asymmetry(results.volumes[name], one.id) for name in ("moving", "fixed")},
+                "dice": overlap if isfinite(overlap) else None,
+            }
+        )
+    return rows
+
+
+def asymmetry(volumes: dict[int, float], structure: int) -> float | None:
+    """(left − right) as a percentage of their mean, for the left structure of a pair; None for any other."""
+    if not FREESURFER[structure].name.startswith("Left-") or mirrored_id(structure) not in volumes:
+        return None
+    left, right = volumes[structure], volumes[mirrored_id(structure)]
+    return _percent(left - right, (left + right) / 2)
+
+
+def has_sides(scheme: LabelScheme | None) -> bool:
+    """Whether a scheme tells left from right."""
+    return scheme is not None and any(mirrored_id(i) != i and mirrored_id(i) in scheme.ids for i in scheme.ids)
+
+
+def _percent(part: float, whole: float) -> float | None:
+    return 100 * part / whole if whole > 0 else None
+
+
+# -- how to go on ----------------------------------------------------------------------------------------------------
+
+
+def commands(record: dict[str, Any]) -> list[dict[str, str]]:
+    """What to type to use the transform elsewhere, with the names of these very files."""
+    names = {name: shlex.quote(text) for name, text in image_names(record).items()}
+    ants, forward = "antsApplyTransforms -d 3", f"-r {names['fixed']} -t transform.h5"
+    image = f"-i {names['moving']} {forward} -o moved.nii.gz"
+    labels = f"-n GenericLabel -i moving_dseg.nii.gz {forward} -o moved_dseg.nii.gz"
+    back = f"-i {names['fixed']} -r {names['moving']} -t inverse_transform.h5 -o back.nii.gz"
+    own = f"uresnet apply transform.h5 {names['moving']} --like {names['fixed']} -o moved.nii.gz"
+    return [
+        {"what": "uresnet: any image in the moving image's space", "text": own},
+        {"what": "ANTs: the moving image onto the fixed one", "text": f"{ants} {image}"},
+        {"what": "ANTs: a label map, values kept whole", "text": f"{ants} {labels}"},
+        {"what": "ANTs: the fixed image back onto the moving one", "text": f"{ants} {back}"},
+    ]
+
+
+def file_name(path: object) -> str:
+    """The last part of a path; empty for none."""
+    return PurePath(str(path)).name if path else ""
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a page, whole or not at all."""
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

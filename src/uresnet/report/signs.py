@@ -1,0 +1,192 @@
+"""What can be measured of a registration without knowing the truth: the signs that the verdict is made from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uresnet.evaluation.metrics import dice_per_class
+from uresnet.image import Image, LabelMap
+from uresnet.labels import LabelScheme
+from uresnet.report.handedness import handedness
+from uresnet.report.results import Results
+from uresnet.sampling import sample
+from uresnet.spaces import Grid
+from uresnet.transform import Affine, Transform, map_grid
+
+COARSE_MM = 2.0
+"""Images are compared on a grid about this fine: an eighth of the voxels tells as much."""
+
+PROFILE = (0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
+"""Quantiles of the brain's intensities that make its profile."""
+
+T1_PROFILE = (-0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
+"""The mean profile of the training images (see :func:`intensity_profile`)."""
+
+
+@dataclass(frozen=True)
+class ImageSigns:
+    """How one image compares with the brains that networks were trained on.
+
+    ``brain_ml`` is the brain's volume; ``width`` and ``height`` are the extents right–left and foot–head of its box as
+    a share of the front–back one; ``profile_distance`` is how far its intensity profile lies from that of the training
+    images (mean absolute difference; a unit is the span from the 5th to the 95th percentile); ``handedness`` is how
+    far its asymmetry is the usual one, negative when mirrored, None for a symmetric brain;
+    ``white_over_grey`` is how much brighter white matter is than cortex, ``grey_over_csf`` cortex than ventricle, in
+    standard deviations of the brain, None without segmentation.
+    """
+
+    brain_ml: float
+    width: float
+    height: float
+    profile_distance: float
+    handedness: float | None
+    white_over_grey: float | None
+    grey_over_csf: float | None
+
+
+@dataclass(frozen=True)
+class Signs:
+    """The signs of a pair. ``dice`` by structure and ``mean_dice``: warped against predicted fixed segmentation;
+    ``overlap``: Dice of the warped moving brain and the fixed brain; ``correlation``: Pearson's, of the warped and the
+    fixed image where both have brain."""
+
+    mean_dice: float | None
+    dice: dict[str, float]
+    overlap: float
+    correlation: float
+    folding_fraction: float
+    inverse_mean_mm: float
+    inverse_max_mm: float
+    moving: ImageSigns
+    fixed: ImageSigns
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``run.json``: plain numbers, rounded to what they are worth."""
+        return _rounded(asdict(self))
+
+
+def measure_signs(results: Results) -> Signs:
+    """Measure a pair. Raises ``ValueError`` unless both images and both brains are there: while it is registered."""
+    if results.moving is None or results.fixed is None or results.moving_brain is None or results.fixed_brain is None:
+        raise ValueError("signs are measured on two images with their brains")
+    overlap, correlation = _agreement(results)
+    dice = structure_dice(results)
+    finite = [value for value in dice.values() if np.isfinite(value)]
+    said = results.record["measures"]
+    return Signs(
+        mean_dice=float(np.mean(finite)) if finite else None,
+        dice=dice,
+        overlap=overlap,
+        correlation=correlation,
+        folding_fraction=float(said["folding_fraction"]),
+        inverse_mean_mm=float(said["inverse_residual_mm"]["mean"]),
+        inverse_max_mm=float(said["inverse_residual_mm"]["max"]),
+        moving=image_signs(results.moving, results.moving_brain, results.moving_segmentation, results.scheme),
+        fixed=image_signs(results.fixed, results.fixed_brain, results.fixed_segmentation, results.scheme),
+    )
+
+
+def structure_dice(results: Results) -> dict[str, float]:
+    """Dice of the warped and the predicted fixed segmentation by structure's name; NaN where neither has it."""
+    warped, fixed, scheme = results.warped_segmentation, results.fixed_segmentation, results.scheme
+    if warped is None or fixed is None or scheme is None:
+        return {}
+    classes = [_classes(one, scheme) for one in (warped, fixed)]
+    dice = dice_per_class(classes[0], classes[1], scheme.number_of_classes)
+    return {one.name: float(value) for one, value in zip(scheme.classes, dice, strict=True)}
+
+
+def image_signs(image: Image, brain: LabelMap, labels: LabelMap | None, scheme: LabelScheme | None) -> ImageSigns:
+    """The signs of one image; ``brain`` and ``labels`` lie on its grid."""
+    mask = brain.mask.cpu()
+    step = tuple(slice(None, None, max(1, round(COARSE_MM / float(zoom)))) for zoom in image.grid.zooms)
+    values = image.data.cpu()[step][mask[step]].double().numpy()
+    if not len(values):  # a brain thinner than the step
+        values = image.data.cpu()[mask].double().numpy()
+    extents = _extents_mm(mask, image.grid)
+    contrast: tuple[float | None, float | None] = (None, None)
+    if labels is not None and scheme is not None:
+        contrast = _contrasts(image.data.cpu()[step], labels.data.cpu()[step], scheme, float(values.std()))
+    return ImageSigns(
+        brain_ml=float(mask.sum()) * image.grid.voxel_volume / 1000,
+        width=float(extents[0] / extents[1]),
+        height=float(extents[2] / extents[1]),
+        profile_distance=float(np.abs(intensity_profile(values) - np.array(T1_PROFILE)).mean()),
+        handedness=handedness(image, brain),
+        white_over_grey=contrast[0],
+        grey_over_csf=contrast[1],
+    )
+
+
+def intensity_profile(values: np.ndarray) -> np.ndarray:
+    """The shape of a brain's histogram: its ``PROFILE`` quantiles, less the median, in units of the span from the 5th
+    to the 95th percentile. The same for any scale and offset of the intensities."""
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
+    return (np.quantile(values, PROFILE) - middle) / max(high - low, 1e-12)
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+def _agreement(results: Results) -> tuple[float, float]:
+    """(Dice of the brains, correlation of the images where both are brain) after the transform, on a coarse grid."""
+    assert results.moving is not None and results.fixed is not None
+    assert results.moving_brain is not None and results.fixed_brain is not None
+    factor = np.maximum(1.0, np.round(COARSE_MM / results.fixed.grid.zooms))
+    grid = results.fixed.grid.rescaled(factor.tolist())
+    moved, moved_brain = _read(results.moving, results.moving_brain, results.transform, grid)
+    fixed, fixed_brain = _read(results.fixed, results.fixed_brain, Affine.identity(), grid)
+    both = moved_brain & fixed_brain
+    overlap = 2 * int(both.sum()) / max(1, int(moved_brain.sum()) + int(fixed_brain.sum()))
+    a, b = moved[both].double(), fixed[both].double()
+    if len(a) < 2 or float(a.std()) == 0 or float(b.std()) == 0:
+        return overlap, 0.0
+    return overlap, float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+
+
+def _read(image: Image, brain: LabelMap, transform: Transform, grid: Grid) -> tuple[Tensor, Tensor]:
+    where = map_grid(transform, grid, image.grid.world_to_voxel, device="cpu")
+    both = torch.stack([image.data.cpu(), brain.mask.cpu().float()])[None]
+    values, inside = sample(both, where)[0]
+    return values, inside > 0.5
+
+
+def _extents_mm(mask: Tensor, grid: Grid) -> np.ndarray:
+    """Extents of the brain along the world's axes, between its 1st and 99th percentile, mm, (3,)."""
+    voxels = mask.nonzero()
+    voxels = voxels[:: max(1, len(voxels) // 50_000)]
+    world = grid.points_to_world(voxels.numpy())
+    low, high = np.percentile(world, (1, 99), axis=0)
+    return np.maximum(high - low, 1e-3)
+
+
+def _contrasts(values: Tensor, labels: Tensor, scheme: LabelScheme, spread: float) -> tuple[float | None, float | None]:
+    """(white matter − cortex, cortex − lateral ventricle), medians, in units of ``spread``."""
+    medians = []
+    for ids in ((2, 41), (3, 42), (4, 43)):
+        inside = values[torch.isin(labels, torch.tensor([i for i in ids if i in scheme.ids], dtype=labels.dtype))]
+        medians.append(float(inside.median()) if len(inside) >= 20 else None)
+    white, grey, ventricle = medians
+    if spread <= 0 or grey is None:
+        return None, None
+    return (
+        None if white is None else (white - grey) / spread,
+        None if ventricle is None else (grey - ventricle) / spread,
+    )
+
+
+def _classes(labels: LabelMap, scheme: LabelScheme) -> Tensor:
+    return torch.from_numpy(scheme.to_classes(labels.data.cpu().numpy(), labels.name))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, float):
+        return round(value, 5) if np.isfinite(value) else None
+    return value

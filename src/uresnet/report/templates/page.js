@@ -1,0 +1,101 @@
+"use strict";
+(() => {
+  const viewer = document.getElementById("viewer");
+  const hidden = new Set();
+  const SVG = "http://www.w3.org/2000/svg";
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  const showStructures = () => {
+    all("path[data-id]").forEach((path) => { path.style.display = hidden.has(path.dataset.id) ? "none" : ""; });
+  };
+  const boxes = all("input[data-structure]");
+  const read = () => {
+    boxes.forEach((box) => (box.checked ? hidden.delete(box.dataset.structure) : hidden.add(box.dataset.structure)));
+    showStructures();
+  };
+  boxes.forEach((box) => box.addEventListener("change", read));
+  all("button[data-all]").forEach((button) => button.addEventListener("click", () => {
+    boxes.forEach((box) => { box.checked = button.dataset.all === "on"; });
+    read();
+  }));
+  all("input[data-outline]").forEach((box) => {
+    const show = () => {
+      all(`.${box.dataset.outline}-outline`).forEach((group) => { group.style.display = box.checked ? "" : "none"; });
+    };
+    box.addEventListener("change", show);
+    show();
+  });
+  read();
+  if (!viewer) return;
+
+  const split = document.getElementById("split");
+  const place = (percent) => {
+    const value = Math.min(100, Math.max(0, percent));
+    split.value = String(Math.round(value));
+    viewer.style.setProperty("--split", `${value}%`);
+  };
+  let timer = 0;
+  const setMode = (mode) => {
+    viewer.dataset.mode = mode;
+    viewer.classList.remove("off");
+    clearInterval(timer);
+    if (mode === "flicker") timer = setInterval(() => viewer.classList.toggle("off"), 600);
+    all("button[data-mode]", viewer).forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.mode === mode)));
+  };
+  all("button[data-mode]", viewer).forEach((one) => one.addEventListener("click", () => setMode(one.dataset.mode)));
+  if (split) {
+    split.addEventListener("input", () => { setMode("slide"); place(Number(split.value)); });
+    all(".stage", viewer).forEach((stage) => {
+      const follow = (event) => {
+        const box = stage.getBoundingClientRect();
+        place((100 * (event.clientX - box.left)) / box.width);
+      };
+      stage.addEventListener("pointerdown", (event) => {
+        stage.setPointerCapture(event.pointerId);
+        setMode("slide");
+        follow(event);
+      });
+      stage.addEventListener("pointermove", (event) => { if (stage.hasPointerCapture(event.pointerId)) follow(event); });
+    });
+    place(50);
+  }
+  setMode("slide");
+
+  const data = document.getElementById("slices");
+  const planes = data ? JSON.parse(data.textContent) : [];
+  const colours = {};
+  all("input[data-structure]").forEach((box) => {
+    colours[box.dataset.structure] = box.parentElement.querySelector("rect").getAttribute("fill");
+  });
+  const draw = (group, paths) => {
+    group.replaceChildren(...Object.keys(colours).filter((id) => paths[id]).map((id) => {
+      const path = document.createElementNS(SVG, "path");
+      path.dataset.id = id;
+      path.setAttribute("stroke", colours[id]);
+      path.setAttribute("fill", colours[id]);
+      path.setAttribute("d", paths[id]);
+      return path;
+    }));
+  };
+  all(".panel[data-plane]", viewer).forEach((panel) => {
+    const plane = planes[Number(panel.dataset.plane)];
+    const range = panel.querySelector("input.slice");
+    const show = (n) => {
+      for (const kind of ["fixed", "warped"]) {
+        const image = panel.querySelector(`img.${kind}`);
+        if (image && plane.pictures[kind]) image.src = plane.pictures[kind][n];
+        if (plane.outlines[kind] && plane.outlines[kind].length) draw(panel.querySelector(`.${kind}-outline`), plane.outlines[kind][n]);
+      }
+      panel.querySelector("output").textContent = plane.positions[n];
+      range.setAttribute("aria-valuetext", plane.positions[n]);
+      showStructures();
+    };
+    range.addEventListener("input", () => show(Number(range.value)));
+    panel.querySelector(".stage").addEventListener("wheel", (event) => {
+      if (!event.shiftKey) return;
+      event.preventDefault();
+      range.value = String(Number(range.value) + Math.sign(event.deltaY || event.deltaX));
+      show(Number(range.value));
+    }, { passive: false });
+  });
+})();

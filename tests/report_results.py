@@ -1,0 +1,123 @@
+"""A made-up pair for tests of the report: egg-shaped heads with known tissues, in memory or as an output folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from uresnet.evaluation.volumes import structure_volumes, volumes_table
+from uresnet.image import Image, LabelMap
+from uresnet.io import write_image, write_label_table, write_labels
+from uresnet.labels import SCHEMES
+from uresnet.report.results import Results
+from uresnet.spaces import Grid
+from uresnet.transform import Affine, Composite, DisplacementField, jacobian_determinant, resample
+from uresnet.transform.export import write_itk_composite
+
+SCHEME = SCHEMES["tissue3"]
+RADII = np.array([40.0, 52.0, 36.0])
+MARK = np.array([-22.0, 20.0, 12.0])
+"""A bright ball, left, front and top of the middle: where it appears says which way a picture hangs."""
+
+FIXED = Grid.centred((44, 40, 30), (2.2, 3.0, 3.0), "LAS", (70.0, -120.0, 300.0))
+MOVING = Grid.centred((40, 30, 42), (2.5, 3.0, 3.0), "PIR", (-5.0, 10.0, 0.0))
+
+
+def head(grid: Grid, stretch: float = 1.0) -> tuple[Image, LabelMap, LabelMap]:
+    """(image, brain, segmentation) of an egg in the middle of a grid: white inside, grey shell, dark ventricle."""
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij"), axis=-1)
+    where = grid.points_to_world(index) - grid.centre_world
+    depth = np.linalg.norm(where / (RADII * stretch), axis=-1)
+    labels = np.select([depth < 0.25, depth < 0.7, depth < 1.0], [4, 2, 3], 0)
+    values = np.select([labels == 4, labels == 2, labels == 3], [30.0, 100.0, 70.0], 0.0)
+    values[np.linalg.norm(where - MARK, axis=-1) < 7] = 160.0
+    tensor = torch.from_numpy(labels.astype(np.int16))
+    image = Image(torch.from_numpy(values), grid, path="somewhere/head.nii.gz")
+    return image, LabelMap((tensor > 0).byte(), grid), LabelMap(tensor, grid)
+
+
+def made_up_results(fixed_grid: Grid = FIXED, moving_grid: Grid = MOVING, **names: str) -> Results:
+    """A pair whose transform is nearly right: a shift between the middles and a wave of 3 mm."""
+    moving, moving_brain, moving_labels = head(moving_grid, 1.05)
+    fixed, fixed_brain, fixed_labels = head(fixed_grid)
+    index = torch.arange(fixed_grid.shape[0]).float()
+    wave = 3 * torch.sin(2 * np.pi * index / fixed_grid.shape[0])[None, :, None, None].expand(3, *fixed_grid.shape)
+    shift = np.eye(4)
+    shift[:3, 3] = moving_grid.centre_world - fixed_grid.centre_world
+    transform = Composite([DisplacementField(wave.contiguous(), fixed_grid), Affine(shift)])
+    results = Results(
+        moving=moving,
+        fixed=fixed,
+        warped=resample(transform, moving, fixed_grid),
+        jacobian=Image(jacobian_determinant(transform, fixed_grid), fixed_grid),
+        transform=transform,
+        moving_segmentation=moving_labels,
+        fixed_segmentation=fixed_labels,
+        warped_segmentation=resample(transform, moving_labels, fixed_grid),
+        scheme=SCHEME,
+        volumes={
+            "moving": structure_volumes(moving_labels, SCHEME),
+            "fixed": structure_volumes(fixed_labels, SCHEME),
+        },
+        record=record(moving, fixed, **names),
+        moving_brain=moving_brain,
+        fixed_brain=fixed_brain,
+    )
+    return results
+
+
+def record(moving: Image, fixed: Image, **names: str) -> dict[str, Any]:
+    """What ``run.json`` says, as far as a page reads it; ``names`` are paths by "moving" and "fixed"."""
+    inputs = {
+        name: {
+            "path": names.get(name, f"somewhere/{name}.nii.gz"),
+            "shape": list(image.grid.shape),
+            "voxel_mm": [round(float(z), 3) for z in image.grid.zooms],
+            "axes": "".join(image.grid.axis_codes),
+            "brain": "no skull found, image used as it is",
+            "brain_mm3": 300000.0,
+        }
+        for name, image in (("moving", moving), ("fixed", fixed))
+    }
+    return {
+        "finished": "2026-01-02T03:04:05+00:00",
+        "versions": {"uresnet": "0.1.0", "torch": "2"},
+        "model": {"name": "made-up", "kind": "uresnet", "sha256": "0" * 64, "scheme": SCHEME.name},
+        "device": "cpu",
+        "threads": 1,
+        "inputs": inputs,
+        "seconds": {"read": 0.1, "total": 0.1},
+        "warnings": [f"{inputs['moving']['path']} was too thin; it was resampled."],
+        "transform": "joint",
+        "measures": {
+            "folding_fraction": 0.0,
+            "sd_log_jacobian": 0.1,
+            "inverse_residual_mm": {"mean": 0.01, "max": 0.1},
+            "brain_overlap": {"before": 0.2, "after": 0.96},
+        },
+    }
+
+
+def write_folder(results: Results, folder: Path) -> Path:
+    """The results as an output folder, the two images beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    assert results.moving is not None and results.fixed is not None
+    for name, image in (("moving", results.moving), ("fixed", results.fixed)):
+        path = folder.parent / f"{name}.nii.gz"
+        write_image(image, path)
+        results.record["inputs"][name]["path"] = str(path)
+    write_image(results.warped, folder / "warped.nii.gz")
+    write_image(results.jacobian, folder / "jacobian.nii.gz")
+    write_itk_composite(results.transform, folder / "transform.h5")
+    write_itk_composite(results.transform.inverse(), folder / "inverse_transform.h5")
+    for name in ("moving", "fixed", "warped"):
+        labels = getattr(results, f"{name}_segmentation")
+        write_labels(labels, folder / f"{name}_dseg.nii.gz")
+    write_label_table(SCHEME, folder / "dseg.tsv")
+    (folder / "volumes.tsv").write_text(volumes_table(SCHEME, results.volumes), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps(results.record), encoding="utf-8")
+    return folder
