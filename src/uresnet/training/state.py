@@ -121,8 +121,8 @@ def read_state(path: Path, networks: Networks, optimiser: torch.optim.Optimizer,
 
 
 def _as_laid_out(value: Tensor, parameter: Tensor) -> Tensor:
-    """In the parameter's order in memory if of its shape, so that every sum is made in the order it was."""
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+    """In the parameter's order in memory, or at least in memory of its own: sums depend on order and alignment."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any, Any]]:
