@@ -1,0 +1,64 @@
+"""The published weights, file to file: the Dice that an independent implementation found for them, to 0.005.
+
+This pins everything at once: conforming, the 2019 grid convention, the way back to native space, the file formats.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from uresnet.labels import label_scheme, left_of_midline, neuromorphometrics_to_freesurfer
+from uresnet.registration import register_pair
+
+TABLE1 = label_scheme("table1")
+TISSUE = label_scheme("tissue3")
+
+
+def reference_rows(reference: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (reference / "published_on_val.tsv").open() as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["checkpoint"] == "segmentation"]
+    return {(row["moving"], row["fixed"]): row for row in rows}
+
+
+def manual_labels(path: Path) -> np.ndarray:
+    """FreeSurfer ids, (I, J, K)."""
+    image = nib.load(path)
+    values = np.asanyarray(image.dataobj)
+    return neuromorphometrics_to_freesurfer(values, left_of_midline(values, image.affine))
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("names", [("1101", "1107"), ("1113", "1119")], ids="_to_".join)
+def test_per_pair_dice(shared_data: Path, shared_reference: Path, tmp_path: Path, names: tuple[str, str]) -> None:
+    brains = shared_data / "oasis_malf"
+    moving, fixed = (brains / f"{name}_T1.nii.gz" for name in names)
+    weights = shared_reference / "published_weights" / "segmentation.hdf5"
+    register_pair(moving, fixed, model=weights).save(tmp_path / "out")
+    expected = reference_rows(shared_reference)[names]
+
+    labels = [brains / f"{name}_labels.nii.gz" for name in names]
+    transform = sitk.ReadTransform(str(tmp_path / "out" / "transform.h5"))
+    carried = sitk.Resample(
+        sitk.ReadImage(str(labels[0])), sitk.ReadImage(str(labels[1])), transform, sitk.sitkNearestNeighbor, 0
+    )
+    sitk.WriteImage(carried, str(tmp_path / "carried.nii.gz"))
+    ours, theirs = manual_labels(tmp_path / "carried.nii.gz"), manual_labels(labels[1])
+    for one in TABLE1.classes:
+        found = dice(np.isin(ours, one.ids), np.isin(theirs, one.ids))
+        assert found == pytest.approx(float(expected[one.abbreviation]), abs=0.005), one.name
+
+    segmentation = np.asanyarray(nib.load(tmp_path / "out" / "moving_dseg.nii.gz").dataobj)
+    truth = manual_labels(labels[0])
+    for one in TISSUE.classes:
+        found = dice(segmentation == one.id, np.isin(truth, one.ids))
+        assert found == pytest.approx(float(expected[f"seg_{one.abbreviation}"]), abs=0.005), one.name
