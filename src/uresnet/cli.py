@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -23,7 +25,7 @@ from rich.console import Console
 
 from uresnet import __version__
 from uresnet.catalogue import find_model, packaged_models
-from uresnet.errors import UserError
+from uresnet.errors import InputWarning, UserError
 from uresnet.outputs import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
@@ -169,8 +171,13 @@ def segment(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Segment one brain on its own grid; values are FreeSurfer ids."""
-    with _told(debug):
+    """Segment one brain on its own grid; values are FreeSurfer ids.
+
+    Beside the label map go tables of its names and colours for BIDS, Freeview, 3D Slicer and ITK-SNAP, and the volumes
+    in mm³. IMAGE and --output may be - for standard input and output.
+    """
+    quiet = quiet or str(output) == "-"
+    with _told(debug), _piped(image, output) as (image, output):
         check_output_file(output, IMAGE_SUFFIXES, (image, *([mask] if mask else [])))
         find_model(model)
         _check_exist(image, mask)
@@ -217,9 +224,11 @@ def apply(
 
     Points go the other way than images. transform.h5 brings the MOVING image onto the FIXED one; it takes points of the
     FIXED image (world mm, columns x, y, z) to the moving one. For points of the moving image use inverse_transform.h5.
-    Points outside the transform's field of view are marked in the column "inside".
+    Points outside the transform's field of view are marked in the column "inside". The image and --output may be - for
+    standard input and output.
     """
-    with _told(debug):
+    quiet = quiet or str(output) == "-"
+    with _told(debug), _piped(image, output) as (image, output):
         if image.suffix.lower() == ".csv":
             check_output_file(output, (".csv",), (*transforms, image))
             _check_exist(*transforms, image, moving, fixed)
@@ -234,8 +243,8 @@ def apply(
         from uresnet.io import write_series
         from uresnet.resampling import apply_transform
 
-        wanted = interpolation.value if interpolation else None
-        result = apply_transform(transforms, image, like, wanted, _file_kind(format, moving, fixed))
+        kind = _file_kind(format, moving, fixed)
+        result = apply_transform(transforms, image, like, interpolation.value if interpolation else None, kind)
         write_series(result.values, result.grid, output, result.source)
         Narrator(quiet).say(f"interpolation {result.interpolation}, {result.values.dtype} → {output}")
 
@@ -581,9 +590,17 @@ def main() -> NoReturn:
 
 @contextmanager
 def _told(debug: bool) -> Iterator[None]:
-    """Turns every way to fail into a sentence on standard error and an exit code."""
+    """Turns every way to fail into a sentence on standard error and an exit code, and warnings about files into one."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", InputWarning)
+            shown = warnings.showwarning
+            warnings.showwarning = lambda message, category, *where: (
+                print(f"warning: {message}", file=sys.stderr)
+                if issubclass(category, InputWarning)
+                else shown(message, category, *where)
+            )
+            yield
     except UserError as error:
         _fail(f"error: {error}", 2)
     except KeyboardInterrupt:
@@ -599,6 +616,28 @@ def _told(debug: bool) -> Iterator[None]:
         _fail(f"unexpected error: {type(error).__name__}: {error} (run again with --debug to see where)", 1)
 
 
+@contextmanager
+def _piped(image: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """``-`` as files: the image from standard input, the result to standard output when all has gone well."""
+    if "-" not in (str(image), str(output)):
+        yield image, output
+        return
+    with tempfile.TemporaryDirectory(prefix="uresnet-") as folder:
+        given, made = image, output
+        if str(image) == "-":
+            content = sys.stdin.buffer.read()
+            if not content:
+                raise UserError("- : nothing came on standard input; pipe an image into it.")
+            zipped = content.startswith(b"\x1f\x8b")
+            given = Path(folder) / ("standard-input.nii.gz" if zipped else "standard-input.nii")
+            given.write_bytes(content)
+        if str(output) == "-":
+            made = Path(folder) / "standard-output.nii.gz"
+        yield given, made
+        if made is not output:
+            sys.stdout.buffer.write(made.read_bytes())
+
+
 def _fail(sentence: str, code: int) -> NoReturn:
     print(sentence, file=sys.stderr)
     raise typer.Exit(code)
@@ -611,7 +650,8 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 def _check_exist(*paths: Path | None) -> None:
     for path in paths:
-        if path is not None and not path.exists() and not path.is_symlink():
+        chosen = path is not None and Path(str(path).rpartition("#")[0] or "#").exists()  # one series of a DICOM folder
+        if path is not None and not chosen and not path.exists() and not path.is_symlink():
             raise UserError(f"{path} does not exist; check the path.")
 
 

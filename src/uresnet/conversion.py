@@ -8,7 +8,7 @@ from uresnet.errors import UserError
 from uresnet.resampling import difference, read_chain, round_trip
 from uresnet.spaces import Grid
 from uresnet.transform import Composite, DisplacementField, FileKind, Transform
-from uresnet.transform.export import FORMATS, TransformPair, read_transform, write_transform
+from uresnet.transform.export import FORMATS, TransformPair, is_affine, read_transform, write_transform
 
 _ENDINGS = (".h5", ".mat", ".txt", ".tfm", ".lta", ".mgz", ".nii", ".nii.gz")
 
@@ -36,63 +36,57 @@ def convert_transform(
         raise UserError(f"{taken[0]} exists already; choose another beginning for the names with --output.")
     for path, write in written.items():
         write(path)
-    turned = FileKind(to, kind.moving, pair.fixed)
+    if to in ("ants", "greedy"):
+        return _exactness_of_chain(original, list(written), kind)
+    kinds = {False: FileKind(to, pair.fixed, kind.moving), True: FileKind(to, kind.moving, pair.fixed)}
     said = {}
     for path in written:
-        inverse = "nverse" in path.name
-        if to in ("ants", "greedy"):
-            said[path] = "inverse warp: after the inverted affine" if inverse else "with the other file, in this order"
-        elif inverse:
-            said[path] = _exactness(backward, path, to, turned)
-        else:
-            said[path] = _exactness(original, path, to, FileKind(to, pair.fixed, kind.moving))
-    if to in ("ants", "greedy"):
-        said |= _exactness_of_chain(original, backward, list(written), pair.fixed)
-    elif pair.fixed is not None and backward.residual is not None:
-        error = round_trip(original, backward, pair.fixed)
-        last = next(reversed(said))
-        said[last] += f"; inverse after transform: mean {error.mean_mm:.4f} mm, at most {error.max_mm:.4f} mm"
+        inverse = "inverse" in path.name[len(output.name) :]
+        said[path] = _exactness(backward if inverse else original, path, to, kinds[inverse])
+    if len(written) > 1 and not is_affine(original):
+        trip = round_trip(original, backward, _where(original, kind))
+        said[path] += f"; undoes the transform to {trip.mean_mm:.4f} mm on average, {trip.max_mm:.4f} mm at most"
     return said
 
 
 def _exactness(original: Transform, path: Path, to: str, kind: FileKind) -> str:
     """The written file, read back, against the original."""
-    if all(not isinstance(part, DisplacementField) for part in original.parts):
+    if is_affine(original):
         return "exact: an affine"
     if path.name.endswith((".lta", ".mat")):
         return "the affine part alone"
-    grid = _fixed_grid(original, kind) or next(p.grid for p in original.parts if isinstance(p, DisplacementField))
+    grid = _where(original, kind)
     back = read_transform(path, FileKind(to, grid, kind.moving))
     error = difference(original, back, grid)
-    return f"differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most, between the fixed voxels"
+    return f"differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most, between the image's voxels"
 
 
-def _exactness_of_chain(
-    original: Transform, backward: Transform, files: list[Path], fixed: Grid | None
-) -> dict[Path, str]:
-    """The same for a warp and an affine in two files."""
-    affine = next(path for path in files if path.name.endswith(".mat"))
-    warps = [path for path in files if path != affine]
-    if not warps or fixed is None:
-        return {affine: "exact: an affine"}
-    forward = read_chain([warps[0], affine])
-    error = difference(original, forward, fixed)
-    said = {
-        warps[0]: f"before {affine.name}: differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most"
-    }
-    if len(warps) > 1:
-        inverse = Composite([read_transform(affine).inverse(), read_transform(warps[1])])
-        trip = round_trip(original, inverse, fixed)
-        said[warps[1]] = (
-            f"after {affine.name} inverted: undoes the transform to {trip.mean_mm:.4f} mm on average, "
-            f"{trip.max_mm:.4f} mm at most"
-        )
+def _exactness_of_chain(original: Transform, files: list[Path], kind: FileKind) -> dict[Path, str]:
+    """The same for a warp and an affine in two files, and the inverse warp in a third."""
+    affine, *warps = files
+    said = {affine: "exact: an affine"}
+    if not warps:
+        return said
+    forward, backward = warps
+    grid = _where(original, kind)
+    error = difference(original, read_chain([forward, affine]), grid)
+    trip = round_trip(original, Composite([read_transform(affine).inverse(), read_transform(backward)]), grid)
+    said[forward] = f"then {affine.name}: differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most"
+    said[backward] = (
+        f"after {affine.name} inverted: undoes the transform to {trip.mean_mm:.4f} mm on average, "
+        f"{trip.max_mm:.4f} mm at most"
+    )
     return said
 
 
 def _fixed_grid(transform: Transform, kind: FileKind) -> Grid | None:
-    """The fixed image's grid, or where nobody named it, that of the deformation."""
+    """The fixed image's grid, or where nobody named it, that of a deformation that lies in its world."""
     if kind.fixed is not None:
         return kind.fixed
     first = transform.parts[0]
     return first.grid if isinstance(first, DisplacementField) else None
+
+
+def _where(transform: Transform, kind: FileKind) -> Grid:
+    """Where to compare: on the fixed image, or else on the deformation's own grid."""
+    return kind.fixed or next(part.grid for part in transform.parts if isinstance(part, DisplacementField))

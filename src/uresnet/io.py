@@ -39,6 +39,8 @@ WRITABLE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 _MAX_SHEAR = 0.01  # cosine between two axes: 0.6 degrees, up to 2 mm over a head
 _NOTICEABLE_SHEAR = 1e-3
 _VECTOR_INTENTS = (1004, 1005, 1006, 1007, 1009, 2003, 2004, 2006)  # matrices, vectors, quaternions, colours, warps
+_TO_MM = {"meter": 1e3, "micron": 1e-3}
+_HEAD_MM = (20.0, 1000.0)
 _MAX_DISAGREEMENT_MM = 1.0  # between the two orientation matrices of a NIfTI header
 
 # What decompressing, parsing and scaling a damaged file can raise in nibabel and below it.
@@ -266,13 +268,20 @@ def _kind_of(dtype: np.dtype) -> str:
 def _says_orientation(image: Any) -> bool:
     if isinstance(image, nib.MGHImage):
         return bool(image.header["goodRASFlag"])
+    if not isinstance(image, nib.Nifti1Pair):
+        return False  # Analyze cannot say
     return bool(image.header["qform_code"]) or bool(image.header["sform_code"])
 
 
 def _checked_affine(path: Path, image: Any) -> np.ndarray:
     if isinstance(image, nib.Nifti1Pair):
-        return _check_geometry(path, _nifti_affine(path, image))
-    if not _says_orientation(image):
+        return _check_geometry(path, _in_mm(path, image, _nifti_affine(path, image)))
+    if isinstance(image, nib.AnalyzeImage):
+        _warn(
+            f"{path} is Analyze, which does not say left from right; its axes are assumed to run to the left, "
+            "anterior and superior: check left and right in the result."
+        )
+    elif not _says_orientation(image):
         _warn(f"{path} does not say how it is oriented; FreeSurfer's standard (left, inferior, anterior) is assumed.")
     return _check_geometry(path, np.asarray(image.affine, dtype=np.float64))
 
@@ -301,6 +310,20 @@ def _nifti_affine(path: Path, image: Any) -> np.ndarray:
             if apart > _MAX_DISAGREEMENT_MM:
                 _warn(f"{path} has a qform and an sform that differ by up to {apart:.0f} mm; the sform is used.")
     return np.asarray(sform if sform is not None else qform, dtype=np.float64)
+
+
+def _in_mm(path: Path, image: Any, affine: np.ndarray) -> np.ndarray:
+    """The affine in mm where the header says metres or micrometres, unless only millimetres make the image a head's
+    size: then the unit is the mistake."""
+    unit = image.header.get_xyzt_units()[0]
+    scale = _TO_MM.get(unit, 1.0)
+    size = float((np.linalg.norm(affine[:3, :3], axis=0) * image.shape[:3]).max())
+    if scale == 1:
+        return affine
+    if _HEAD_MM[0] <= size <= _HEAD_MM[1]:
+        _warn(f"{path} says that it is in {unit}s, which would make it {size * scale:g} mm wide; taken as millimetres.")
+        return affine
+    return np.diag([scale, scale, scale, 1.0]) @ affine
 
 
 def _is_usable(affine: np.ndarray) -> bool:

@@ -151,7 +151,7 @@ def _resampled(
     if interpolation in ("label", "nearest") and source.whole:
         wide = volume.astype(np.int64 if volume.dtype.itemsize > 4 or volume.dtype.kind == "u" else np.int32)
         labels = resample(chain, LabelMap(torch.from_numpy(wide), source.grid), grid, interpolation)
-        return labels.data.numpy().astype(source.stored or volume.dtype)
+        return labels.data.numpy().astype(volume.dtype if source.stored is None else source.stored)
     finite = np.nan_to_num(volume.astype(np.float32), nan=0, posinf=0, neginf=0)
     return resample(chain, Image(torch.from_numpy(finite), source.grid), grid, interpolation).data.numpy()
 

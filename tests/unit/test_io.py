@@ -372,3 +372,33 @@ def test_odd_inputs(name: str, shared_data: Path) -> None:
 
 def test_every_odd_input_is_in_the_table(shared_data: Path) -> None:
     assert {path.name for path in (shared_data / "odd_inputs").iterdir()} == set(ODD)
+
+
+def test_analyze_is_read_with_a_warning_about_its_sides(tmp_path: Path) -> None:
+    """The format has a voxel size but no directions: nibabel, like SPM, takes x to run to the left."""
+    values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    nib.save(nib.AnalyzeImage(values, np.diag([-2.0, 3, 4, 1])), tmp_path / "a.img")
+    for name in ("a.hdr", "a.img"):
+        with pytest.warns(InputWarning, match="does not say left from right"):
+            image = read_image(tmp_path / name)
+        assert image.grid.axis_codes == ("L", "A", "S") and not image.oriented
+        np.testing.assert_allclose(image.grid.zooms, [2, 3, 4])
+        np.testing.assert_array_equal(image.data, values)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("meter", 1e-3), ("micron", 1e3), ("mm", 1.0), ("unknown", 1.0)])
+def test_the_unit_of_the_world_is_believed(tmp_path: Path, unit: str, scale: float) -> None:
+    affine = np.diag([-2.0, 3, 4, 1])
+    affine[:3, 3] = [60, -70, -50]
+    image = nib.Nifti1Image(np.ones((60, 50, 40), np.int16), np.diag([scale, scale, scale, 1]) @ affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_allclose(read_image(tmp_path / "a.nii").grid.voxel_to_world, affine, rtol=1e-6)
+
+
+def test_a_unit_that_cannot_be_is_not(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.ones((60, 50, 40), np.int16), np.diag([-2.0, 3, 4, 1]))
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.warns(InputWarning, match="says that it is in meters"):
+        np.testing.assert_allclose(read_image(tmp_path / "a.nii").grid.zooms, [2, 3, 4])

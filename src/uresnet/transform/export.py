@@ -39,7 +39,7 @@ from uresnet.transform.formats.itk import (
 )
 from uresnet.transform.formats.learn2reg import learn2reg_files, read_voxel_displacement, write_voxel_displacement
 from uresnet.transform.formats.matrices import parsed_matrix, text_of, write_matrix
-from uresnet.transform.formats.pair import TransformPair, Writers, only_affine
+from uresnet.transform.formats.pair import TransformPair, Writers, is_affine, only_affine
 from uresnet.transform.formats.vectors import (
     FSL_INTENT,
     LPS,
@@ -56,6 +56,7 @@ __all__ = [
     "FORMATS",
     "TransformPair",
     "export_files",
+    "is_affine",
     "parse_formats",
     "read_transform",
     "write_itk_affine",
