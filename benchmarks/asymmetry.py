@@ -2,8 +2,9 @@
 
     python benchmarks/asymmetry.py OASIS_MALF TEMPLATE.npz
 
-The mean is over the ``train`` scans of OASIS_MALF/participants.tsv; the cosine of every scan with it is printed, for
-``train`` scans with the mean of all the other people's.
+Both are over the ``train`` scans of OASIS_MALF/participants.tsv: the mean asymmetry, and the mean intensity profile
+that is printed for ``uresnet.report.signs``. The cosine of every scan with the mean is printed, for ``train`` scans
+with the mean of all the other people's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import uresnet
 from uresnet.image import Image, LabelMap
 from uresnet.report.handedness import asymmetry_pattern, brain_extents
+from uresnet.report.signs import intensity_profile
 
 
 def brain_of(image: Image) -> LabelMap:
@@ -41,6 +43,8 @@ def main(folder: Path, output: Path) -> None:
     mean = np.mean([patterns[scan] for scan in train], axis=0)
     strength = np.median([np.linalg.norm(patterns[scan]) for scan in train])
     np.savez_compressed(output, pattern=mean.astype(np.float16), extents=extents, strength=strength)
+    profiles = [intensity_profile(images[scan].data[images[scan].data > 0].double().numpy()) for scan in train]
+    print(f"profile {np.mean(profiles, axis=0).round(3).tolist()}")
     print(f"extents {extents.round(1)} mm, strength {strength:.3f}")
     for scan, one in scans.items():
         others = [patterns[o] for o in train if scans[o]["subject"] != one["subject"]]

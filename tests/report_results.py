@@ -40,7 +40,7 @@ def head(grid: Grid, stretch: float = 1.0) -> tuple[Image, LabelMap, LabelMap]:
     return image, LabelMap((tensor > 0).byte(), grid), LabelMap(tensor, grid)
 
 
-def made_up_results(fixed_grid: Grid = FIXED, moving_grid: Grid = MOVING, **names: str) -> Results:
+def made_up_results(fixed_grid: Grid = FIXED, moving_grid: Grid = MOVING, moving_path: str = "") -> Results:
     """A pair whose transform is nearly right: a shift between the middles and a wave of 3 mm."""
     moving, moving_brain, moving_labels = head(moving_grid, 1.05)
     fixed, fixed_brain, fixed_labels = head(fixed_grid)
@@ -63,15 +63,16 @@ def made_up_results(fixed_grid: Grid = FIXED, moving_grid: Grid = MOVING, **name
             "moving": structure_volumes(moving_labels, SCHEME),
             "fixed": structure_volumes(fixed_labels, SCHEME),
         },
-        record=record(moving, fixed, **names),
+        record=record(moving, fixed, moving_path),
         moving_brain=moving_brain,
         fixed_brain=fixed_brain,
     )
     return results
 
 
-def record(moving: Image, fixed: Image, **names: str) -> dict[str, Any]:
-    """What ``run.json`` says, as far as a page reads it; ``names`` are paths by "moving" and "fixed"."""
+def record(moving: Image, fixed: Image, moving_path: str = "") -> dict[str, Any]:
+    """What ``run.json`` says, as far as a page reads it."""
+    names = {"moving": moving_path} if moving_path else {}
     inputs = {
         name: {
             "path": names.get(name, f"somewhere/{name}.nii.gz"),

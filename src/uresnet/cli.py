@@ -517,6 +517,71 @@ def train(
 
 
 @app.command()
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Output of register or train, or a folder of many.", show_default=False)
+    ],
+    moving: Annotated[Path | None, typer.Option(help="Where the moving image is now.")] = None,
+    fixed: Annotated[Path | None, typer.Option(help="Where the fixed image is now.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write the page of a result again, the curves of a training, or an index of many results."""
+    with _told(debug):
+        _check_exist(folder, moving, fixed)
+        from uresnet.report.pages import write_pages
+
+        print(write_pages(folder, moving, fixed))
+
+
+@app.command()
+def figure(
+    folder: Annotated[Path, typer.Argument(help="Output folder of register.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the figures; by default the results' own.")
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="png,svg,pdf", help="File types, by commas.")
+    ] = "png,svg,pdf",
+    width_mm: Annotated[float, typer.Option("--width", min=20, max=1000, help="Width on paper, mm.")] = 174.0,
+    moving: Annotated[Path | None, typer.Option(help="Where the moving image is now.")] = None,
+    fixed: Annotated[Path | None, typer.Option(help="Where the fixed image is now.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Draw a result as the paper's Figures 2 and 3, fit for print."""
+    with _told(debug):
+        _check_exist(folder, moving, fixed)
+        from uresnet.report.figure import write_figures
+
+        for path in write_figures(folder, output or folder, formats.split(","), width_mm, (moving, fixed)):
+            print(path)
+
+
+@app.command()
+def view(
+    folder: Annotated[Path, typer.Argument(help="Output folder of register.", show_default=False)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
+    debug: DebugOption = False,
+) -> None:
+    """Scroll through a result in the browser; served to this computer alone until Ctrl-C."""
+    with _told(debug):
+        _check_exist(folder)
+        from uresnet.report.viewer import make_server
+
+        with make_server(folder, port) as server:
+            address = f"http://127.0.0.1:{server.server_address[1]}/"
+            print(f"{address}  (Ctrl-C ends it)", flush=True)
+            if browser:
+                import webbrowser
+
+                webbrowser.open(address)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                print()
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("uresnet-demo"),
     model: ModelOption = None,

@@ -15,7 +15,7 @@ from uresnet.errors import UserError
 from uresnet.image import Image, LabelMap
 from uresnet.labels import LabelScheme
 from uresnet.report.pictures import DIVERGING, FOLD, SEQUENTIAL, Colours, nice_limit
-from uresnet.report.results import Results
+from uresnet.report.results import Results, read_results
 from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, foreground_box, grey_window, plane_grid, view_of
 from uresnet.report.warping import GRID_MM, WarpSlice, placement, warp_slices
 
@@ -91,6 +91,31 @@ def save_figure(figure: Any, path: Path, dots_per_inch: int = 300) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_figures(
+    folder: Path, output: Path, formats: Sequence[str], width_mm: float, inputs: tuple[Path | None, Path | None]
+) -> list[Path]:
+    """Draw both figures of an output folder into ``output``, in each of ``formats`` ("png", "svg", "pdf").
+
+    ``inputs`` say where the (moving, fixed) images are now. A result without segmentation has no Figure 3. Returns the
+    paths. Raises :class:`UserError` for a format or width that is none, and as ``read_results`` does.
+    """
+    suffixes = [f".{one.strip().lower()}" for one in formats]
+    unknown = [one for one in suffixes if one not in SUFFIXES]
+    if unknown:
+        raise UserError(f"There is no format {unknown[0].removeprefix('.')}; choose png, svg or pdf.")
+    results = read_results(folder, *inputs)
+    output.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, draw in FIGURES.items():
+        if draw is figure_3 and results.warped_segmentation is None:
+            continue
+        drawn = draw(results, width_mm)
+        for suffix in suffixes:
+            save_figure(drawn, output / f"{name}{suffix}")
+            written.append(output / f"{name}{suffix}")
+    return written
 
 
 # -- pieces ----------------------------------------------------------------------------------------------------------

@@ -58,3 +58,8 @@ def _signed(value: float, digits: int = 1) -> str:
     if float(text) == 0:
         return text
     return ("+" if value > 0 else "−") + text
+
+
+def viewer_html(names: dict[str, str]) -> str:
+    """The page of the interactive viewer, which a server of its own gives its parts."""
+    return _environment().get_template("viewer.html.j2").render(names=names)

@@ -112,19 +112,19 @@ IMAGE_RULES: tuple[Rule, ...] = (
     Rule(
         "width",
         "Brain width / length",
-        Bounds(look_below=0.65, failed_below=0.40, look_above=1.0, failed_above=1.4),
+        Bounds(look_below=0.65, failed_below=0.35, look_above=0.95, failed_above=1.4),
         "the brain has an unusual shape: is half of it missing, or does the file's orientation lie?",
     ),
     Rule(
         "height",
         "Brain height / length",
-        Bounds(look_below=0.60, failed_below=0.35, look_above=1.0, failed_above=1.4),
+        Bounds(look_below=0.62, failed_below=0.35, look_above=0.95, failed_above=1.4),
         "the brain has an unusual shape: is its top or bottom cut off, or does the file's orientation lie?",
     ),
     Rule(
         "profile_distance",
         "Distance from training images",
-        Bounds(look_above=0.10),
+        Bounds(look_above=0.058),
         "its intensities are distributed unlike those of the T1-weighted brains the model learnt from",
     ),
     Rule(

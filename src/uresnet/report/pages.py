@@ -1,0 +1,39 @@
+"""Which page a folder gets: a registration's, a training's, or the index of many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from uresnet.errors import UserError
+from uresnet.outputs import RECORD
+from uresnet.report.cohort_index import find_outputs, index_page
+from uresnet.report.page import PAGE, registration_page, write_page
+from uresnet.report.results import read_results
+from uresnet.report.training_page import STEPS, training_page
+
+INDEX = "index.html"
+
+
+def write_pages(folder: Path, moving: Path | None = None, fixed: Path | None = None) -> Path:
+    """Write the page of ``folder`` into it and return its path.
+
+    An output folder of ``register`` gets its report, a folder of a training its curves, and any other an index of the
+    registrations under it, which get their own reports where they have none. Raises :class:`UserError` for a folder
+    that holds none of these.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give the output folder of uresnet register or of uresnet train.")
+    if (folder / RECORD).exists():
+        page = folder / PAGE
+        write_page(registration_page(read_results(folder, moving, fixed)), page)
+        return page
+    if (folder / STEPS).exists():
+        page = folder / PAGE
+        write_page(training_page(folder), page)
+        return page
+    outputs = find_outputs(folder)
+    for one in outputs:
+        if not (one / PAGE).exists():
+            write_page(registration_page(read_results(one)), one / PAGE)
+    write_page(index_page(folder, outputs), folder / INDEX)
+    return folder / INDEX

@@ -1,0 +1,167 @@
+"""The page in a real browser: it works from disk, asks for nothing, complains of nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from report_results import made_up_results
+from uresnet.report.page import registration_page, write_page
+from uresnet.report.signs import measure_signs
+from uresnet.report.verdict import judge
+
+EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of the page of a made-up pair whose moving image has a hostile name."""
+    results = made_up_results(moving_path=EVIL)
+    signs = measure_signs(results)
+    results.record["quality"] = judge(signs).to_dict(signs)
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    write_page(registration_page(results), file)
+    return file.as_uri()
+
+
+def middle_of(browser, selector: str) -> tuple[float, float, float, float]:
+    """(x, y, width, height) of the middle of an element, scrolled into view."""
+    browser.run(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
+    box = browser.run(
+        f"(b => [b.x + b.width / 2, b.y + b.height / 2, b.width, b.height])"
+        f"(document.querySelector({selector!r}).getBoundingClientRect())"
+    )
+    return tuple(box)
+
+
+def split(browser) -> float:
+    return float(browser.run("parseFloat(document.getElementById('viewer').style.getPropertyValue('--split'))"))
+
+
+def test_it_opens_from_disk_asks_for_nothing_and_complains_of_nothing(browser, page: str) -> None:
+    browser.open(page)
+    assert browser.requests == [page]
+    assert browser.complaints == []
+    assert browser.run("[...document.images].every(i => i.complete && i.naturalWidth > 1)")
+    assert browser.run("[...document.images].every(i => i.hasAttribute('alt'))")
+
+
+def test_a_hostile_file_name_is_just_a_name(browser, page: str) -> None:
+    browser.open(page)
+    assert browser.run("document.title").startswith("<img src=x onerror=")
+    assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
+    assert "<img src=x" in browser.run("document.querySelector('h1').textContent")
+
+
+def test_mouse_and_keyboard_move_the_slider(browser, page: str) -> None:
+    browser.open(page)
+    assert split(browser) == 50
+    x, y, width, _ = middle_of(browser, ".viewer .stage")
+    browser.drag((x, y), (x + width / 4, y))
+    assert split(browser) == pytest.approx(75, abs=1.5)
+    shown = browser.run("getComputedStyle(document.querySelector('.viewer .over')).clipPath")
+    assert float(shown.split()[-1].rstrip("%)")) == pytest.approx(split(browser), abs=0.01)
+    browser.run("document.getElementById('split').focus()")
+    before = split(browser)
+    browser.press("ArrowLeft", 37)
+    assert split(browser) == pytest.approx(round(before) - 1)
+
+
+def test_a_finger_moves_the_slider_on_a_phone_and_nothing_sticks_out(browser, page: str) -> None:
+    browser.open(page, width=390, height=844)
+    x, y, width, _ = middle_of(browser, ".viewer .stage")
+    browser.swipe((x, y), (x - width / 4, y))
+    assert split(browser) == pytest.approx(25, abs=2)
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_structures_can_be_switched_off_and_on(browser, page: str) -> None:
+    browser.open(page)
+    shown = "getComputedStyle(document.querySelector('.warped-outline path[data-id=\"3\"]')).display"
+    assert browser.run(shown) != "none"
+    browser.run("document.querySelector('input[data-structure=\"3\"]').click()")
+    assert browser.run(shown) == "none"
+    # A structure that is off stays off in the next slice.
+    browser.run("document.querySelector('input.slice').focus()")
+    browser.press("ArrowRight", 39)
+    assert browser.run(shown) == "none"
+    browser.run("document.querySelector('button[data-all=on]').click()")
+    assert browser.run(shown) != "none"
+    assert browser.complaints == []
+
+
+def test_slices_change_with_the_keyboard(browser, page: str) -> None:
+    browser.open(page)
+    picture = "document.querySelector('.viewer img.fixed').src"
+    before = browser.run(picture), browser.run("document.querySelector('output').textContent")
+    browser.run("document.querySelector('input.slice').focus()")
+    browser.press("ArrowRight", 39)
+    assert browser.run(picture) != before[0]
+    assert (before[1], browser.run("document.querySelector('output').textContent")) == ("5 of 9", "6 of 9")
+
+
+def test_flicker_shows_one_and_then_the_other(browser, page: str) -> None:
+    browser.open(page)
+    browser.run("document.querySelector('button[data-mode=flicker]').click()")
+    seen = "getComputedStyle(document.querySelector('.viewer .over')).visibility"
+    browser.wait_for(lambda: browser.run(seen) == "hidden")
+    browser.wait_for(lambda: browser.run(seen) == "visible")
+    browser.run("document.querySelector('button[data-mode=fixed]').click()")
+    assert browser.run(seen) == "hidden"
+    assert browser.run("document.querySelector('button[data-mode=fixed]').getAttribute('aria-pressed')") == "true"
+
+
+CONTRAST = """(() => {
+  const numbers = (c) => (c.match(/[0-9.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const c = numbers(getComputedStyle(e).backgroundColor);
+      if (c.length === 3 || c[3] > 0.99) return c;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  for (const e of document.querySelectorAll('h1,h2,p,li,td,th,dt,dd,figcaption,caption,button,label,code,small')) {
+    if (!e.textContent.trim() || !e.getClientRects().length) continue;
+    const a = light(numbers(getComputedStyle(e).color)), b = light(behind(e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) poor.push([e.tagName, e.textContent.trim().slice(0, 30), ratio]);
+  }
+  return poor;
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_text_stands_out(browser, page: str, dark: bool) -> None:
+    browser.open(page, dark=dark)
+    assert browser.run(CONTRAST) == []
+
+
+def test_it_can_be_used_without_a_mouse(browser, page: str) -> None:
+    browser.open(page)
+    unnamed = (
+        "[...document.querySelectorAll('input,button')].filter(e => "
+        "!(e.getAttribute('aria-label') || e.textContent.trim() || (e.labels && e.labels.length))).length"
+    )
+    assert browser.run(unnamed) == 0
+    assert browser.run("document.querySelectorAll('h1').length") == 1
+    assert browser.run("document.documentElement.lang") == "en"
+
+
+def test_nothing_can_leave_even_if_asked_to(browser, page: str) -> None:
+    browser.open(page)
+    asked = "fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')"
+    assert browser.run(asked) == "refused"
+    assert any("Content Security Policy" in text for text in browser.complaints)
+
+
+def test_the_page_is_small_and_holds_everything(page: str) -> None:
+    file = Path(page.removeprefix("file://"))
+    assert file.stat().st_size < 5_000_000
+    text = file.read_text(encoding="utf-8")
+    assert 'http-equiv="Content-Security-Policy"' in text
+    assert 'src="http' not in text and "url(http" not in text
