@@ -133,7 +133,7 @@ def test_rule_3_help_and_info_do_not_load_torch(arguments: list[str] | None) -> 
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
-        text=True,
+        encoding="utf-8",  # text=True would go by the locale, which libraries of other tests change
         check=True,
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
     )
