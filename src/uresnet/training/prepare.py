@@ -21,7 +21,7 @@ from scipy import ndimage
 from uresnet.errors import UserError
 from uresnet.image import Image, LabelMap
 from uresnet.io import read_image, read_labels, written_whole
-from uresnet.labels import fold_parcels, left_of_midline, neuromorphometrics_to_freesurfer
+from uresnet.labels import FREESURFER, fold_parcels, left_of_midline, neuromorphometrics_to_freesurfer
 from uresnet.preprocess import Conformed, ConformSpec, conform, extract_brain
 from uresnet.sampling import affine_coordinates, sample_labels
 from uresnet.spaces import Shape, voxel_to_voxel
@@ -155,7 +155,14 @@ def conformed_scan(source: Source, options: PrepareOptions) -> tuple[Conformed, 
 def _as_freesurfer(labels: LabelMap, convention: Convention) -> np.ndarray:
     values = labels.data.numpy()
     if convention is Convention.FREESURFER:
-        return fold_parcels(values)
+        ids = fold_parcels(values)
+        strange = np.setdiff1d(ids, list(FREESURFER))
+        if strange.size:
+            raise UserError(
+                f"{labels.name} holds {strange[0]}, which is no FreeSurfer id that we know; name the convention with "
+                "--labels, or convert the labels."
+            )
+        return ids
     try:
         is_left = left_of_midline(values, labels.grid.voxel_to_world)
     except ValueError:

@@ -15,53 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from small_training import AUGMENTED, LOSSES, assert_identical, blobs, config, trainer, weights
 from uresnet.checkpoint import load_model
-from uresnet.config import AugmentConfig, Config, LossConfig, ModelConfig, Stage, TrainingConfig
+from uresnet.config import ModelConfig, Stage, TrainingConfig
 from uresnet.errors import UserError
 from uresnet.training import state as state_module
-from uresnet.training.data import DeviceStore, Scan
 from uresnet.training.state import read_tensors
 from uresnet.training.trainer import STATE, Event, NotKept, StepDone, Trainer, Validation, learning_rate
-
-SHAPE = (16, 12, 16)
-SMALL = ModelConfig(channels=(2, 4))
-LOSSES = LossConfig(lcc_window=5, gamma=3.0, delta=1.0)
-
-
-def blobs(count: int, seed: int = 0) -> DeviceStore:
-    """Brains of three nested ellipsoids of different brightness: cortex, white matter, ventricle."""
-    rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij"), -1)
-    images, labels = [], []
-    for _ in range(count):
-        centre = np.array(SHAPE) / 2 + rng.uniform(-1, 1, 3)
-        radius = np.sqrt((((grid - centre) / np.array([6, 5, 6]) / rng.uniform(0.9, 1.1, 3)) ** 2).sum(-1))
-        label = np.select([radius < 0.35, radius < 0.75, radius < 1], [4, 2, 3], 0)
-        brightness = np.select([label == 4, label == 2, label == 3], [60, 220, 140], 0)
-        images.append(np.where(label > 0, brightness + rng.integers(-8, 8, SHAPE), 0))
-        labels.append(label)
-    scans = tuple(Scan(str(n), str(n), "train") for n in range(count))
-    stacked = [torch.from_numpy(np.stack(x).astype(np.uint8))[:, None] for x in (images, labels)]
-    return DeviceStore(scans, stacked[0], stacked[1], 1 / 255)
-
-
-def config(**training: object) -> Config:
-    defaults = {"epochs": 2, "learning_rate": 5e-3, "validate_every_minutes": 1e9, "checkpoint_every_minutes": 1e9}
-    return Config(model=SMALL, losses=LOSSES, training=TrainingConfig(**{**defaults, **training}))  # type: ignore[arg-type]
-
-
-def trainer(settings: Config, folder: Path, events: list[Event] | None = None, validation: int = 2) -> Trainer:
-    kept = [] if events is None else events
-    return Trainer(settings, blobs(4), blobs(validation, 9) if validation else None, folder, kept.append)
-
-
-def weights(one: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in one.network.state_dict().items()}
-
-
-def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    for name, value in a.items():
-        assert torch.equal(value, b[name]), name
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
@@ -78,12 +38,11 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     assert after.quality > before.quality + 0.1
 
 
-AUGMENTED = AugmentConfig(rotation=10, scaling=0.1, translation=1, elastic=1, elastic_spacing=8, flip=0.5, noise=0.02)
-
-
 @pytest.mark.parametrize("stop_after", [1, 5])
-def test_resuming_gives_the_same_bits(tmp_path: Path, stop_after: int) -> None:
-    settings = dataclasses.replace(config(accumulate=2, epochs=4, clip_norm=1.0, schedule="cosine"), augment=AUGMENTED)
+@pytest.mark.parametrize("more", [{}, {"optimiser": "soap", "averaging": 0.9}], ids=["adam", "soap"])
+def test_resuming_gives_the_same_bits(tmp_path: Path, stop_after: int, more: dict) -> None:
+    common = {"accumulate": 2, "epochs": 4, "clip_norm": 1.0, "schedule": "cosine"}
+    settings = dataclasses.replace(config(**common, **more), augment=AUGMENTED)
     whole = trainer(settings, tmp_path / "whole")
     whole.run()
     steps = 0
@@ -101,6 +60,8 @@ def test_resuming_gives_the_same_bits(tmp_path: Path, stop_after: int) -> None:
     assert second.run()
     assert second.progress.step == whole.progress.step == 8
     assert_identical(weights(whole), weights(second))
+    for one, other in zip(whole.judged.parameters(), second.judged.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_two_stages_train_on_coarser_voxels_first(tmp_path: Path) -> None:
@@ -203,9 +164,8 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_the_training(
 def test_a_kill_leaves_whole_files(tmp_path: Path) -> None:
     """Killed while it does nothing but write: whatever has a checkpoint's name can be read."""
     code = textwrap.dedent(f"""
-        import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        from test_trainer import config, trainer
+        from small_training import config, trainer
         one = trainer(config(), Path({str(tmp_path)!r}))
         one.save_state(); print("ready", flush=True)
         while True: one.save_state()

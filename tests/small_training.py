@@ -1,0 +1,55 @@
+"""A training set and trainers so small that a CPU needs seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from uresnet.config import AugmentConfig, Config, LossConfig, ModelConfig, TrainingConfig
+from uresnet.training.data import DeviceStore, Scan
+from uresnet.training.trainer import Event, Trainer
+
+SHAPE = (16, 12, 16)
+SMALL = ModelConfig(channels=(2, 4))
+LOSSES = LossConfig(lcc_window=5, gamma=3.0, delta=1.0)
+
+
+def blobs(count: int, seed: int = 0) -> DeviceStore:
+    """Brains of three nested ellipsoids of different brightness: cortex, white matter, ventricle."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij"), -1)
+    images, labels = [], []
+    for _ in range(count):
+        centre = np.array(SHAPE) / 2 + rng.uniform(-1, 1, 3)
+        radius = np.sqrt((((grid - centre) / np.array([6, 5, 6]) / rng.uniform(0.9, 1.1, 3)) ** 2).sum(-1))
+        label = np.select([radius < 0.35, radius < 0.75, radius < 1], [4, 2, 3], 0)
+        brightness = np.select([label == 4, label == 2, label == 3], [60, 220, 140], 0)
+        images.append(np.where(label > 0, brightness + rng.integers(-8, 8, SHAPE), 0))
+        labels.append(label)
+    scans = tuple(Scan(str(n), str(n), "train") for n in range(count))
+    stacked = [torch.from_numpy(np.stack(x).astype(np.uint8))[:, None] for x in (images, labels)]
+    return DeviceStore(scans, stacked[0], stacked[1], 1 / 255)
+
+
+def config(**training: object) -> Config:
+    defaults = {"epochs": 2, "learning_rate": 5e-3, "validate_every_minutes": 1e9, "checkpoint_every_minutes": 1e9}
+    return Config(model=SMALL, losses=LOSSES, training=TrainingConfig(**{**defaults, **training}))  # type: ignore[arg-type]
+
+
+def trainer(settings: Config, folder: Path, events: list[Event] | None = None, validation: int = 2) -> Trainer:
+    kept = [] if events is None else events
+    return Trainer(settings, blobs(4), blobs(validation, 9) if validation else None, folder, kept.append)
+
+
+def weights(one: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in one.network.state_dict().items()}
+
+
+def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+
+
+AUGMENTED = AugmentConfig(rotation=10, scaling=0.1, translation=1, elastic=1, elastic_spacing=8, flip=0.5, noise=0.02)

@@ -1,0 +1,94 @@
+"""Several processes train as one with a larger batch does; here two of them, over gloo."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from small_training import AUGMENTED, blobs, config, trainer, weights
+from uresnet.errors import UserError
+from uresnet.training.parallel import Team, join_team
+from uresnet.training.state import read_tensors
+from uresnet.training.trainer import STATE, Surroundings, Trainer
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import dataclasses
+        from pathlib import Path
+        from small_training import AUGMENTED, blobs, config
+        from uresnet.training.parallel import join_team, leave_team
+        from uresnet.training.trainer import Surroundings, Trainer
+        team = join_team("cpu")
+        assert team.size == 2
+        settings = dataclasses.replace(config(batch_size=1, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)
+        said = []
+        one = Trainer(settings, blobs(4), blobs(3, 9), Path({str(tmp_path / "two")!r}), said.append, Surroundings(team))
+        assert one.run()
+        result = one.validate()
+        if team.leads:
+            print("quality", repr(result.quality), len(result.scores))
+        assert bool(said) == team.leads
+        leave_team()
+        """)
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=600)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    settings = replace(config(batch_size=2, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)
+    one = trainer(settings, tmp_path / "one", validation=3)
+    one.run()
+    both, _ = read_tensors(tmp_path / "two" / STATE)
+    assert one.progress.step == 3
+    for name, value in weights(one).items():
+        torch.testing.assert_close(both[name], value, rtol=0, atol=1e-4)
+    result = one.validate()
+    assert result is not None
+    quality, scores = next(line for line in said[0].splitlines() if line.startswith("quality")).split()[1:]
+    assert int(scores) == len(result.scores) == 6
+    assert float(quality) == pytest.approx(result.quality, abs=1e-3)
+
+
+def test_alone_there_is_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    team = join_team("cpu")
+    assert team == Team(0, 1)
+    assert team.leads
+    assert team.agreed(1.5, 2.0) == (1.5, 2.0)
+    assert team.gathered([3, 4]) == [3, 4]
+    assert team.average({"a": torch.tensor(2.0)}) == {"a": 2.0}
+
+
+def test_a_state_of_another_number_of_processes_is_refused(tmp_path: Path) -> None:
+    trainer(config(), tmp_path).save_state()
+    two = Trainer(config(), blobs(4), None, tmp_path, print, Surroundings(Team(0, 2)))
+    with pytest.raises(UserError, match="by 1 processes, now there are 2"):
+        two.resume(tmp_path / STATE)
