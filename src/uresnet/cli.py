@@ -823,6 +823,8 @@ def _prepare(
         found = prepare(divided, folder, options, skipped, lambda scan: bar.advance(task))
     narrator = Narrator(quiet)
     narrator.warn([f"{one.id} left out: {one.reason}" for one in found.skipped])
+    if sum(scan.split == "train" for scan in found.scans) < 2:
+        narrator.warn(["Fewer than two scans are in the split train; a training needs a pair."])
     if found.skipped:
         narrator.warn([f"{len(found.skipped)} scans were left out; {folder / SKIPPED} lists them."])
     counts = {s: sum(scan.split == s for scan in found.scans) for s in dict.fromkeys(x.split for x in found.scans)}

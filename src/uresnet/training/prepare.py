@@ -73,7 +73,7 @@ def prepare(
     """Conform and write all ``sources``, told one by one to ``progress``, then the index, the split and the skipped.
 
     Scans that an earlier run wrote from the same files in the same way are left as they are. Raises :class:`UserError`
-    when nothing is left to train on, when one person is in two splits, and when the folder cannot be written.
+    when no scan can be used, when one person is in two splits, and when the folder cannot be written.
     """
     check_split([Scan(s.id, s.subject, s.split) for s in sources], "the table")
     try:
@@ -92,10 +92,9 @@ def prepare(
             left_out.append(Skipped(source.id, str(error)))
     _write_table(folder / SKIPPED, ("id", "reason"), [(s.id, s.reason) for s in left_out])
     scans = [Scan(source.id, source.subject, source.split) for source, _ in done]
-    if sum(scan.split == "train" for scan in scans) < 2:
-        raise UserError(
-            f"Fewer than two scans of the split 'train' could be prepared; {folder / SKIPPED} says what was left out."
-        )
+    if not scans:
+        first = left_out[0].reason if left_out else "there was none to prepare."
+        raise UserError(f"No scan could be prepared ({folder / SKIPPED} lists them all). The first: {first}")
     shape = tuple(max(shape[axis] for _, shape in done) for axis in range(3))
     assert len(shape) == 3
     for source, own in done:

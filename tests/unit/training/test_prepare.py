@@ -137,9 +137,10 @@ def test_a_brain_too_large_enlarges_all(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_nothing_to_train_on(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Fewer than two scans of the split 'train'"):
-        prepare([source(tmp_path, "a"), source(tmp_path, "bb", split="val")], tmp_path / "data", OPTIONS)
+def test_nothing_can_be_prepared(tmp_path: Path) -> None:
+    gone = Source("gone", "gone", "train", tmp_path / "no.nii", tmp_path / "no_seg.nii")
+    with pytest.raises(UserError, match=r"No scan could be prepared.*skipped\.tsv.*no\.nii does not exist"):
+        prepare([gone], tmp_path / "data", OPTIONS)
     assert not (tmp_path / "data/dataset.json").exists()
 
 
