@@ -236,6 +236,14 @@ def test_files_of_another_kind(files):
     )
 
 
+@pytest.mark.parametrize("name", ["w.nii", "w.nii.gz", "w.mgz"])
+@pytest.mark.parametrize("kept", [0.02, 0.6, 0.995])
+def test_a_truncated_warp(files, name, kept):
+    whole = make(files, name, "freesurfer" if name.endswith("mgz") else "nifti").read_bytes()
+    (files / name).write_bytes(whole[: int(kept * len(whole))])
+    assert name in sentence(read_transform, files / name)
+
+
 def make(files: Path, name: str, format: str) -> Path:
     convert_transform(files / "t.h5", files / name, format, FileKind(None, FIXED, MOVING))
     return files / name

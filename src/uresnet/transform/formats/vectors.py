@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from isal import igzip
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from uresnet.errors import UserError
 from uresnet.io import written_whole
@@ -75,7 +76,7 @@ def read_vectors(path: Path) -> VectorVolume:
             )
         intent = int(image.header["intent_code"]) if "intent_code" in image.header else NO_INTENT
         values = np.asarray(image.dataobj, dtype=np.float32).reshape(*shape[:3], 3)
-    except (ImageFileError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
         raise UserError(f"{path} cannot be read as a warp; it is damaged, truncated or of another kind") from error
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds values that are not finite; write the warp again")
