@@ -47,6 +47,10 @@ def figure_2(results: Results, width_mm: float = 174.0) -> Any:
         axes[0][column].set_title(title, fontsize=7, pad=3)
     for column, mappable in zip((4, 5, 6), drawn[2:], strict=True):
         bar = figure.colorbar(mappable, cax=axes[-1][column], orientation="horizontal")
+        low, high = mappable.get_clim()
+        bar.set_ticks([low, high], labels=[f"{low:g}", f"{high:g}"])
+        for text, side in zip(bar.ax.get_xticklabels(), ("left", "right"), strict=True):
+            text.set_horizontalalignment(side)  # so that neighbouring scales do not run into each other
         bar.ax.tick_params(labelsize=6, length=2, pad=1)
         bar.set_label("mm" if column < 6 else "log ratio", fontsize=6, labelpad=1)
     return figure
@@ -111,9 +115,9 @@ def write_figures(
     for name, draw in FIGURES.items():
         if draw is figure_3 and results.warped_segmentation is None:
             continue
-        drawn = draw(results, width_mm)
         for suffix in suffixes:
-            save_figure(drawn, output / f"{name}{suffix}")
+            # Drawn anew: matplotlib's other backends stumble over a figure that one of them has laid out before.
+            save_figure(draw(results, width_mm), output / f"{name}{suffix}")
             written.append(output / f"{name}{suffix}")
     return written
 
@@ -169,7 +173,7 @@ def _draw_grid(ax: Any, one: WarpSlice) -> None:
         values = one.position[axis]
         levels = np.arange(np.ceil(values.min() / GRID_MM) * GRID_MM, values.max(), GRID_MM)
         if len(levels):
-            ax.contour(values, levels=levels, colors="#ffd600", linewidths=0.35)
+            ax.contour(values, levels=levels, colors="#ffd600", linewidths=0.35, linestyles="solid")
 
 
 def _mark_folds(ax: Any, one: WarpSlice) -> None:

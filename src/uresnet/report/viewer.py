@@ -113,7 +113,7 @@ def _handler(files: Mapping[str, Served]) -> type[BaseHTTPRequestHandler]:
         sys_version = ""
 
         def do_GET(self) -> None:
-            port = self.server.server_address[1]
+            port = self.connection.getsockname()[1]
             # Another site that points its name at this computer is turned away.
             if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
                 self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
