@@ -1,7 +1,8 @@
 """Whether a registration can be trusted: good, look, or failed, and why, in words for the person who has to decide.
 
-``PAIR_RULES`` and ``IMAGE_RULES`` are the one place where thresholds are kept. Each compares one sign with what was measured on pairs whose
-truth is known and on deliberately broken ones; ``benchmarks/verdict.py`` makes that table again for any model.
+``PAIR_RULES`` and ``IMAGE_RULES`` are the one place where thresholds are kept. Each compares one sign with what was
+measured on pairs whose truth is known and on deliberately broken ones; ``benchmarks/verdict.py`` makes that table again
+for any model.
 """
 
 from __future__ import annotations
