@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from uresnet.brain import extract_brain, find_foreground
 from uresnet.errors import UserError
@@ -37,6 +38,7 @@ class ConformSpec:
     around it fit. ``zooms`` in mm, ``axis_codes`` where the array axes point. ``centre``: the brain's centre of mass or
     the middle of its bounding box goes to voxel shape // 2. ``normalisation``: "paper" is the z-score inside the brain,
     cut at ±5, then minimum–maximum to [0, 1]; "percentile" takes the brain's 0.5th to 99.5th percentile to [0, 1].
+    ``blocks``: in the end, means over cubes of so many voxels a side; ``multiple_of`` has to be a multiple of it.
     """
 
     shape: Shape = (160, 176, 208)
@@ -46,6 +48,7 @@ class ConformSpec:
     normalisation: Normalisation = "paper"
     centre: Centre = "mass"
     margin: int = 0
+    blocks: int = 1
 
     def __post_init__(self) -> None:
         directions(self.axis_codes)  # raises for codes that are none
@@ -55,6 +58,8 @@ class ConformSpec:
             or min(self.zooms) <= 0
             or self.multiple_of < 1
             or self.margin < 0
+            or self.blocks < 1
+            or self.multiple_of % self.blocks
         ):
             raise ValueError(f"not a grid that images can be conformed to: {self}")
         if self.normalisation not in ("paper", "percentile") or self.centre not in ("mass", "box"):
@@ -105,7 +110,15 @@ def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None
     scaled = _NORMALISATIONS[spec.normalisation](values, inside, image.name)
     if upright is not image.grid:
         grid = Grid(grid.shape, image.grid.voxel_to_world @ voxel_to_voxel(grid, upright))
-    return Conformed(torch.from_numpy(scaled)[None, None], grid, torch.from_numpy(inside), notes)
+    conformed = Conformed(torch.from_numpy(scaled)[None, None], grid, torch.from_numpy(inside), notes)
+    return conformed if spec.blocks == 1 else _in_blocks(conformed, spec.blocks)
+
+
+def _in_blocks(conformed: Conformed, side: int) -> Conformed:
+    """Means over cubes of ``side`` voxels; a cube is brain when half of it is."""
+    share = avg_pool3d(conformed.brain_mask[None, None].float(), side)[0, 0]
+    notes = [*conformed.notes, f"averaged over blocks of {side} × {side} × {side} voxels"]
+    return Conformed(avg_pool3d(conformed.tensor, side), conformed.grid.rescaled(side), share >= 0.5, notes)
 
 
 # -- where -----------------------------------------------------------------------------------------------------------

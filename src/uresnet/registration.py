@@ -338,7 +338,8 @@ def _conform_pair(
     both = [conform(image, brain, model.conform) for image, brain in zip(images, brains, strict=True)]
     shapes = [one.grid.shape for one in both]
     if shapes[0] != shapes[1]:
-        common = replace(model.conform, shape=tuple(max(sizes) for sizes in zip(*shapes, strict=True)))
+        sizes = tuple(model.conform.blocks * max(pair) for pair in zip(*shapes, strict=True))
+        common = replace(model.conform, shape=sizes)
         both = [conform(image, brain, common) for image, brain in zip(images, brains, strict=True)]
     one, other = (Subject(images[n], *found[n], both[n]) for n in (0, 1))
     return one, other

@@ -194,6 +194,24 @@ def test_box_centre_margin_and_multiples() -> None:
     assert float(conformed.tensor[0, 0][~conformed.brain_mask].abs().max()) == 0
 
 
+@pytest.mark.parametrize("name", GRIDS)
+def test_blocks_are_means_that_stay_in_place(name: str) -> None:
+    image = brain_like(GRIDS[name])
+    fine = conform(image, spec=SMALL)
+    coarse = conform(image, spec=replace(SMALL, blocks=2))
+    assert coarse.grid.shape == tuple(n // 2 for n in fine.grid.shape)
+    tensor = fine.tensor[0, 0].numpy()
+    for i, j, k in np.ndindex(3, 3, 3):
+        voxel = np.array([5 + i, 6 + j, 7 + k])
+        block = tuple(slice(2 * v, 2 * v + 2) for v in voxel)
+        assert float(coarse.tensor[0, 0][tuple(voxel)]) == pytest.approx(float(tensor[block].mean()), abs=1e-6)
+        assert bool(coarse.brain_mask[tuple(voxel)]) == (int(fine.brain_mask[block].sum()) >= 4)
+        # The middle of the eight is where the world has the one.
+        np.testing.assert_allclose(
+            coarse.grid.points_to_world(voxel), fine.grid.points_to_world(2 * voxel + 0.5), atol=1e-9
+        )
+
+
 # -- what intensities may be -----------------------------------------------------------------------------------------
 
 
@@ -265,6 +283,7 @@ def test_nothing_to_conform() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"shape": (0, 4, 4)}, {"zooms": (1, 0, 1)}, {"axis_codes": ("R", "L", "S")}, {"multiple_of": 0}, {"margin": -1},
+     {"blocks": 0}, {"blocks": 3},
      {"normalisation": "none"}, {"centre": "left"}],
 )  # fmt: skip
 def test_a_spec_that_cannot_be(wrong: dict) -> None:
