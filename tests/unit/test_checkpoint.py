@@ -74,9 +74,7 @@ def test_fields_of_a_newer_writer_are_ignored(tiny_model: Path, tmp_path: Path) 
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_does_not_fit_is_refused(
-    tiny_model: Path, tmp_path: Path, changes: dict[str, Any], sentence: str
-) -> None:
+def test_what_does_not_fit_is_refused(tiny_model: Path, tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         load_model(rewritten(tiny_model, tmp_path / "m.safetensors", **changes))
 
@@ -113,9 +111,7 @@ def test_an_unknown_name_lists_the_known(monkeypatch: pytest.MonkeyPatch, tiny_m
     assert find_model("paper") is known
 
 
-def test_the_default_is_the_first_preference(
-    monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_the_default_is_the_first_preference(monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path) -> None:
     for name in ("zebra", "paper", "default"):
         rewritten(tiny_model, tmp_path / f"{name}.safetensors", name=name)
     (tmp_path / "weights").mkdir()

@@ -146,5 +146,3 @@ def test_one_image_alone_is_its_own_partner(tiny_model: Path) -> None:
 
 def test_every_kind_of_network_can_be_coupled() -> None:
     assert set(COUPLINGS) == set(NETWORKS)
-
-
