@@ -609,7 +609,7 @@ def demo(
         narrator.warn(result.warnings)
         narrator.say(f"\nmoving  {COLIN27.what}\nfixed   {ICBM152.what}\n        both kept in {cache_folder()}")
         narrator.say(_summary(result, output))
-        narrator.say(f"\nYour own pair: uresnet register MOVING FIXED -o OUT   (look at {output}/warped.nii.gz first)")
+        narrator.say(f"\nYour own pair: uresnet register MOVING FIXED -o OUT   (look at {output}/report.html first)")
 
 
 @app.command()

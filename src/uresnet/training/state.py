@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,15 @@ class About:
 
 
 def write_model(path: Path, network: UResNet, about: About, figures: dict[str, Any], config: Config) -> Path:
-    """Write a model file that ``register --model`` takes; ``config`` is kept beside the card."""
+    """Write a model file that ``register --model`` takes; ``config`` is kept beside the card.
+
+    A training that ends on blocks of voxels makes a model that sees blocks of voxels.
+    """
+    side = config.training.stages[-1].downsampling
     card = uresnet_card(
         about.name,
-        network.config,
-        about.conform,
+        replace(network.config, affine_translation_scale=network.config.affine_translation_scale / side),
+        replace(about.conform, blocks=side, multiple_of=side * about.conform.multiple_of),
         licence=about.licence,
         trained_on=about.trained_on,
         figures=figures,

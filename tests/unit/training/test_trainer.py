@@ -20,6 +20,7 @@ from uresnet.checkpoint import load_model
 from uresnet.config import ModelConfig, Stage, TrainingConfig
 from uresnet.errors import UserError
 from uresnet.training import state as state_module
+from uresnet.training.objective import at_resolution
 from uresnet.training.state import read_tensors
 from uresnet.training.trainer import STATE, Event, NotKept, StepDone, Trainer, Validation, learning_rate
 
@@ -101,6 +102,22 @@ def test_the_result_is_a_model(tmp_path: Path) -> None:
     assert found[-1].is_best
     assert model.card.figures["registration Dice, 15 structures"] == round(found[-1].registration, 4)
     assert_identical(weights(one), {k: v.contiguous() for k, v in model.network.state_dict().items()})
+
+
+def test_a_training_on_blocks_makes_a_model_that_sees_blocks(tmp_path: Path) -> None:
+    one = trainer(config(epochs=1, stages=(Stage(2),)), tmp_path)
+    with torch.no_grad():
+        one.network.affine_head.dense.bias.fill_(0.3)
+    one.save("best")
+    model = load_model(tmp_path / "best.safetensors")
+    assert (model.conform.blocks, model.conform.multiple_of) == (2, 8)
+    pair = torch.rand(2, 1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        trained, loaded = at_resolution(one.network(*pair), 2), model.network(*pair)
+    # The same translation, in voxels of the blocks; matrix and gradients have no unit.
+    torch.testing.assert_close(loaded.affine, trained.affine)
+    torch.testing.assert_close(loaded.spatial_gradients, trained.spatial_gradients)
+    assert float(trained.affine[0, 0, 3]) == pytest.approx(0.3 * one.config.model.affine_translation_scale / 2)
 
 
 def test_without_validation_the_last_is_the_result(tmp_path: Path) -> None:
