@@ -99,7 +99,7 @@ def test_files_that_are_no_models(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(UserError, match="not a uresnet model"):
         load_model(tmp_path / "other.safetensors")
     (tmp_path / "keras.hdf5").write_text("hello")
-    with pytest.raises(UserError, match="keras.hdf5"):
+    with pytest.raises(UserError, match=r"keras.hdf5"):
         load_model(tmp_path / "keras.hdf5")
 
 
