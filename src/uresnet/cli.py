@@ -961,6 +961,7 @@ def _show_facts(facts: dict[str, Any]) -> None:
         print(f"\nmodel {model['name']}{default}")
         for key in ("structures", "licence", "trained_on"):
             print(f"  {key.replace('_', ' '):<12}{model[key]}")
+        wide = max((len(what) for what in model["figures"]), default=0) + 2
         for what, value in model["figures"].items():
-            print(f"  {what:<12}{value}")
+            print(f"  {what:<{wide}}{value}")
         print(f"  {'sha256':<12}{model['sha256']}")
