@@ -84,14 +84,19 @@ def solve_on_lattice(
             guess = -sample(displacement[None], y, padding="border")[0]
         elif guess.shape[1:] != level.shape:
             guess = _doubled(guess, level.shape)
-        steps = 0 if coarsest else settings.newton_steps
-        for left in range(steps, -1, -1):
-            missed = _miss(displacement, guess, y)
-            error = _length_mm(missed, voxel_to_mm)
+        missed = _miss(displacement, guess, y)
+        error = _length_mm(missed, voxel_to_mm)
+        for _ in range(0 if coarsest else settings.newton_steps):
             # Once few voxels are left, they are cheaper one by one.
-            if left == 0 or float((error > settings.tolerance_mm).float().mean()) < _FEW:
+            if float((error > settings.tolerance_mm).float().mean()) < _FEW:
                 break
-            guess = guess - _lattice_step(guess, missed, level)
+            tried = guess - _lattice_step(guess, missed, level)
+            tried_missed = _miss(displacement, tried, y)
+            tried_error = _length_mm(tried_missed, voxel_to_mm)
+            # In a fold the inverse has no derivative, and a step by it may lead anywhere.
+            better = tried_error < error
+            guess, missed = torch.where(better, tried, guess), torch.where(better, tried_missed, missed)
+            error = torch.minimum(error, tried_error)
         plain = settings.fixed_point_steps if coarsest else 0
         guess, error = _finish(displacement, guess, y, error, voxel_to_mm, replace(settings, fixed_point_steps=plain))
     assert guess is not None
