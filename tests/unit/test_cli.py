@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_register_tells_and_writes(pair: tuple[str, str], tiny_model: Path, tmp_
     out = tmp_path / "out"
     result = run("register", *pair, "-o", out, "--model", tiny_model, "--threads", 1)
     assert result.exit_code == 0, result.output
-    record = json.loads((out / "run.json").read_text())
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert sorted(record["files"]) == sorted(p.name for p in out.iterdir())
     assert record["command"][0] == "uresnet"
     assert "Cerebral-White-Matter" in result.stdout and str(out) in result.stdout
@@ -77,7 +78,7 @@ def test_an_existing_folder_is_kept(pair: tuple[str, str], tiny_model: Path, tmp
     assert_refused(run("register", *pair, "-o", tmp_path, "--model", tiny_model), "--overwrite")
     result = run("register", *pair, "-o", tmp_path, "--model", tiny_model, "--overwrite", "-q", "--no-report")
     assert result.exit_code == 0
-    assert (tmp_path / "mine.txt").read_text() == "mine" and (tmp_path / "run.json").is_file()
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "mine" and (tmp_path / "run.json").is_file()
 
 
 def test_missing_things_are_named(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_odd_inputs_that_can_be_used_are(
     result = run("register", odd, pair[1], "-o", tmp_path / "out", "--model", tiny_model, "--quiet", "--no-report")
     assert result.exit_code == 0, result.output
     assert warning in result.stderr
-    warned = json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+    warned = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["warnings"]
     assert len(warned) == result.stderr.count("warning: ")
 
 
@@ -184,6 +185,8 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"},
+        # A suite that was started in the background ignores Ctrl-C, and what it starts would inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 

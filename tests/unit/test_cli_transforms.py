@@ -83,7 +83,7 @@ def test_points_outside_are_warned_about(folder):
     Path("p.csv").write_text("x,y,z\n{},{},{}\n5000,0,0\n".format(*FIXED.centre_world))
     done = run("apply t.h5 p.csv -o q.csv")
     assert done.exit_code == 0 and "1 of 2 points lie outside" in done.stderr
-    assert [row.split(",")[3] for row in Path("q.csv").read_text().splitlines()] == ["inside", "1", "0"]
+    assert [row.split(",")[3] for row in Path("q.csv").read_text(encoding="utf-8").splitlines()] == ["inside", "1", "0"]
 
 
 def test_jacobian_log(folder):

@@ -48,7 +48,7 @@ def test_a_registration_in_every_format(tmp_path: Path, tiny_model: Path) -> Non
         "freesurfer_affine.lta",
         "ants_1InverseWarp.nii.gz",
     }
-    last = (out / "volumes.tsv").read_text().splitlines()[-1].split("\t")
+    last = (out / "volumes.tsv").read_text(encoding="utf-8").splitlines()[-1].split("\t")
     mask = [
         np.count_nonzero(brain_on(grid, at)) * grid.voxel_volume
         for grid, at in ((MOVING, (0, 0, 0)), (FIXED, (6, 18, -28)))
@@ -63,7 +63,10 @@ def test_a_segmentation_has_its_tables_beside_it(tmp_path: Path, tiny_model: Pat
     tables = {"sub-01_dseg.tsv", "sub-01_dseg_volumes.tsv", "sub-01_dseg_itksnap.txt"}
     tables |= {"sub-01_dseg_freeview.txt", "sub-01_dseg_slicer.ctbl"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"sub-01_dseg.nii.gz", *tables}
-    rows = [line.split("\t") for line in (tmp_path / "out" / "sub-01_dseg_volumes.tsv").read_text().splitlines()]
+    rows = [
+        line.split("\t")
+        for line in (tmp_path / "out" / "sub-01_dseg_volumes.tsv").read_text(encoding="utf-8").splitlines()
+    ]
     assert rows[0] == ["index", "name", "image_mm3"] and rows[-1][1] == "Intracranial" and float(rows[-1][2]) > 1e6
 
 

@@ -128,13 +128,13 @@ def test_labels_keep_their_values(grid: Grid, top: int, dtype: type, tmp_path: P
 
 def test_label_tables(tmp_path: Path) -> None:
     write_label_table(SCHEMES["freesurfer28"], tmp_path / "dseg.tsv")
-    lines = (tmp_path / "dseg.tsv").read_text().splitlines()
+    lines = (tmp_path / "dseg.tsv").read_text(encoding="utf-8").splitlines()
     assert lines[0].split("\t") == ["index", "name", "abbreviation", "color"]
     assert lines[1].split("\t") == ["0", "Background", "BG", "#000000"]
     assert [int(line.split("\t")[0]) for line in lines[2:]] == sorted(SCHEMES["freesurfer28"].ids)
     assert "17\tLeft-Hippocampus\tL-Hi\t#dcd814" in lines
     write_colour_table(SCHEMES["tissue3"], tmp_path / "lut.txt")
-    assert (tmp_path / "lut.txt").read_text().splitlines()[-1] == "4 Lateral-Ventricle 120 18 134 0"
+    assert (tmp_path / "lut.txt").read_text(encoding="utf-8").splitlines()[-1] == "4 Lateral-Ventricle 120 18 134 0"
 
 
 # -- questionable files ----------------------------------------------------------------------------------------------

@@ -38,13 +38,13 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit, OSError])
 def test_an_interrupted_overwrite_leaves_the_earlier_run(tmp_path: Path, how: type[BaseException]) -> None:
     write_run(tmp_path / "out", ["x"])
-    before = (tmp_path / "out" / "x").read_text()
+    before = (tmp_path / "out" / "x").read_text(encoding="utf-8")
     with pytest.raises(how), fresh_folder(tmp_path / "out", overwrite=True) as beside:
         (beside / "x").write_text("half")
         raise how
     assert listing(tmp_path) == ["out"]
     assert listing(tmp_path / "out") == [RECORD, "x"]
-    assert (tmp_path / "out" / "x").read_text() == before
+    assert (tmp_path / "out" / "x").read_text(encoding="utf-8") == before
 
 
 def test_overwriting_replaces_our_files_and_keeps_others(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_overwriting_replaces_our_files_and_keeps_others(tmp_path: Path) -> None
     (out / "notes.txt").write_text("mine")
     write_run(out, ["new", "both"], overwrite=True)
     assert listing(out) == ["both", "new", "notes.txt", RECORD]
-    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_record_cannot_name_files_elsewhere(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_record_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     out.mkdir()
     (out / RECORD).write_text(json.dumps({"files": ["../precious", "/etc/hostname", RECORD]}))
     write_run(out, ["x"], overwrite=True)
-    assert (tmp_path / "precious").read_text() == "mine"
+    assert (tmp_path / "precious").read_text(encoding="utf-8") == "mine"
 
 
 def test_an_existing_folder_needs_overwrite(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_files_say_what_simpleitk_makes_of_them(written: Path, moving: Path,
     where = [f.TransformIndexToPhysicalPoint([int(v) for v in index[::-1]]) for index in np.argwhere(brain)[::97]]
     miss = [np.linalg.norm(np.subtract(back.TransformPoint(there.TransformPoint(p)), p)) for p in where]
     # The exact inverse between voxels of 4 mm is not a trilinear field; what the record says is what SimpleITK finds.
-    said = json.loads((written / "run.json").read_text())["measures"]["inverse_residual_mm"]
+    said = json.loads((written / "run.json").read_text(encoding="utf-8"))["measures"]["inverse_residual_mm"]
     assert max(miss) < 1.0
     assert np.mean(miss) == pytest.approx(said["mean"], rel=0.2)
 
@@ -106,7 +106,7 @@ def test_the_jacobian_is_the_volume_change_of_the_written_transform(written: Pat
 
 
 def test_volumes_are_those_of_the_label_maps(written: Path) -> None:
-    rows = [line.split("\t") for line in (written / "volumes.tsv").read_text().splitlines()]
+    rows = [line.split("\t") for line in (written / "volumes.tsv").read_text(encoding="utf-8").splitlines()]
     assert rows[0] == ["index", "name", "moving_mm3", "fixed_mm3"]
     for column, name in ((2, "moving"), (3, "fixed")):
         image = nib.load(written / f"{name}_dseg.nii.gz")
@@ -117,7 +117,7 @@ def test_volumes_are_those_of_the_label_maps(written: Path) -> None:
 
 
 def test_the_record_tells_the_run(written: Path, tiny_model: Path, moving: Path) -> None:
-    record = json.loads((written / "run.json").read_text())
+    record = json.loads((written / "run.json").read_text(encoding="utf-8"))
     assert set(record["files"]) == {p.name for p in written.iterdir()}
     assert record["model"]["name"] == "tiny" and len(record["model"]["sha256"]) == 64
     assert record["inputs"]["moving"]["path"] == str(moving)

@@ -154,7 +154,7 @@ def test_points_in_lps(files):
         table = apply_to_points(files / "t.h5", files / "p.csv", lps=option)
         np.testing.assert_allclose(table.points, TRANSFORM.apply(torch.from_numpy(world)).numpy(), atol=1e-4)
         write_points(table, files / "q.csv")
-        row = [float(cell) for cell in (files / "q.csv").read_text().splitlines()[1].split(",")]
+        row = [float(cell) for cell in (files / "q.csv").read_text(encoding="utf-8").splitlines()[1].split(",")]
         np.testing.assert_allclose(row[:3] * np.array([-1, -1, 1]), table.points[0], atol=1e-5)
 
 

@@ -45,9 +45,7 @@ class Encoder(nn.Module):
     def __init__(self, channels: Sequence[int], negative_slope: float, channels_in: int = 2) -> None:
         super().__init__()
         self.input = InputBlock(channels_in, channels[0], negative_slope)
-        self.levels = nn.ModuleList(
-            DownBlock(fine, coarse, negative_slope) for fine, coarse in pairwise(channels)
-        )
+        self.levels = nn.ModuleList(DownBlock(fine, coarse, negative_slope) for fine, coarse in pairwise(channels))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 2, I, J, K) → [(B, channels[l], I/2^l, J/2^l, K/2^l) for every level l]."""

@@ -37,7 +37,11 @@ def test_slicer_opens_the_transform_as_a_composite(known):
 
 def test_slicers_colours_are_opaque_and_complete(tmp_path):
     write_slicer_colours(SCHEME, tmp_path / "c.ctbl")
-    rows = [line.split() for line in (tmp_path / "c.ctbl").read_text().splitlines() if not line.startswith("#")]
+    rows = [
+        line.split()
+        for line in (tmp_path / "c.ctbl").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
     assert all(len(row) == 6 for row in rows)  # a name with a blank would shift the colours
     assert {int(row[0]) for row in rows} == {0, *SCHEME.ids}
     assert [row[5] for row in rows] == ["0"] + ["255"] * len(SCHEME.ids)
@@ -45,7 +49,7 @@ def test_slicers_colours_are_opaque_and_complete(tmp_path):
 
 def test_itk_snaps_label_descriptions(tmp_path):
     write_itksnap_labels(SCHEME, tmp_path / "l.txt")
-    rows = [line for line in (tmp_path / "l.txt").read_text().splitlines() if not line.startswith("#")]
+    rows = [line for line in (tmp_path / "l.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     pattern = re.compile(r'(\d+) (\d+) (\d+) (\d+) (0|1) ([01]) ([01]) "([^"]+)"')
     found = [pattern.fullmatch(row) for row in rows]
     assert all(found) and rows[0] == '0 0 0 0 0 0 0 "Clear Label"'

@@ -78,7 +78,7 @@ def test_one_person_in_two_splits_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_person_in_two_splits_is_refused_when_opened(folder: Path) -> None:
-    index = json.loads((folder / "dataset.json").read_text())
+    index = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     index["scans"][1]["split"] = "val"
     (folder / "dataset.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=r"dataset\.json: person ann"):
@@ -106,7 +106,7 @@ def test_a_damaged_index(folder: Path, text: str) -> None:
 
 
 def test_a_later_format(folder: Path) -> None:
-    index = json.loads((folder / "dataset.json").read_text())
+    index = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     (folder / "dataset.json").write_text(json.dumps(index | {"format": 2}))
     with pytest.raises(UserError, match="format 2"):
         open_dataset(folder)

@@ -97,9 +97,11 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path: Path) -> None
     assert "lies on another grid than" in reasons["shifted"]
     assert "strange_seg.nii.gz holds 999" in reasons["strange"]
     assert "no.nii does not exist" in reasons["gone"]
-    rows = (tmp_path / "data/skipped.tsv").read_text().splitlines()
+    rows = (tmp_path / "data/skipped.tsv").read_text(encoding="utf-8").splitlines()
     assert [row.split("\t")[0] for row in rows] == ["id", "early", "shifted", "strange", "gone"]
-    assert (tmp_path / "data/split.tsv").read_text() == "id\tsubject\tsplit\na\ta\ttrain\nbb\tbb\ttrain\n"
+    assert (tmp_path / "data/split.tsv").read_text(
+        encoding="utf-8"
+    ) == "id\tsubject\tsplit\na\ta\ttrain\nbb\tbb\ttrain\n"
 
 
 def test_a_second_run_does_only_what_is_new_or_changed(tmp_path: Path) -> None:
@@ -174,7 +176,7 @@ def test_manual_labels_become_freesurfer_ids(tmp_path: Path) -> None:
 def test_note_says_where_a_scan_lies(tmp_path: Path) -> None:
     one = source(tmp_path, "one")
     prepare([one, source(tmp_path, "two")], tmp_path / "data", OPTIONS)
-    note = json.loads((tmp_path / "data/one_source.json").read_text())
+    note = json.loads((tmp_path / "data/one_source.json").read_text(encoding="utf-8"))
     grid = Grid(tuple(note["shape"]), np.array(note["voxel_to_world"]))
     labels = np.load(tmp_path / "data/one_labels.npy")
     world = grid.points_to_world(np.argwhere(labels == 12)).mean(axis=0) - GRID.centre_world
