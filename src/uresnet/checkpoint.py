@@ -20,13 +20,20 @@ from uresnet.catalogue import METADATA_KEY, ModelCard, ModelFile, find_model
 from uresnet.config import ModelConfig, model_config_from_dict, to_dict
 from uresnet.errors import UserError
 from uresnet.labels import SCHEMES, LabelScheme, label_scheme
-from uresnet.model.network import UResNet, placed
+from uresnet.model.christodoulidis import pair_network
+from uresnet.model.network import placed
 from uresnet.model.published import load_published
 from uresnet.preprocess import ConformSpec
 
 PAIR = "uresnet"
 """The kind of the paper's network: a pair in, spatial gradients, an affine and a segmentation of the moving image
 out."""
+
+CHRISTODOULIDIS = "christodoulidis"
+"""The kind of the learned baseline of 2018: as ``PAIR``, without a segmentation."""
+
+TRANSLATION = "translation"
+"""The paper's rigid baseline: centre of mass onto centre of mass. There are no weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +61,19 @@ class Model:
         return replace(self, network=placed(self.network, device))
 
 
-def _build_uresnet(configuration: dict[str, Any], where: str) -> nn.Module:
-    return UResNet(model_config_from_dict(configuration, where))
+def _build_pair_network(configuration: dict[str, Any], where: str) -> nn.Module:
+    return pair_network(model_config_from_dict(configuration, where))
 
 
-NETWORKS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {PAIR: _build_uresnet}
+def _build_nothing(configuration: dict[str, Any], where: str) -> nn.Module:
+    return nn.Identity()
+
+
+NETWORKS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
+    PAIR: _build_pair_network,
+    CHRISTODOULIDIS: _build_pair_network,
+    TRANSLATION: _build_nothing,
+}
 """How a network of each kind is built from the configuration in its card; ``coupling`` knows how each is used."""
 
 
@@ -90,7 +105,7 @@ def uresnet_card(name: str, config: ModelConfig, conform: ConformSpec, **about: 
     scheme = label_scheme(config.scheme) if config.segmentation else None
     return ModelCard(
         name=name,
-        kind=PAIR,
+        kind=config.network,
         network=to_dict(config),
         conform=asdict(conform),
         scheme=scheme.name if scheme else "",

@@ -517,6 +517,54 @@ def train(
 
 
 @app.command()
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="Folder made by prepare.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.", show_default=False)],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model", "-m", metavar="NAME|FILE", help="A model; give several to compare.", show_default=False
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="Which part of the data.")] = "test",
+    pairs: Annotated[int | None, typer.Option(min=1, help="Only the first so many pairs.", show_default=False)] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Judge models on labelled pairs and write the paper's Table 1.
+
+    Every scan of the split is registered to the next one and back, by the same steps as register, and the warped labels
+    are compared with the true ones. Writes table1.md, pairs.csv (a row a pair) and structures.csv (a row a structure).
+    """
+    with _told(debug):
+        check_output_folder(output, overwrite)
+        for one in model:
+            find_model(one)
+        chosen = _device(device, threads)
+        from uresnet.training.evaluate import evaluate as judge
+        from uresnet.training.evaluate import open_pairs
+
+        dataset, chosen_pairs = open_pairs(data, split, pairs)
+        with Narrator(quiet) as narrator:
+            done = judge(
+                model,
+                dataset,
+                chosen_pairs,
+                chosen,
+                lambda one: narrator.note(
+                    f"{one.model}  {one.moving} → {one.fixed}  Dice {one.mean('dice'):.3f}, {one.seconds:.1f} s"
+                ),
+            )
+            files = done.save(output, overwrite, command=["uresnet", *sys.argv[1:]])
+        narrator.warn(done.record["warnings"])
+        narrator.say((output / "table1.md").read_text(encoding="utf-8"))
+        narrator.say(f"Results in {output}{os.sep}: {', '.join(file.name for file in files)}")
+
+
+@app.command()
 def report(
     folder: Annotated[
         Path, typer.Argument(help="Output of register or train, or a folder of many.", show_default=False)
@@ -791,6 +839,9 @@ class Narrator:
         start = perf_counter()
         yield
         self(name, perf_counter() - start)
+
+    def note(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, markup=False)
 
     def warn(self, sentences: list[str]) -> None:
         for sentence in sentences:

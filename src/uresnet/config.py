@@ -33,6 +33,9 @@ class ModelConfig:
     ``deformable=False`` and ``affine=False`` leave that component at the identity.
     ``convention`` names how gradients and affine become a map: a value of
     :class:`uresnet.transform.deformation.GridConvention`.
+
+    ``network`` "christodoulidis" is the baseline of 2018, whose widths are its own: of the keys above it takes those of
+    the affine, the slope and the convention, and it does not segment.
     """
 
     channels: tuple[int, ...] = (4, 8, 16)
@@ -44,12 +47,15 @@ class ModelConfig:
     affine_linear_scale: float = 1.0
     affine_translation_scale: float = 1.0
     convention: Literal["identity_at_one", "published_2019"] = "identity_at_one"
+    network: Literal["uresnet", "christodoulidis"] = "uresnet"
 
     def __post_init__(self) -> None:
         label_scheme(self.scheme)
         _require(len(self.channels) >= 2, "model.channels needs at least two levels")
         _require(all(c >= 2 and c % 2 == 0 for c in self.channels), "model.channels must be even numbers")
         _require(self.affine or self.deformable, "model.affine and model.deformable cannot both be off")
+        alone = self.network == "christodoulidis" and self.segmentation
+        _require(not alone, "model.network christodoulidis does not segment: set model.segmentation to false")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.checkpoint import PAIR, Model
+from uresnet.checkpoint import CHRISTODOULIDIS, PAIR, TRANSLATION, Model
 from uresnet.image import ProbabilityMap
 from uresnet.model.network import UResNetOutput
 from uresnet.preprocess import Conformed
@@ -128,5 +128,18 @@ def _probabilities(output: UResNetOutput, grid: Grid) -> ProbabilityMap | None:
     return ProbabilityMap(output.segmentation_logits[0].float().softmax(dim=0).cpu(), grid)
 
 
-COUPLINGS: dict[str, Coupler] = {PAIR: Coupler(_couple_pair, _segment_as_pair)}
+# -- the paper's rigid baseline (§4.1): centre of mass onto centre of mass, which conforming has done already ----------
+
+
+def _couple_centres(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom) -> Coupling:
+    """One voxel index, two worlds: the same translation whatever may move."""
+    matrix = moving.grid.voxel_to_world @ fixed.grid.world_to_voxel
+    return Coupling(Composite([Affine(matrix, domain=fixed.grid, codomain=moving.grid)]), None, None)
+
+
+COUPLINGS: dict[str, Coupler] = {
+    PAIR: Coupler(_couple_pair, _segment_as_pair),
+    CHRISTODOULIDIS: Coupler(_couple_pair, _segment_as_pair),
+    TRANSLATION: Coupler(_couple_centres, _segment_as_pair),
+}
 """By the ``kind`` on the model's card; the same kinds as ``checkpoint.NETWORKS``."""

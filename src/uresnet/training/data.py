@@ -26,6 +26,7 @@ from uresnet.errors import UserError
 from uresnet.io import written_whole
 from uresnet.labels import FREESURFER, LabelScheme, fold_parcels, mirrored_id
 from uresnet.preprocess import ConformSpec
+from uresnet.spaces import Grid
 
 FORMAT = 1
 _INDEX = "dataset.json"
@@ -66,6 +67,23 @@ class PackedDataset:
     def labels(self, scan: Scan) -> np.ndarray:
         """(I, J, K) uint8 FreeSurfer ids, memory-mapped."""
         return self._open(scan, "labels")
+
+    def grid(self, scan: Scan) -> Grid:
+        """Where the voxels of a scan lie in its own world; about the origin where the data do not say.
+
+        Raises :class:`UserError` when the scan's note is damaged.
+        """
+        path = self.folder / f"{scan.id}_source.json"
+        if not path.exists():
+            zooms = [self.conform.blocks * zoom for zoom in self.conform.zooms]
+            return Grid.centred(self.shape, zooms, self.conform.axis_codes, (0.0, 0.0, 0.0))
+        try:
+            note = json.loads(path.read_text(encoding="utf-8"))
+            own = Grid(tuple(note["shape"]), np.array(note["voxel_to_world"], dtype=np.float64))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"Cannot read {path}; prepare the data again.") from error
+        # A scan that was padded to the shape of a larger one kept its centre, voxel shape // 2.
+        return own.subgrid([m // 2 - n // 2 for n, m in zip(self.shape, own.shape, strict=True)], self.shape)
 
     def _open(self, scan: Scan, what: str) -> np.ndarray:
         path = self.folder / f"{scan.id}_{what}.npy"

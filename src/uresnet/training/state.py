@@ -23,7 +23,7 @@ from uresnet.checkpoint import uresnet_card
 from uresnet.config import Config, to_dict
 from uresnet.errors import UserError
 from uresnet.io import written_whole
-from uresnet.model.network import UResNet
+from uresnet.model.christodoulidis import PairNetwork
 from uresnet.preprocess import ConformSpec
 
 _MEAN = "mean/"
@@ -62,7 +62,7 @@ class About:
     trained_on: str = ""
 
 
-def write_model(path: Path, network: UResNet, about: About, figures: dict[str, Any], config: Config) -> Path:
+def write_model(path: Path, network: PairNetwork, about: About, figures: dict[str, Any], config: Config) -> Path:
     """Write a model file that ``register --model`` takes; ``config`` is kept beside the card.
 
     A training that ends on blocks of voxels makes a model that sees blocks of voxels.

@@ -19,7 +19,8 @@ from torch import Tensor
 from uresnet.config import Config, Stage, TrainingConfig
 from uresnet.errors import UserError
 from uresnet.labels import label_scheme
-from uresnet.model.network import UResNet, UResNetOutput, placed
+from uresnet.model.christodoulidis import PairNetwork, pair_network
+from uresnet.model.network import UResNetOutput, placed
 from uresnet.training.augment import Augmenter, mirror
 from uresnet.training.data import DeviceStore
 from uresnet.training.objective import Batch, Objective, PairScore, at_resolution, score_pair
@@ -131,7 +132,7 @@ class Trainer:
         self.report: Report = report if self.team.leads else _unheard
         self.progress = Progress(processes=self.team.size)
         torch.manual_seed(config.training.seed)
-        self.network = UResNet(config.model)
+        self.network = pair_network(config.model)
         placed(self.network, self.device, config.training.channels_last)
         self.scheme = label_scheme(config.model.scheme)
         self.convention = GridConvention(config.model.convention)
@@ -204,7 +205,7 @@ class Trainer:
                 mean.lerp_(weight, 1 - keep)
 
     @property
-    def judged(self) -> UResNet:
+    def judged(self) -> PairNetwork:
         """The network that is validated and kept: the mean of the weights where they are averaged."""
         return self.network if self.mean is None else self.mean
 
@@ -404,12 +405,12 @@ def learning_rate(config: TrainingConfig, fraction: float, step: int) -> float:
     return rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
 
 
-def _optimiser(network: UResNet, config: TrainingConfig) -> torch.optim.Optimizer:
+def _optimiser(network: PairNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
     groups = _parameter_groups(network, config)
     return Soap(groups) if config.optimiser == "soap" else torch.optim.Adam(groups)
 
 
-def _parameter_groups(network: UResNet, config: TrainingConfig) -> list[dict]:
+def _parameter_groups(network: PairNetwork, config: TrainingConfig) -> list[dict]:
     affine = list(network.affine_head.parameters())
     deformable = list(network.deformable_head.layers[-1].parameters())
     known = {id(p) for p in affine + deformable}

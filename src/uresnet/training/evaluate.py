@@ -1,0 +1,201 @@
+"""Models judged on the fixed pairs of a prepared data folder, through the very steps that ``register`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from uresnet.checkpoint import Model, load_model
+from uresnet.errors import UserError
+from uresnet.evaluation.scores import PairScores, segmentation_scores, structure_scores
+from uresnet.evaluation.table import pairs_csv, structures_csv, table1
+from uresnet.image import Image, LabelMap
+from uresnet.outputs import RECORD, fresh_folder
+from uresnet.record import environment, now, to_json
+from uresnet.registration import Registration, register_pair
+from uresnet.training.data import PackedDataset, Scan, open_dataset
+from uresnet.training.pairs import ring_pairs
+from uresnet.transform import Composite, inverse_error, resample
+
+TITLES = {"translation": "Rigid", "christodoulidis": "Christodoulidis et al.", "uresnet": "U-ReSNet"}
+"""The paper's names of its columns, by the kind of network."""
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of all models on all pairs, and what was run on what."""
+
+    scores: tuple[PairScores, ...]
+    where: str
+    record: dict[str, Any]
+
+    def save(self, folder: Path, overwrite: bool = False, command: Sequence[str] = ()) -> list[Path]:
+        """Write ``table1.md``, ``pairs.csv``, ``structures.csv`` and ``run.json``: all of them or none."""
+        texts = {
+            "table1.md": table1(self.scores, self.where),
+            "pairs.csv": pairs_csv(self.scores),
+            "structures.csv": structures_csv(self.scores),
+        }
+        texts[RECORD] = to_json(self.record | {"command": list(command), "files": [*texts, RECORD]})
+        with fresh_folder(folder, overwrite) as beside:
+            for name, text in texts.items():
+                (beside / name).write_text(text, encoding="utf-8")
+        return [folder / name for name in texts]
+
+
+def open_pairs(folder: Path, split: str, limit: int | None = None) -> tuple[PackedDataset, list[tuple[Scan, Scan]]]:
+    """The data and the fixed pairs (moving, fixed) of a split: a ring, each pair followed by itself swapped.
+
+    ``limit`` takes the first so many. Raises :class:`UserError` when there is no such data, or fewer than two scans.
+    """
+    dataset = open_dataset(folder)
+    scans = dataset.of_split(split)
+    if len(scans) < 2:
+        raise UserError(f"{folder} holds a single scan in the split '{split}'; a pair needs two.")
+    forward = ring_pairs(len(scans))[: len(scans)]
+    both = [pair for a, b in forward for pair in ((a, b), (b, a))]
+    pairs = [(scans[a], scans[b]) for a, b in dict.fromkeys(both)]
+    return dataset, pairs[:limit]
+
+
+def evaluate(
+    models: Sequence[str | Path],
+    dataset: PackedDataset,
+    pairs: Sequence[tuple[Scan, Scan]],
+    device: str = "cpu",
+    progress: Callable[[PairScores], None] = lambda scores: None,
+) -> Evaluation:
+    """Register every pair with every model and score it against the pair's labels; ``progress`` is told each pair."""
+    scores: list[PairScores] = []
+    described = {}
+    for name, model in _loaded(models).items():
+        described[name] = {"name": model.name, "kind": model.card.kind, "sha256": model.sha256}
+        waiting: dict[tuple[str, str], _Waiting] = {}
+        for moving, fixed in pairs:
+            one = _register(name, model, dataset, (moving, fixed), device)
+            other = waiting.pop((fixed.id, moving.id), None)
+            found = [one.scored(None)] if other is None else _consistent(other, one)
+            if other is None and (fixed, moving) in pairs:
+                waiting[moving.id, fixed.id] = one
+                continue
+            for each in found:
+                scores.append(each)
+                progress(each)
+    split = pairs[0][0].split
+    record = {
+        "finished": now(),
+        "versions": environment(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "data": {"folder": str(dataset.folder), "name": dataset.name, "split": split},
+        "pairs": [[moving.id, fixed.id] for moving, fixed in pairs],
+        "models": described,
+        "warnings": sorted({sentence for one in scores for sentence in one.warnings}),
+    }
+    where = f"{dataset.name or dataset.folder.resolve().name}, split {split}"
+    return Evaluation(tuple(scores), where, record)
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A registered pair whose swapped one may be yet to come."""
+
+    scores: dict[str, Any]
+    transform: Composite
+    fixed_labels: LabelMap
+
+    def scored(self, consistency: float | None) -> PairScores:
+        return PairScores(**self.scores, consistency_mm=consistency)
+
+
+def _consistent(one: _Waiting, other: _Waiting) -> list[PairScores]:
+    there = inverse_error(one.transform, other.transform, one.fixed_labels).mean_mm
+    back = inverse_error(other.transform, one.transform, other.fixed_labels).mean_mm
+    return [one.scored(there), other.scored(back)]
+
+
+def _register(name: str, model: Model, dataset: PackedDataset, pair: tuple[Scan, Scan], device: str) -> _Waiting:
+    moving, fixed = (_volume(dataset, scan) for scan in pair)
+    known = _forget_peak(device)
+    done = register_pair(moving[0], fixed[0], model=model, brain="none", device=device)
+    peak = _peak_memory(device) if known else None
+    warped = resample(done.transform, moving[1], fixed[1].grid)
+    error = inverse_error(done.transform, done.inverse, fixed[1])
+    scores = {
+        "model": name,
+        "moving": pair[0].id,
+        "fixed": pair[1].id,
+        "structures": structure_scores(warped, fixed[1]),
+        "segmentation": _segmentation(done, moving[1]),
+        "folding_fraction": done.measures.folding_fraction,
+        "sd_log_jacobian": done.measures.sd_log_jacobian,
+        "inverse_mm": error.mean_mm,
+        "inverse_max_mm": error.max_mm,
+        "seconds": float(done.record["seconds"]["total"]),
+        "peak_bytes": peak,
+        "warnings": tuple(done.warnings),
+    }
+    return _Waiting(scores, done.transform, fixed[1])
+
+
+def _segmentation(done: Registration, truth: LabelMap) -> dict[str, float]:
+    return {} if done.moving_segmentation is None else segmentation_scores(done.moving_segmentation, truth)
+
+
+def _volume(dataset: PackedDataset, scan: Scan) -> tuple[Image, LabelMap]:
+    """A scan as ``register`` would read it from files: intensities and labels in the world."""
+    grid = dataset.grid(scan)
+    image = torch.from_numpy(dataset.image(scan) * dataset.image_scale)
+    labels = torch.from_numpy(dataset.labels(scan).astype("int16"))
+    return Image(image, grid, scan.id), LabelMap(labels, grid, f"{scan.id} (labels)")
+
+
+def _loaded(models: Sequence[str | Path]) -> dict[str, Model]:
+    """Models by the title of their column; those that would share one are told apart by how they were named."""
+    found = [(str(one), load_model(one)) for one in models]
+    titles = [_title(model) for _, model in found]
+    return {
+        title if titles.count(title) == 1 else f"{title} {given}": model
+        for title, (given, model) in zip(titles, found, strict=True)
+    }
+
+
+def _title(model: Model) -> str:
+    if model.card.kind == "translation":
+        return TITLES["translation"]
+    if model.name.endswith((".hdf5", ".h5")):
+        return f"published weights ({model.name})"
+    return f"{TITLES.get(model.card.kind, model.card.kind)} ({model.name})"
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def _forget_peak(device: str) -> bool:
+    """Start to measure memory anew; False where the system does not let us (not Linux, or not allowed)."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        _RESET.write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_memory(device: str) -> int | None:
+    """The most held since :func:`_forget_peak`: on the GPU, or by the process, which may keep what earlier pairs
+    freed."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        line = next(one for one in _STATUS.read_text(encoding="ascii").splitlines() if one.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return None
+    return int(line.split()[1]) * 1024
