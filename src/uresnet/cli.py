@@ -444,7 +444,14 @@ def prepare_pairs(
 def prepare_freesurfer(
     subjects_dir: Annotated[Path, typer.Argument(help="Folder of FreeSurfer subjects.", show_default=False)],
     output: DataOption,
-    split: SplitOption = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE|paper|paper-by-person",
+            help="Table (id, split) to follow, or the paper's sessions of OASIS-3, as published or divided by person; "
+            "by default people are divided at random.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     name: NameOption = "",
     licence: LicenceOption = "",
@@ -456,9 +463,21 @@ def prepare_freesurfer(
     with _told(debug):
         _device("cpu", threads)
         from uresnet.training.prepare import PrepareOptions
-        from uresnet.training.sources import sources_from_subjects
+        from uresnet.training.sources import PAPER, PAPER_BY_PERSON, sources_from_subjects, with_paper_splits
 
         sources, skipped = sources_from_subjects(subjects_dir)
+        if str(split) in (PAPER, PAPER_BY_PERSON):
+            sources, others = with_paper_splits(sources, by_person=str(split) == PAPER_BY_PERSON)
+            skipped += others
+            if str(split) == PAPER:
+                name = f"{name or 'OASIS-3'}, the paper's split of sessions: people of the test set are also trained on"
+                Narrator(quiet).warn(
+                    [
+                        "77 of the 141 test people of the paper's split also appear in training; use it to compare with "
+                        "the paper, and --split paper-by-person for an honest test."
+                    ]
+                )
+            split = None
         _prepare(sources, skipped, output, PrepareOptions(name=name, licence=licence), split, seed, quiet)
 
 

@@ -20,6 +20,13 @@ SHARES = (0.7, 0.1, 0.2)
 _SUFFIX = re.compile(r"\.(nii\.gz|nii|mgz|mgh|nrrd|mha|nhdr|mhd)$", re.IGNORECASE)
 _FREESURFER_NAMES = {"image": ("orig.mgz", "norm.mgz", "brainmask.mgz"), "labels": ("aseg.mgz",)}
 _PERSON = re.compile(r"^(sub-[A-Za-z0-9]+|OAS\d+)")
+_SESSION = re.compile(r"^(OAS\d+)_.*?(d\d+)")
+
+PAPER, PAPER_BY_PERSON = "paper", "paper-by-person"
+"""Splits that come with the package: the 743 OASIS-3 sessions of the paper, as its authors divided them and by person.
+
+The list (``oasis3_split.tsv``) is that of the repository TheoEst/coupling_registration_segmentation.
+"""
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,43 @@ def with_splits_of(sources: Sequence[Source], path: Path) -> list[Source]:
         given.append(replace(source, split=row["split"], subject=row.get("subject") or source.subject))
     _check_splits(given, path)
     return given
+
+
+def with_paper_splits(sources: Sequence[Source], by_person: bool) -> tuple[list[Source], list[Skipped]]:
+    """Keep the paper's OASIS-3 sessions, in the paper's split or, ``by_person``, divided anew so that no person is in
+    two; whatever part of the 743 is there, each gets the same place. All other scans are returned as skipped.
+
+    The paper divided sessions: 77 of its 141 test people are also trained on. Its split therefore counts each session
+    as a person. Sessions are told by person and day, ``OAS30001_…_d0129``. Raises :class:`UserError` when none is here.
+    """
+    listed = _paper_sessions()
+    if by_person:
+        everyone = [Source(f"{p}_{d}", p, "", Path(), Path()) for p, d in listed]
+        listed = {key: one.split for key, one in zip(listed, with_random_splits(everyone, seed=0), strict=True)}
+    kept, skipped = [], []
+    for source in sources:
+        match = _SESSION.match(source.id)
+        split = listed.get((match[1], match[2])) if match else None
+        if split is None:
+            skipped.append(Skipped(source.id, "it is none of the paper's sessions of OASIS-3."))
+        else:
+            kept.append(replace(source, split=split, subject=source.subject if by_person else source.id))
+    if not kept:
+        raise UserError(
+            f"No scan is one of the {len(listed)} OASIS-3 sessions of the paper (OAS3…_MR_d…); give a folder that "
+            "holds them, or leave out --split."
+        )
+    return kept, skipped
+
+
+def _paper_sessions() -> dict[tuple[str, str], str]:
+    """(person, day) → split."""
+    sessions = {}
+    for row in read_table(Path(__file__).with_name("oasis3_split.tsv"), ("session", "split")):
+        match = _SESSION.match(row["session"])
+        assert match is not None
+        sessions[match[1], match[2]] = row["split"]
+    return sessions
 
 
 def with_random_splits(sources: Sequence[Source], seed: int, shares: Sequence[float] = SHARES) -> list[Source]:
