@@ -473,8 +473,8 @@ def prepare_freesurfer(
                 name = f"{name or 'OASIS-3'}, the paper's split of sessions: people of the test set are also trained on"
                 Narrator(quiet).warn(
                     [
-                        "77 of the 141 test people of the paper's split also appear in training; use it to compare with "
-                        "the paper, and --split paper-by-person for an honest test."
+                        "77 of the 141 test people of the paper's split also appear in training; use it to compare "
+                        "with the paper, and --split paper-by-person for an honest test."
                     ]
                 )
             split = None

@@ -1,0 +1,65 @@
+"""Every configuration in ``configs/`` is accepted by ``uresnet train --dry-run``, and is what its name says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from uresnet.cli import app
+from uresnet.config import load_config
+from uresnet.training.data import Scan, write_index, write_scan
+
+FOLDER = Path(__file__).resolve().parents[3] / "configs"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def write_data(folder: Path, side: int) -> Path:
+    """Four made-up brains on a cube of ``side`` voxels, two to train on."""
+    shape = (side, side, side)
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    scans = []
+    for n in range(4):
+        away = np.sqrt((((grid - side / 2) / (side * np.array([0.4, 0.4, 0.4 + 0.02 * n]))) ** 2).sum(-1))
+        labels = np.select([away < 0.3, away < 0.75, away < 1], [4, 2, 3], 0)
+        scans.append(Scan(f"s{n}", f"p{n}", "train" if n < 2 else "val"))
+        write_scan(folder, scans[-1], np.select([labels == 4, labels == 2, labels == 3], [0.2, 0.9, 0.5], 0.0), labels)
+    write_index(folder, shape, scans)
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dry_run_accepts_it_and_writes_nothing(name: str, tmp_path: Path) -> None:
+    config = load_config(FOLDER / f"{name}.yaml")
+    # As small as the window of the local cross-correlation lets the coarsest images be.
+    smallest = 10 if config.model.network == "christodoulidis" else 12
+    coarsest = max(max(s.downsampling, s.loss_downsampling or 1) for s in config.training.stages)
+    (tmp_path / "data").mkdir()
+    data = write_data(tmp_path / "data", smallest * coarsest)
+    arguments = ["train", f"{FOLDER / name}.yaml", "--data", f"{data}", "-o", f"{tmp_path / 'run'}", "--dry-run"]
+    done = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
+    assert done.exit_code == 0, done.output + done.stderr
+    assert "2 scans to train on, 2 to judge by" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_ablations_differ_from_the_paper_only_in_what_they_are_named_for() -> None:
+    paper = load_config(FOLDER / "paper.yaml")
+    expected = {
+        "registration_only": {"model.segmentation"},
+        "registration_labels": {"model.segmentation", "losses.warped_labels", "losses.warped_label_scheme"},
+        "joint_no_affine": {"model.affine", "losses.alpha"},
+        "joint_28": {"model.scheme", "losses.gamma", "losses.delta"},
+    }
+    for name, differing in expected.items():
+        other = load_config(FOLDER / f"{name}.yaml")
+        found = {
+            f"{part}.{key}"
+            for part in ("model", "losses", "augment", "training")
+            for key, value in vars(getattr(other, part)).items()
+            if value != getattr(getattr(paper, part), key)
+        }
+        silent = {"losses.gamma", "losses.delta"} if not other.model.segmentation else set()
+        assert found - silent == differing, name
