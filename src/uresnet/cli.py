@@ -1030,7 +1030,8 @@ def _show_facts(facts: dict[str, Any]) -> None:
         default = " (default)" if model["name"] == facts["default_model"] else ""
         print(f"\nmodel {model['name']}{default}")
         for key in ("structures", "licence", "trained_on"):
-            print(f"  {key.replace('_', ' '):<12}{model[key]}")
+            if model[key]:
+                print(f"  {key.replace('_', ' '):<12}{model[key]}")
         wide = max((len(what) for what in model["figures"]), default=0) + 2
         for what, value in model["figures"].items():
             print(f"  {what:<{wide}}{value}")
