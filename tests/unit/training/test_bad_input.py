@@ -13,6 +13,7 @@ from uresnet.cli import app
 from uresnet.image import Image, LabelMap
 from uresnet.io import write_image, write_labels
 from uresnet.spaces import Grid
+from uresnet.training.data import open_dataset
 
 GRID = Grid.centred((40, 46, 38), (4, 4, 4), ("L", "I", "A"), (0, 0, 0))
 
@@ -69,3 +70,14 @@ def test_the_papers_split_on_other_data(tmp_path: Path, split: str) -> None:
     code, said = run("prepare", "freesurfer", tmp_path / "fs", "-o", tmp_path / "data", "--split", split)
     assert code == 2 and "No scan is one of the 743 OASIS-3 sessions" in said
     assert not (tmp_path / "data").exists()
+
+
+def test_the_papers_split_warns_and_is_named_in_what_comes_of_it(tmp_path: Path) -> None:
+    for name in ("OAS31105_MR_d0259", "OAS30005_MR_d0581", "bert"):
+        subject(tmp_path / "fs", name)
+    code, said = run("prepare", "freesurfer", tmp_path / "fs", "-o", tmp_path / "data", "--split", "paper")
+    assert code == 0, said
+    assert "77 of the 141 test people" in said and "bert left out: it is none of the paper's sessions" in said
+    dataset = open_dataset(tmp_path / "data")
+    assert {one.id: one.split for one in dataset.scans} == {"OAS31105_MR_d0259": "test", "OAS30005_MR_d0581": "train"}
+    assert "people of the test set are also trained on" in dataset.name
