@@ -168,15 +168,19 @@ def segment(
     mask: Annotated[Path | None, typer.Option(help="Brain mask of the image.")] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write ..._report.html, a page to look at.")
+    ] = True,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment one brain on its own grid; values are FreeSurfer ids.
 
-    Beside the label map go tables of its names and colours for BIDS, Freeview, 3D Slicer and ITK-SNAP, and the volumes
-    in mm³. IMAGE and --output may be - for standard input and output.
+    Beside the label map go tables of its names and colours for BIDS, Freeview, 3D Slicer and ITK-SNAP, the volumes in
+    mm³, and a page to look at. IMAGE and --output may be - for standard input and output.
     """
-    quiet = quiet or str(output) == "-"
+    piped = str(output) == "-"
+    quiet, report = quiet or piped, report and not piped
     with _told(debug), _piped(image, output) as (image, output):
         check_output_file(output, IMAGE_SUFFIXES, (image, *([mask] if mask else [])))
         find_model(model)
@@ -187,10 +191,11 @@ def segment(
         with Narrator(quiet) as narrator:
             result = segment_image(image, model=model, brain=brain.value, mask=mask, device=chosen, progress=narrator)
             with narrator.stage("write"):
-                result.save(output)
+                result.save(output, report)
         narrator.warn(result.warnings)
         found = sum(1 for volume in result.volumes.values() if volume)
         narrator.say(f"{found} of {len(result.volumes)} structures found → {output}")
+        narrator.say(_verdict_line(result.record["quality"]))
 
 
 @app.command()
@@ -924,9 +929,12 @@ def _summary(result: Registration, output: Path) -> str:
         for one in result.scheme.classes:
             volumes = [result.volumes[name][one.id] / 1000 for name in ("moving", "fixed")]
             lines.append(f"{one.name:<34}{volumes[0]:>10.1f}{volumes[1]:>10.1f}")
-    quality = record["quality"]
-    lines += ["", f"verdict {quality['verdict']}: {' '.join(quality['reasons']) or 'nothing speaks against it'}"]
+    lines += ["", _verdict_line(record["quality"])]
     return "\n".join([*lines, "", f"Results in {output}{os.sep}"])
+
+
+def _verdict_line(quality: dict[str, Any]) -> str:
+    return f"verdict {quality['verdict']}: {' '.join(quality['reasons']) or 'nothing speaks against it'}"
 
 
 def _facts() -> dict[str, Any]:
