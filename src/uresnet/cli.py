@@ -481,7 +481,10 @@ def train(
         float | None, typer.Option(min=0.01, help="Train for so long instead of the configured epochs.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost; write nothing.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard scalars.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write curves and pictures for TensorBoard.")
+    ] = False,
+    report: ReportOption = True,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
@@ -514,10 +517,16 @@ def train(
         leave_team()
         if not team.leads:
             return
+        if report:
+            from uresnet.report.pages import write_pages
+
+            write_pages(folder)
         if not finished:
             _fail(f"Stopped after update {trainer.progress.step}; go on with: {_again(resume)}", 130)
         if not quiet:
             best = folder / "best.safetensors"
+            if report:
+                print(f"Look at {folder / 'report.html'}")
             print(f"{best}\nUse it with: uresnet register MOVING FIXED -o OUT --model {best}")
 
 

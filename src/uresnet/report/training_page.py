@@ -1,4 +1,4 @@
-"""The page of a training: its learning curves, drawn from the tables that the run leaves."""
+"""The page of a training: its learning curves and a few validation pairs, from what the run leaves in its folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ import numpy as np
 
 from uresnet import __version__
 from uresnet.errors import UserError
+from uresnet.labels import SCHEMES, LabelClass, LabelScheme
+from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
+from uresnet.report.pictures import data_uri
+from uresnet.report.structures import groups, present
 
-STEPS, VALIDATIONS = "log.csv", "validation.csv"
+STEPS, VALIDATIONS, SAMPLES = "log.csv", "validation.csv", "samples.npz"
+CAPTIONS = {
+    "moving": "Moving image, with the structures that the network found in it",
+    "fixed": "Fixed image, with its true structures",
+    "warped": "Warped image, with the moving image’s true structures carried along",
+}
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 280, 56, 28
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SMOOTH = 300
@@ -42,6 +51,26 @@ class Chart:
     y_ticks: list[tuple[float, str]]
 
 
+@dataclass(frozen=True)
+class SamplePicture:
+    """Three planes of one image of a pair, and the outlines of its structures (SVG path data by FreeSurfer id)."""
+
+    caption: str
+    uri: str
+    width: int
+    height: int
+    outlines: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The validation pairs that a run keeps to look at, after update ``step``."""
+
+    step: int
+    pairs: list[list[SamplePicture]]
+    structures: list[LabelClass]
+
+
 def training_page(folder: Path) -> str:
     """The page of a training run's folder, as HTML. Raises :class:`UserError` where there are no tables to draw."""
     steps, validations = read_table(folder / STEPS), read_table(folder / VALIDATIONS)
@@ -60,8 +89,38 @@ def training_page(folder: Path) -> str:
         charts.append(chart("Share of voxels that fold", validations, ["folding"]))
     facts = _facts(steps, validations)
     size = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "bottom": BOTTOM}
-    title = f"Training {folder.resolve().name}"
-    return render("training.html.j2", title=title, charts=charts, facts=facts, size=size, version=__version__)
+    samples = read_samples(folder / SAMPLES)
+    return render(
+        "training.html.j2",
+        title=f"Training {folder.resolve().name}",
+        charts=charts,
+        facts=facts,
+        size=size,
+        samples=samples,
+        groups=groups(samples.structures) if samples is not None else [],
+        subpixels=SUBPIXELS,
+        version=__version__,
+    )
+
+
+def read_samples(path: Path) -> Samples | None:
+    """The pictures that a run keeps; None where there are none that can be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        scheme, step = SCHEMES[str(arrays.pop("scheme"))], int(arrays.pop("step"))
+    except (OSError, ValueError, KeyError):
+        return None
+    numbers = sorted({int(name.split()[0]) for name in arrays})
+    pairs = [[_sample_picture(arrays, f"{n} {name}", scheme) for name in CAPTIONS] for n in numbers]
+    values = {int(i) for name, one in arrays.items() if name.endswith("labels") for i in np.unique(one)}
+    return Samples(step, pairs, present(scheme.classes, values))
+
+
+def _sample_picture(arrays: dict[str, np.ndarray], key: str, scheme: LabelScheme) -> SamplePicture:
+    pixels, labels = arrays[f"{key} image"], arrays.get(f"{key} labels")
+    outlines = {} if labels is None else structure_paths(labels, scheme)
+    return SamplePicture(CAPTIONS[key.split()[1]], data_uri(pixels), pixels.shape[1], pixels.shape[0], outlines)
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
