@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -19,13 +20,14 @@ from uresnet.report.pictures import data_uri
 from uresnet.report.structures import groups, present
 
 STEPS, VALIDATIONS, SAMPLES = "log.csv", "validation.csv", "samples.npz"
+DICE_TITLE = "Dice on brains it does not learn from"
 CAPTIONS = {
     "moving": "Moving image, with the structures that the network found in it",
     "fixed": "Fixed image, with its true structures",
     "warped": "Warped image, with the moving image’s true structures carried along",
 }
-WIDTH, HEIGHT, LEFT, BOTTOM = 720, 280, 56, 28
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+WIDTH, HEIGHT, LEFT, BOTTOM = 720, 280, 64, 28
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 SMOOTH = 300
 """Curves are drawn through at most this many points, each the mean of its neighbours."""
 _NOT_TERMS = {"step", "epoch", "seconds", "rate", "downsampling"}
@@ -82,9 +84,15 @@ def training_page(folder: Path) -> str:
         charts.append(chart("Loss and its terms", steps, terms))
         if "rate" in steps:
             charts.append(chart("Learning rate", steps, ["rate"]))
-    dice = [name for name in validations if "dice" in name]
-    if dice:
-        charts.append(chart("Dice on brains it does not learn from", validations, dice))
+    structures = [name for name in validations if name.startswith("dice_")]
+    if len(structures) >= len(COLOURS):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a structure that no image has is NaN
+            mean = np.nanmean([validations[name] for name in structures], axis=0)
+        curves = validations | {"mean_of_segmentation_dice": mean}
+        charts.append(chart(DICE_TITLE, curves, ["registration_dice", "mean_of_segmentation_dice"]))
+    elif "registration_dice" in validations:
+        charts.append(chart(DICE_TITLE, validations, ["registration_dice", *structures]))
     if "folding" in validations:
         charts.append(chart("Share of voxels that fold", validations, ["folding"]))
     facts = _facts(steps, validations)
@@ -95,6 +103,7 @@ def training_page(folder: Path) -> str:
         title=f"Training {folder.resolve().name}",
         charts=charts,
         facts=facts,
+        last_dice={name.removeprefix("dice_"): float(validations[name][-1]) for name in structures},
         size=size,
         samples=samples,
         groups=groups(samples.structures) if samples is not None else [],
@@ -153,12 +162,13 @@ def chart(title: str, table: dict[str, np.ndarray], names: Sequence[str]) -> Cha
     for n, (name, at, y) in enumerate(series):
         kept = np.isfinite(y)
         if kept.any():
-            path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in place(at[kept], y[kept]))
+            points = [f"{a:.1f} {b:.1f}" for a, b in place(at[kept], y[kept])]
+            path = "M" + "L".join(points) + ("h-8" if len(points) == 1 else "")  # a point alone would not be seen
             curves.append(Curve(name.replace("_", " "), COLOURS[n % len(COLOURS)], path, float(y[kept][-1])))
     along = np.linspace(0, right, 5)
     up = np.linspace(low, high, 5)
     x_ticks = [(a, f"{v:.0f}") for (a, _), v in zip(place(along, np.full(5, low)), along, strict=True)]
-    y_ticks = [(b, f"{v:.3g}") for (_, b), v in zip(place(np.zeros(5), up), up, strict=True)]
+    y_ticks = [(b, f"{v:.2g}") for (_, b), v in zip(place(np.zeros(5), up), up, strict=True)]
     return Chart(title, curves, x_ticks, y_ticks)
 
 
