@@ -46,6 +46,11 @@ class Features:
     deep_over_rim: float | None
 
     @property
+    def brain_ml(self) -> float:
+        """The brain's volume."""
+        return float(np.exp(self.shape[0]))
+
+    @property
     def numbers(self) -> np.ndarray:
         """All of them, (18,)."""
         return np.concatenate([self.shape, self.profile, self.shells])

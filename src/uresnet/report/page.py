@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -59,7 +60,7 @@ def registration_page(results: Results, title: str = "") -> str:
         has_fixed=results.fixed is not None,
         warp=_warp_panels(warp_slices(results, view, overall)),
         overall=overall,
-        rows=table_rows(results.scheme, results.volumes, structure_dice(results)),
+        rows=table_rows(results.scheme, results.volumes, _dice(results)),
         sided=results.scheme is not None and results.scheme.sided,
         commands=commands(results.record),
         version=__version__,
@@ -88,6 +89,14 @@ def _structures(results: Results) -> list[LabelClass]:
         return []
     maps = [one for one in (results.warped_segmentation, results.fixed_segmentation) if one is not None]
     return present(results.scheme.classes, {int(i) for one in maps for i in one.data.unique()})
+
+
+def _dice(results: Results) -> dict[str, float]:
+    """By structure's name: as the verdict's signs have it, or measured where the record keeps none."""
+    said = results.record.get("quality", {}).get("signs", {}).get("dice")
+    if not said:
+        return structure_dice(results)
+    return {name: nan if value is None else float(value) for name, value in said.items()}
 
 
 # -- the deformation -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from uresnet.evaluation.metrics import dice_per_class
 from uresnet.image import Image, LabelMap
 from uresnet.labels import FREESURFER, LabelScheme, mirrored_id
-from uresnet.report.distribution import features_of
+from uresnet.report.distribution import Features, features_of
 from uresnet.report.handedness import handedness
 from uresnet.report.results import Results
 from uresnet.sampling import sample
@@ -119,19 +120,11 @@ def structure_dice(results: Results) -> dict[str, float]:
 
 def image_signs(image: Image, brain: LabelMap, labels: LabelMap | None, scheme: LabelScheme | None) -> ImageSigns:
     """The signs of one image; ``brain`` and ``labels`` lie on its grid."""
-    mask = brain.mask.cpu()
-    steps = [max(1, round(COARSE_MM / float(zoom))) for zoom in image.grid.zooms]
-    if not bool(mask[:: steps[0], :: steps[1], :: steps[2]].any()):  # a brain thinner than the step
-        steps = [1, 1, 1]
-    coarse = tuple(slice(None, None, step) for step in steps)
-    values, inside = image.data.cpu()[coarse], mask[coarse].numpy()
-    extents, volume = _extents_mm(mask, image.grid), float(mask.sum()) * image.grid.voxel_volume / 1000
-    shape = (volume, float(extents[0] / extents[1]), float(extents[2] / extents[1]))
-    features = features_of(values.numpy(), inside, image.grid.zooms * steps, shape)
+    features = brain_features(image, brain)
     signs = ImageSigns(
-        brain_ml=volume,
-        width=shape[1],
-        height=shape[2],
+        brain_ml=features.brain_ml,
+        width=float(features.shape[1]),
+        height=float(features.shape[2]),
         distance=features.distance,
         deep_over_rim=features.deep_over_rim,
         handedness=handedness(image, brain),
@@ -140,18 +133,29 @@ def image_signs(image: Image, brain: LabelMap, labels: LabelMap | None, scheme: 
     )
     if labels is None or scheme is None:
         return signs
-    spread = float(values.numpy()[inside].astype(np.float64).std())
-    white, grey = _contrasts(values, labels.data.cpu()[coarse], scheme, spread)
+    steps = _steps(image.grid, brain)
+    values, inside = (_sparse(one, steps) for one in (image.data, brain.mask))
+    spread = float(values[inside].double().std(correction=0))
+    white, grey = _contrasts(values, _sparse(labels.data, steps), scheme, spread)
     ids, counts = (one.tolist() for one in labels.data.cpu().unique(return_counts=True))
     voxels = dict(zip(ids, counts, strict=True))
     return replace(
         signs,
         white_over_grey=white,
         grey_over_csf=grey,
-        labelled=sum(voxels.get(i, 0) for i in scheme.ids) / max(1, int(mask.sum())),
+        labelled=sum(voxels.get(i, 0) for i in scheme.ids) / max(1, int(brain.mask.sum())),
         missing=sum(i not in voxels for i in scheme.ids),
         lopsided=_lopsided(voxels, scheme),
     )
+
+
+def brain_features(image: Image, brain: LabelMap) -> Features:
+    """What places an image among the training images; ``brain`` lies on its grid."""
+    mask, steps = brain.mask.cpu(), _steps(image.grid, brain)
+    values, inside = (_sparse(one, steps).numpy() for one in (image.data, mask))
+    extents, volume = _extents_mm(mask, image.grid), float(mask.sum()) * image.grid.voxel_volume / 1000
+    shape = (volume, float(extents[0] / extents[1]), float(extents[2] / extents[1]))
+    return features_of(values, inside, image.grid.zooms * steps, shape)
 
 
 def crossed_share(warped: LabelMap | None, fixed: LabelMap | None, scheme: LabelScheme | None) -> float | None:
@@ -160,7 +164,8 @@ def crossed_share(warped: LabelMap | None, fixed: LabelMap | None, scheme: Label
     if warped is None or fixed is None or scheme is None or not scheme.sided:
         return None
     sides = [0, *(_side(one.id) if mirrored_id(one.id) in scheme.ids else 0 for one in scheme.classes)]
-    one, other = (torch.tensor(sides)[_classes(labels, scheme).long()] for labels in (warped, fixed))
+    steps = _steps(fixed.grid)
+    one, other = (torch.tensor(sides)[_classes(labels, scheme, steps).long()] for labels in (warped, fixed))
     both = (one > 0) & (other > 0)
     return float((one != other)[both].double().mean()) if bool(both.any()) else None
 
@@ -228,8 +233,18 @@ def _side(structure: int) -> int:
     return 0 if mirrored_id(structure) == structure else (1 if FREESURFER[structure].name.startswith("Left-") else 2)
 
 
-def _classes(labels: LabelMap, scheme: LabelScheme) -> Tensor:
-    return torch.from_numpy(scheme.to_classes(labels.data.cpu().numpy(), labels.name))
+def _classes(labels: LabelMap, scheme: LabelScheme, steps: Sequence[int] = (1, 1, 1)) -> Tensor:
+    return torch.from_numpy(scheme.to_classes(_sparse(labels.data, steps).numpy(), labels.name))
+
+
+def _steps(grid: Grid, brain: LabelMap | None = None) -> Sequence[int]:
+    """Every how many voxels are about ``COARSE_MM``; all of them for a brain so thin that nothing would be left."""
+    steps = [max(1, round(COARSE_MM / float(zoom))) for zoom in grid.zooms]
+    return steps if brain is None or bool(_sparse(brain.mask, steps).any()) else (1, 1, 1)
+
+
+def _sparse(data: Tensor, steps: Sequence[int]) -> Tensor:
+    return data.cpu()[:: steps[0], :: steps[1], :: steps[2]]
 
 
 def _rounded(value: Any) -> Any:
