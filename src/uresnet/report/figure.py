@@ -65,7 +65,7 @@ def figure_2(results: Results, width_mm: float = 174.0) -> Any:
         for text, side in zip(bar.ax.get_xticklabels(), ("left", "right"), strict=True):
             text.set_horizontalalignment(side)  # so that neighbouring scales do not run into each other
         bar.ax.tick_params(labelsize=min(6.0, width_mm / 174 * 7.5), length=2, pad=1)
-        bar.set_label("mm" if column < 6 else "log ratio", fontsize=6, labelpad=1)
+        bar.set_label("mm" if column < 6 else "log ratio", fontsize=min(6.0, width_mm / 174 * 7.5), labelpad=1)
     return figure
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -118,7 +119,7 @@ def read_samples(path: Path) -> Samples | None:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         scheme, step = SCHEMES[str(arrays.pop("scheme"))], int(arrays.pop("step"))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, BadZipFile):
         return None
     numbers = sorted({int(name.split()[0]) for name in arrays})
     pairs = [[_sample_picture(arrays, f"{n} {name}", scheme) for name in CAPTIONS] for n in numbers]
