@@ -19,7 +19,7 @@ from uresnet.labels import LabelScheme
 from uresnet.report.pictures import DIVERGING, FOLD, SEQUENTIAL, Colours, nice_limit
 from uresnet.report.results import Results, read_results
 from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, foreground_box, grey_window, plane_grid, view_of
-from uresnet.report.structures import Group, groups
+from uresnet.report.structures import Group, groups, present
 from uresnet.report.warping import GRID_MM, WarpSlice, placement, warp_slices
 
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
@@ -221,8 +221,8 @@ def structure_colours(scheme: LabelScheme) -> list[tuple[Group, str]]:
 
 
 def _shown_groups(scheme: LabelScheme, maps: Sequence[LabelMap]) -> Shown:
-    present = {int(i) for labels in maps for i in labels.data.unique()}
-    return [(group, colour) for group, colour in structure_colours(scheme) if present & {o.id for o in group.members}]
+    shown = present(scheme, *maps)
+    return [(group, colour) for group, colour in structure_colours(scheme) if any(o in shown for o in group.members)]
 
 
 def _legend(figure: Any, shown: Shown, across: int) -> None:

@@ -88,7 +88,7 @@ def _structures(results: Results) -> list[LabelClass]:
     if results.scheme is None or results.warped_segmentation is None:
         return []
     maps = [one for one in (results.warped_segmentation, results.fixed_segmentation) if one is not None]
-    return present(results.scheme.classes, {int(i) for one in maps for i in one.data.unique()})
+    return present(results.scheme, *maps)
 
 
 def _dice(results: Results) -> dict[str, float]:

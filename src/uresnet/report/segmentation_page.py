@@ -22,7 +22,7 @@ def segmentation_page(
     """The page of a segmentation, as HTML; ``labels`` on the image's grid, ``volumes`` in mm³ by FreeSurfer id."""
     view = view_of(image)
     planes = shown_planes({"fixed": (image, view)}, {"fixed": labels}, scheme, view)
-    structures = present(scheme.classes, {int(i) for i in labels.data.unique()})
+    structures = present(scheme, labels)
     return render(
         "segmentation.html.j2",
         extra_style=one_scale(planes),

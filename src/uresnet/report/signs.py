@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from uresnet.evaluation.metrics import dice_per_class
+from uresnet.evaluation.volumes import structure_volumes
 from uresnet.image import Image, LabelMap
 from uresnet.labels import FREESURFER, LabelScheme, mirrored_id
 from uresnet.report.distribution import Features, features_of
@@ -137,15 +138,14 @@ def image_signs(image: Image, brain: LabelMap, labels: LabelMap | None, scheme: 
     values, inside = (_sparse(one, steps) for one in (image.data, brain.mask))
     spread = float(values[inside].double().std(correction=0))
     white, grey = _contrasts(values, _sparse(labels.data, steps), scheme, spread)
-    ids, counts = (one.tolist() for one in labels.data.cpu().unique(return_counts=True))
-    voxels = dict(zip(ids, counts, strict=True))
+    volumes = structure_volumes(labels, scheme)
     return replace(
         signs,
         white_over_grey=white,
         grey_over_csf=grey,
-        labelled=sum(voxels.get(i, 0) for i in scheme.ids) / max(1, int(brain.mask.sum())),
-        missing=sum(i not in voxels for i in scheme.ids),
-        lopsided=_lopsided(voxels, scheme),
+        labelled=sum(volumes.values()) / 1000 / features.brain_ml,
+        missing=sum(volume == 0 for volume in volumes.values()),
+        lopsided=_lopsided(volumes, scheme),
     )
 
 
@@ -220,11 +220,11 @@ def _contrasts(values: Tensor, labels: Tensor, scheme: LabelScheme, spread: floa
     )
 
 
-def _lopsided(voxels: dict[int, int], scheme: LabelScheme) -> float | None:
+def _lopsided(volumes: dict[int, float], scheme: LabelScheme) -> float | None:
     """|left − right| over all sided structures, as a share of the mean of both."""
     if not scheme.sided:
         return None
-    left, right = (sum(voxels.get(i, 0) for i in scheme.ids if _side(i) == side) for side in (1, 2))
+    left, right = (sum(volume for i, volume in volumes.items() if _side(i) == side) for side in (1, 2))
     return 2 * abs(left - right) / (left + right) if left + right else None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite, nan
 
+from uresnet.evaluation.volumes import structure_volumes
+from uresnet.image import LabelMap
 from uresnet.labels import FREESURFER, LabelClass, LabelScheme, mirrored_id
 
 
@@ -89,9 +91,10 @@ def percent(part: float, whole: float) -> float | None:
     return 100 * part / whole if whole > 0 else None
 
 
-def present(structures: Sequence[LabelClass], values: set[int]) -> list[LabelClass]:
-    """Those of ``structures`` whose value occurs."""
-    return [one for one in structures if one.id in values]
+def present(scheme: LabelScheme, *maps: LabelMap) -> list[LabelClass]:
+    """The structures that any of the label maps holds."""
+    volumes = [structure_volumes(one, scheme) for one in maps]
+    return [one for one in scheme.classes if any(of[one.id] for of in volumes)]
 
 
 def words(name: str) -> str:

@@ -18,7 +18,7 @@ from uresnet.labels import SCHEMES, LabelClass, LabelScheme
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
 from uresnet.report.pictures import data_uri
-from uresnet.report.structures import groups, present
+from uresnet.report.structures import groups
 
 STEPS, VALIDATIONS, SAMPLES = "log.csv", "validation.csv", "samples.npz"
 DICE_TITLE = "Dice on brains it does not learn from"
@@ -124,7 +124,7 @@ def read_samples(path: Path) -> Samples | None:
     numbers = sorted({int(name.split()[0]) for name in arrays})
     pairs = [[_sample_picture(arrays, f"{n} {name}", scheme) for name in CAPTIONS] for n in numbers]
     values = {int(i) for name, one in arrays.items() if name.endswith("labels") for i in np.unique(one)}
-    return Samples(step, pairs, present(scheme.classes, values))
+    return Samples(step, pairs, [one for one in scheme.classes if one.id in values])
 
 
 def _sample_picture(arrays: dict[str, np.ndarray], key: str, scheme: LabelScheme) -> SamplePicture:
