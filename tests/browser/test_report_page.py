@@ -170,8 +170,9 @@ def test_the_table_has_every_structure_and_its_asymmetry(browser, sided_page: st
 
 
 def test_it_prints_everything_on_white(browser, sided_page: str) -> None:
-    browser.open(sided_page, dark=True)
+    browser.open(sided_page, width=700, dark=True)  # A4 less its margins
     browser.ask("Emulation.setEmulatedMedia", media="print")
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.run("document.getElementById('split').getClientRects().length") == 0
     pdf = browser.ask("Page.printToPDF", printBackground=False)["data"]
