@@ -1,10 +1,11 @@
-"""Makes the mean asymmetry of brains that ``uresnet.report.handedness`` compares with, and tries it on others.
+"""Makes what images are compared with: the mean asymmetry of brains, and the mean and spread of their features.
 
     python benchmarks/asymmetry.py OASIS_MALF TEMPLATE.npz
 
-Both are over the ``train`` scans of OASIS_MALF/participants.tsv: the mean asymmetry, and the mean intensity profile
-that is printed for ``uresnet.report.signs``. The cosine of every scan with the mean is printed, for ``train`` scans
-with the mean of all the other people's.
+Both are over the ``train`` scans of OASIS_MALF/participants.tsv: the asymmetry goes to TEMPLATE.npz (which
+``uresnet.report.handedness`` reads), the features are printed (``REFERENCE`` of ``uresnet.report.distribution``). For
+every scan the cosine of its asymmetry with the mean is printed, for ``train`` scans with the mean of all the other
+people's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import uresnet
 from uresnet.image import Image, LabelMap
 from uresnet.report.handedness import asymmetry_pattern, brain_extents
-from uresnet.report.signs import intensity_profile
+from uresnet.report.signs import brain_features
 
 
 def brain_of(image: Image) -> LabelMap:
@@ -43,8 +44,9 @@ def main(folder: Path, output: Path) -> None:
     mean = np.mean([patterns[scan] for scan in train], axis=0)
     strength = np.median([np.linalg.norm(patterns[scan]) for scan in train])
     np.savez_compressed(output, pattern=mean.astype(np.float16), extents=extents, strength=strength)
-    profiles = [intensity_profile(images[scan].data[images[scan].data > 0].double().numpy()) for scan in train]
-    print(f"profile {np.mean(profiles, axis=0).round(3).tolist()}")
+    numbers = np.array([brain_features(images[scan], brain_of(images[scan])).numbers for scan in train])
+    for mean_of_it, spread in zip(numbers.mean(axis=0), numbers.std(axis=0, ddof=1), strict=True):
+        print(f"feature ({mean_of_it:.3f}, {spread:.4f})")
     print(f"extents {extents.round(1)} mm, strength {strength:.3f}")
     for scan, one in scans.items():
         others = [patterns[o] for o in train if scans[o]["subject"] != one["subject"]]

@@ -1,18 +1,24 @@
 """The signs behind the verdict, on good pairs and on deliberately broken ones: the table that justifies the thresholds.
 
-    python benchmarks/verdict.py DATA OUT.tsv --model NAME|FILE [--only CASE …]
+    python benchmarks/verdict.py DATA OUT.tsv [--model NAME|FILE] [--device cuda] [--only CASE …]
 
-DATA is a folder with ``oasis_malf`` and ``lesions``. Every case is made, registered in memory and judged; nothing but
-OUT.tsv is written. A broken case that is called good makes the exit code 1.
+DATA is a folder with ``oasis_malf``, ``lesions`` and ``freesurfer_subject``; Colin 27 and the ICBM 152 template are
+fetched as for the demo. Every case goes through ``register`` in memory and is judged; nothing but OUT.tsv is written,
+a row as soon as it is known, and a run that was stopped goes on where it was. At the end the range of every sign over
+good and over broken pairs is printed beside its bounds, and which sign caught which broken pair. A broken pair that is
+called good makes the exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +27,10 @@ from scipy import ndimage
 
 import uresnet
 from uresnet.checkpoint import Model, load_model
+from uresnet.demo import COLIN27, ICBM152, fetch_brain
 from uresnet.image import Image
-from uresnet.report.verdict import IMAGE_RULES, PAIR_RULES
+from uresnet.registration import BrainMethod
+from uresnet.report.verdict import Finding, Level, Verdict, judge_record
 
 VAL = ("1101", "1107", "1113", "1119", "1125")
 
@@ -105,8 +113,18 @@ BREAKS: dict[str, Callable[[Image], Image]] = {
 }
 
 
-def cases(data: Path) -> Iterator[tuple[str, str, Callable[[], tuple[Image, Image]]]]:
-    """(kind, name, how to make the pair); kind is "good" or "broken"."""
+@dataclass(frozen=True)
+class Case:
+    """A pair that should be called good, or must not be ("broken"), and how to make it."""
+
+    kind: str
+    name: str
+    make: Callable[[], tuple[Image, Image]]
+    brain: BrainMethod = "none"
+
+
+def cases(data: Path) -> Iterator[Case]:
+    """All of them, good ones first."""
 
     def oasis(scan: str) -> Image:
         return uresnet.read_image(data / "oasis_malf" / f"{scan}_T1.nii.gz")
@@ -114,31 +132,81 @@ def cases(data: Path) -> Iterator[tuple[str, str, Callable[[], tuple[Image, Imag
     def patient(number: str, contrast: str) -> Image:
         return uresnet.read_image(data / "lesions" / f"patient{number}_{contrast}.nii.gz")
 
-    for n, moving in enumerate(VAL):
-        yield "good", f"{moving} to {VAL[(n + 1) % 5]}", lambda m=moving, n=n: (oasis(m), oasis(VAL[(n + 1) % 5]))
-    for n, fixed in enumerate(VAL):
-        yield "good", f"{VAL[(n + 1) % 5]} to {fixed}", lambda f=fixed, n=n: (oasis(VAL[(n + 1) % 5]), oasis(f))
-    yield "good", "patient 07 T1 to 1113", lambda: (patient("07", "T1"), oasis("1113"))
+    def aomic() -> Image:
+        return uresnet.read_image(data / "freesurfer_subject" / "sub-0001" / "mri" / "norm.mgz")
+
+    def colin() -> Image:
+        return uresnet.read_image(fetch_brain(COLIN27))
+
+    def icbm() -> Image:
+        return uresnet.read_image(fetch_brain(ICBM152))
+
+    for n, one in enumerate(VAL):
+        other = VAL[(n + 1) % 5]
+        yield Case("good", f"{one} to {other}", lambda a=one, b=other: (oasis(a), oasis(b)))
+        yield Case("good", f"{other} to {one}", lambda a=other, b=one: (oasis(a), oasis(b)))
+    yield Case("good", "another scanner (AOMIC) to 1113", lambda: (aomic(), oasis("1113")))
+    yield Case("good", "the demo: Colin 27 to ICBM 152", lambda: (colin(), icbm()), "auto")
     for name, broken in BREAKS.items():
-        yield "broken", f"1113 {name}, to 1107", lambda b=broken: (b(oasis("1113")), oasis("1107"))
-    yield "broken", "patient 07 FLAIR to 1113", lambda: (patient("07", "FLAIR"), oasis("1113"))
-    yield "broken", "patient 19 FLAIR to patient 07 FLAIR", lambda: (patient("19", "FLAIR"), patient("07", "FLAIR"))
-    yield "broken", "1107 to 1113 mirrored", lambda: (oasis("1107"), mirrored(oasis("1113")))
-    yield "broken", "1107 to 1113 half missing", lambda: (oasis("1107"), half_missing(oasis("1113")))
+        yield Case("broken", f"1113 {name}, to 1107", lambda b=broken: (b(oasis("1113")), oasis("1107")))
+    yield Case("broken", "patient 07 FLAIR to 1113", lambda: (patient("07", "FLAIR"), oasis("1113")))
+    yield Case("broken", "patient 19 FLAIR to 07 FLAIR", lambda: (patient("19", "FLAIR"), patient("07", "FLAIR")))
+    yield Case("broken", "1107 to 1113 mirrored", lambda: (oasis("1107"), mirrored(oasis("1113"))))
+    yield Case("broken", "1107 to 1113 half missing", lambda: (oasis("1107"), half_missing(oasis("1113"))))
+    yield Case("broken", "Colin 27 with its skull on, to 1113", lambda: (colin(), oasis("1113")))
 
 
-def row(kind: str, name: str, pair: tuple[Image, Image], model: Model) -> dict[str, object]:
+def row(case: Case, model: Model, device: str) -> dict[str, str]:
     """Register, judge, and flatten the signs."""
+    found = {"kind": case.kind, "case": case.name}
+    start = time.perf_counter()
     try:
-        result = uresnet.register(*pair, model=model, brain="none")
+        result = uresnet.register(*case.make(), model=model, brain=case.brain, device=device)
     except uresnet.UserError as error:
-        return {"kind": kind, "case": name, "verdict": "refused", "why": str(error)}
+        return found | {"verdict": "refused", "why": str(error), "caught by": "an error before any result"}
     quality = result.record["quality"]
-    signs = quality["signs"]
-    found: dict[str, object] = {"kind": kind, "case": name, "verdict": quality["verdict"]}
-    found |= {rule.sign: signs[rule.sign] for rule in PAIR_RULES}
-    found |= {f"{who}_{rule.sign}": signs[who][rule.sign] for who in ("moving", "fixed") for rule in IMAGE_RULES}
-    return found | {"why": " | ".join(quality["reasons"])}
+    verdict = judge_record(quality)
+    assert verdict is not None
+    bad = [one for one in verdict.findings if one.level is not Level.good]
+    return found | {
+        "verdict": verdict.level.value,
+        "why": " | ".join(verdict.reasons),
+        "caught by": ", ".join(f"{one.subject} {one.rule.sign}{'!' * (one.level is Level.failed)}" for one in bad),
+        "seconds": f"{time.perf_counter() - start:.1f}",
+        "signs": json.dumps(quality),
+    }
+
+
+def summary(rows: list[dict[str, str]]) -> Iterator[str]:
+    """The range of every sign over good and over broken pairs, and the verdicts that are wrong."""
+    judged = [(one, found) for one in rows if (found := _verdict(one)) is not None]
+    yield f"{'sign':<26}{'good is':<36}{'over good pairs':<22}over broken pairs"
+    ranges: dict[tuple[bool, str], dict[str, list[Finding]]] = {}
+    for one, verdict in judged:
+        for finding in verdict.findings:
+            place = ranges.setdefault((finding.subject == "pair", finding.rule.sign), {"good": [], "broken": []})
+            place[one["kind"]].append(finding)
+    for (pair, sign), found in ranges.items():
+        wanted = next(finding.wanted for both in found.values() for finding in both)
+        cells = [_range(found[kind]) for kind in ("good", "broken")]
+        yield f"{('pair ' if pair else 'image ') + sign:<26}{wanted:<36}{cells[0]:<22}{cells[1]}"
+    yield ""
+    for one, verdict in judged:
+        if one["kind"] == "broken":
+            yield f"{one['case']:<42}{verdict.level:<9}{one['caught by']}"
+    for one, verdict in judged:
+        if (one["kind"] == "good") is not (verdict.level is Level.good):
+            yield f"WRONG: {one['kind']} pair {one['case']} is called {verdict.level}: {one['why']}"
+
+
+def _verdict(one: dict[str, str]) -> Verdict | None:
+    """By today's bounds, whatever they were when the pair was registered."""
+    return judge_record(json.loads(one["signs"])) if one.get("signs") else None
+
+
+def _range(findings: list[Finding]) -> str:
+    values = [one.value for one in findings if one.value is not None and math.isfinite(one.value)]
+    return f"{min(values):.3g} to {max(values):.3g}" if values else "–"
 
 
 def _axis(image: Image, ends: str) -> int:
@@ -147,29 +215,34 @@ def _axis(image: Image, ends: str) -> int:
 
 
 def main() -> int:
-    """Run the cases and write the table as it grows."""
+    """Run the cases, write the table as it grows, and sum it up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--model")
+    parser.add_argument("--model", help="a packaged model's name or a file; the default one without")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="*", default=[""], help="only cases whose name holds one of these")
     chosen = parser.parse_args()
+    columns = ["kind", "case", "verdict", "caught by", "why", "seconds", "signs"]
+    rows: list[dict[str, str]] = []
+    if chosen.output.exists():
+        with chosen.output.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
     model = load_model(chosen.model)
-    columns = ["kind", "case", "verdict", *(r.sign for r in PAIR_RULES)]
-    columns += [f"{who}_{rule.sign}" for who in ("moving", "fixed") for rule in IMAGE_RULES]
-    wrong = 0
     with chosen.output.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [*columns, "why"], delimiter="\t", restval="")
+        table = csv.DictWriter(file, columns, delimiter="\t", restval="")
         table.writeheader()
-        for kind, name, make in cases(chosen.data):
-            if not any(part in name for part in chosen.only):
+        table.writerows(rows)
+        for case in cases(chosen.data):
+            if any(one["case"] == case.name for one in rows) or not any(part in case.name for part in chosen.only):
                 continue
-            line = row(kind, name, make(), model)
-            table.writerow(line)
+            rows.append(row(case, model, chosen.device))
+            table.writerow(rows[-1])
             file.flush()
-            wrong += kind == "broken" and line["verdict"] == "good"
-            print(f"{kind:<7}{name:<42}{line['verdict']:<9}{line['why']}", flush=True)
-    return int(wrong > 0)
+            print(f"{case.kind:<7}{case.name:<42}{rows[-1]['verdict']:<9}{rows[-1]['caught by']}", flush=True)
+    print("", *summary(rows), sep="\n")
+    called = [(one["kind"], found.level) for one in rows if (found := _verdict(one)) is not None]
+    return int(("broken", Level.good) in called)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,16 @@ import torch
 from uresnet.evaluation.volumes import structure_volumes, volumes_table
 from uresnet.image import Image, LabelMap
 from uresnet.io import write_image, write_label_table, write_labels
-from uresnet.labels import SCHEMES
+from uresnet.labels import SCHEMES, LabelScheme, mirrored_id
 from uresnet.report.results import Results
+from uresnet.report.signs import image_signs
+from uresnet.report.verdict import judge_image
 from uresnet.spaces import Grid
 from uresnet.transform import Affine, Composite, DisplacementField, jacobian_determinant, resample
 from uresnet.transform.export import write_itk_composite
 
 SCHEME = SCHEMES["tissue3"]
+SIDED = SCHEMES["freesurfer28"]
 RADII = np.array([40.0, 52.0, 36.0])
 MARK = np.array([-22.0, 20.0, 12.0])
 """A bright ball, left, front and top of the middle: where it appears says which way a picture hangs."""
@@ -40,10 +43,30 @@ def head(grid: Grid, stretch: float = 1.0) -> tuple[Image, LabelMap, LabelMap]:
     return image, LabelMap((tensor > 0).byte(), grid), LabelMap(tensor, grid)
 
 
-def made_up_results(fixed_grid: Grid = FIXED, moving_grid: Grid = MOVING, moving_path: str = "") -> Results:
-    """A pair whose transform is nearly right: a shift between the middles and a wave of 3 mm."""
+def sided(labels: LabelMap) -> LabelMap:
+    """All structures of ``SIDED`` in the place of three: those of a side in slabs from the back to the front, on the
+    side where they belong, those of the middle between them."""
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in labels.grid.shape], indexing="ij"), axis=-1)
+    where = labels.grid.points_to_world(index) - labels.grid.centre_world
+    lefts = [i for i in SIDED.ids if mirrored_id(i) > i]
+    middles = [i for i in SIDED.ids if mirrored_id(i) == i]
+    slab = np.clip((where[..., 1] / (2 * RADII[1]) + 0.5) * 0.999, 0, 0.999)
+    left = np.array(lefts)[(slab * len(lefts)).astype(int)]
+    middle = np.array(middles)[(slab * len(middles)).astype(int)]
+    right = np.vectorize(mirrored_id)(left)
+    values = np.where(np.abs(where[..., 0]) < 6, middle, np.where(where[..., 0] < 0, left, right))
+    return LabelMap(torch.from_numpy(np.where(labels.data.numpy() > 0, values, 0).astype(np.int16)), labels.grid)
+
+
+def made_up_results(
+    fixed_grid: Grid = FIXED, moving_grid: Grid = MOVING, moving_path: str = "", scheme: LabelScheme = SCHEME
+) -> Results:
+    """A pair whose transform is nearly right: a shift between the middles and a wave of 3 mm. ``scheme`` is ``SCHEME``
+    or ``SIDED``."""
     moving, moving_brain, moving_labels = head(moving_grid, 1.05)
     fixed, fixed_brain, fixed_labels = head(fixed_grid)
+    if scheme is SIDED:
+        moving_labels, fixed_labels = sided(moving_labels), sided(fixed_labels)
     index = torch.arange(fixed_grid.shape[0]).float()
     wave = 3 * torch.sin(2 * np.pi * index / fixed_grid.shape[0])[None, :, None, None].expand(3, *fixed_grid.shape)
     shift = np.eye(4)
@@ -58,19 +81,19 @@ def made_up_results(fixed_grid: Grid = FIXED, moving_grid: Grid = MOVING, moving
         moving_segmentation=moving_labels,
         fixed_segmentation=fixed_labels,
         warped_segmentation=resample(transform, moving_labels, fixed_grid),
-        scheme=SCHEME,
+        scheme=scheme,
         volumes={
-            "moving": structure_volumes(moving_labels, SCHEME),
-            "fixed": structure_volumes(fixed_labels, SCHEME),
+            "moving": structure_volumes(moving_labels, scheme),
+            "fixed": structure_volumes(fixed_labels, scheme),
         },
-        record=record(moving, fixed, moving_path),
+        record=record(moving, fixed, moving_path, scheme),
         moving_brain=moving_brain,
         fixed_brain=fixed_brain,
     )
     return results
 
 
-def record(moving: Image, fixed: Image, moving_path: str = "") -> dict[str, Any]:
+def record(moving: Image, fixed: Image, moving_path: str = "", scheme: LabelScheme = SCHEME) -> dict[str, Any]:
     """What ``run.json`` says, as far as a page reads it."""
     names = {"moving": moving_path} if moving_path else {}
     inputs = {
@@ -87,7 +110,7 @@ def record(moving: Image, fixed: Image, moving_path: str = "") -> dict[str, Any]
     return {
         "finished": "2026-01-02T03:04:05+00:00",
         "versions": {"uresnet": "0.1.0", "torch": "2"},
-        "model": {"name": "made-up", "kind": "uresnet", "sha256": "0" * 64, "scheme": SCHEME.name},
+        "model": {"name": "made-up", "kind": "uresnet", "sha256": "0" * 64, "scheme": scheme.name},
         "device": "cpu",
         "threads": 1,
         "inputs": inputs,
@@ -101,6 +124,15 @@ def record(moving: Image, fixed: Image, moving_path: str = "") -> dict[str, Any]
             "brain_overlap": {"before": 0.2, "after": 0.96},
         },
     }
+
+
+def segmentation_record(results: Results, path: str = "somewhere/fixed.nii.gz") -> dict[str, Any]:
+    """The record of having segmented the fixed image alone, with its verdict."""
+    assert results.fixed is not None and results.fixed_brain is not None and results.scheme is not None
+    signs = image_signs(results.fixed, results.fixed_brain, results.fixed_segmentation, results.scheme)
+    whole = {key: one for key, one in results.record.items() if key not in ("measures", "transform", "inputs")}
+    quality = judge_image(signs, results.scheme.name, "made-up").to_dict(signs)
+    return whole | {"inputs": {"image": results.record["inputs"]["fixed"] | {"path": path}}, "quality": quality}
 
 
 def write_folder(results: Results, folder: Path) -> Path:
@@ -118,7 +150,8 @@ def write_folder(results: Results, folder: Path) -> Path:
     for name in ("moving", "fixed", "warped"):
         labels = getattr(results, f"{name}_segmentation")
         write_labels(labels, folder / f"{name}_dseg.nii.gz")
-    write_label_table(SCHEME, folder / "dseg.tsv")
-    (folder / "volumes.tsv").write_text(volumes_table(SCHEME, results.volumes), encoding="utf-8")
+    assert results.scheme is not None
+    write_label_table(results.scheme, folder / "dseg.tsv")
+    (folder / "volumes.tsv").write_text(volumes_table(results.scheme, results.volumes), encoding="utf-8")
     (folder / "run.json").write_text(json.dumps(results.record), encoding="utf-8")
     return folder

@@ -168,15 +168,19 @@ def segment(
     mask: Annotated[Path | None, typer.Option(help="Brain mask of the image.")] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write ..._report.html, a page to look at.")
+    ] = True,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment one brain on its own grid; values are FreeSurfer ids.
 
-    Beside the label map go tables of its names and colours for BIDS, Freeview, 3D Slicer and ITK-SNAP, and the volumes
-    in mm³. IMAGE and --output may be - for standard input and output.
+    Beside the label map go tables of its names and colours for BIDS, Freeview, 3D Slicer and ITK-SNAP, the volumes in
+    mm³, and a page to look at. IMAGE and --output may be - for standard input and output.
     """
-    quiet = quiet or str(output) == "-"
+    piped = str(output) == "-"
+    quiet, report = quiet or piped, report and not piped
     with _told(debug), _piped(image, output) as (image, output):
         check_output_file(output, IMAGE_SUFFIXES, (image, *([mask] if mask else [])))
         find_model(model)
@@ -187,10 +191,11 @@ def segment(
         with Narrator(quiet) as narrator:
             result = segment_image(image, model=model, brain=brain.value, mask=mask, device=chosen, progress=narrator)
             with narrator.stage("write"):
-                result.save(output)
+                result.save(output, report)
         narrator.warn(result.warnings)
         found = sum(1 for volume in result.volumes.values() if volume)
         narrator.say(f"{found} of {len(result.volumes)} structures found → {output}")
+        narrator.say(_verdict_line(result.record["quality"]))
 
 
 @app.command()
@@ -495,7 +500,10 @@ def train(
         float | None, typer.Option(min=0.01, help="Train for so long instead of the configured epochs.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost; write nothing.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard scalars.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write curves and pictures for TensorBoard.")
+    ] = False,
+    report: ReportOption = True,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
@@ -528,10 +536,16 @@ def train(
         leave_team()
         if not team.leads:
             return
+        if report:
+            from uresnet.report.pages import write_pages
+
+            write_pages(folder)
         if not finished:
             _fail(f"Stopped after update {trainer.progress.step}; go on with: {_again(resume)}", 130)
         if not quiet:
             best = folder / "best.safetensors"
+            if report:
+                print(f"Look at {folder / 'report.html'}")
             print(f"{best}\nUse it with: uresnet register MOVING FIXED -o OUT --model {best}")
 
 
@@ -994,9 +1008,12 @@ def _summary(result: Registration, output: Path) -> str:
         for one in result.scheme.classes:
             volumes = [result.volumes[name][one.id] / 1000 for name in ("moving", "fixed")]
             lines.append(f"{one.name:<34}{volumes[0]:>10.1f}{volumes[1]:>10.1f}")
-    quality = record["quality"]
-    lines += ["", f"verdict {quality['verdict']}: {' '.join(quality['reasons']) or 'nothing speaks against it'}"]
+    lines += ["", _verdict_line(record["quality"])]
     return "\n".join([*lines, "", f"Results in {output}{os.sep}"])
+
+
+def _verdict_line(quality: dict[str, Any]) -> str:
+    return f"verdict {quality['verdict']}: {' '.join(quality['reasons']) or 'nothing speaks against it'}"
 
 
 def _facts() -> dict[str, Any]:

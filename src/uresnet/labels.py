@@ -130,6 +130,11 @@ class LabelScheme:
         """Values found in files of this scheme, without the background."""
         return tuple(one.id for one in self.classes)
 
+    @property
+    def sided(self) -> bool:
+        """Whether it tells left from right."""
+        return self.mirrored != tuple(range(self.number_of_classes))
+
     @cached_property
     def mirrored(self) -> tuple[int, ...]:
         """For every class (background first) the class it becomes when left and right are exchanged."""

@@ -37,8 +37,9 @@ from uresnet.preprocess import Conformed, conform, extract_brain
 from uresnet.record import Progress, Stages, collected_warnings, environment, now, silent, to_json
 from uresnet.report.page import PAGE, registration_page, write_page
 from uresnet.report.results import Results
-from uresnet.report.signs import measure_signs
-from uresnet.report.verdict import judge
+from uresnet.report.segmentation_page import segmentation_page
+from uresnet.report.signs import image_signs, measure_signs
+from uresnet.report.verdict import judge, judge_image
 from uresnet.spaces import Grid
 from uresnet.transform import (
     Affine,
@@ -153,9 +154,10 @@ class Registration:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """A segmented image: ``labels`` (FreeSurfer ids) on its own grid, ``volumes`` in mm³ by id, and the run's
+    """A segmented ``image``: ``labels`` (FreeSurfer ids) on its own grid, ``volumes`` in mm³ by id, and the run's
     record."""
 
+    image: Image
     labels: LabelMap
     scheme: LabelScheme
     volumes: dict[int, float]
@@ -166,8 +168,9 @@ class Segmentation:
         """What was assumed or repaired, a sentence each."""
         return list(self.record["warnings"])
 
-    def save(self, path: str | Path) -> None:
-        """Write the label map, and beside it, named after it, its label tables and its ``_volumes.tsv``."""
+    def save(self, path: str | Path, report: bool = True) -> None:
+        """Write the label map, and beside it, named after it, its label tables, its ``_volumes.tsv`` and, unless
+        ``report`` is False, ``_report.html``, a page to look at."""
         path = Path(path)
         write_labels(self.labels, path)
         stem = next(path.name[: -len(end)] for end in WRITABLE_SUFFIXES if path.name.lower().endswith(end))
@@ -175,6 +178,9 @@ class Segmentation:
             write(path.with_name(name))
         brain = {"image": self.record["inputs"]["image"]["brain_mm3"]}
         _write_text(volumes_table(self.scheme, {"image": self.volumes}, brain), path.with_name(f"{stem}_volumes.tsv"))
+        if report:
+            page = segmentation_page(self.image, self.labels, self.scheme, self.volumes, self.record)
+            write_page(page, path.with_name(f"{stem}_{PAGE}"))
 
 
 def _label_tables(scheme: LabelScheme, stem: str) -> dict[str, Callable[[Path], None]]:
@@ -288,7 +294,9 @@ def segment_image(
         with stages("segment"):
             labels = _labels_on(segment_conformed(network, subject.conformed), network.scheme, given.grid)
     record = _record(network, device, stages, sentences, {"image": subject})
-    return Segmentation(labels, network.scheme, structure_volumes(labels, network.scheme), record)
+    signs = image_signs(given, found, labels, network.scheme)
+    record["quality"] = judge_image(signs, network.scheme.name, network.name).to_dict(signs)
+    return Segmentation(given, labels, network.scheme, structure_volumes(labels, network.scheme), record)
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from report_results import made_up_results
+from report_results import SIDED, made_up_results
 from uresnet.report.page import registration_page, write_page
 from uresnet.report.signs import measure_signs
 from uresnet.report.verdict import judge
@@ -21,6 +21,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     signs = measure_signs(results)
     results.record["quality"] = judge(signs).to_dict(signs)
     file = tmp_path_factory.mktemp("page") / "report.html"
+    write_page(registration_page(results), file)
+    return file.as_uri()
+
+
+@pytest.fixture(scope="module")
+def sided_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of the page of a pair with all 28 structures on their sides."""
+    results = made_up_results(scheme=SIDED)
+    signs = measure_signs(results)
+    results.record["quality"] = judge(signs).to_dict(signs)
+    file = tmp_path_factory.mktemp("sided") / "report.html"
     write_page(registration_page(results), file)
     return file.as_uri()
 
@@ -112,6 +123,62 @@ def test_flicker_shows_one_and_then_the_other(browser, page: str) -> None:
     assert browser.run("document.querySelector('button[data-mode=fixed]').getAttribute('aria-pressed')") == "true"
 
 
+def test_sides_are_switched_apart_and_shown_together(browser, sided_page: str) -> None:
+    browser.open(sided_page)
+    assert browser.complaints == []
+    assert browser.run("document.querySelectorAll('input[data-structure]').length") == 28
+    assert browser.run("document.querySelectorAll('.legend li').length") == 16  # 12 pairs and 4 of the middle
+    named = "document.querySelector('input[data-structure=\"10\"]').getAttribute('aria-label')"
+    assert browser.run(named) == "Left Thalamus"
+    shown = "getComputedStyle(document.querySelector('.areas path[data-id=\"{}\"]')).display"
+    present = "[...document.querySelectorAll('.areas path')].map(p => p.dataset.id)"
+    sides = [i for i in browser.run(present) if i in ("2", "41", "3", "42", "4", "43", "7", "46")][:1]
+    assert sides, "a structure with a side is in the middle slices"
+    browser.run(f"document.querySelector('input[data-structure=\"{sides[0]}\"]').click()")
+    assert browser.run(shown.format(sides[0])) == "none"
+    assert (
+        browser.run(
+            f"{present}.filter(i => getComputedStyle(document.querySelector(`.areas path[data-id='${{i}}']`))"
+            ".display !== 'none').length"
+        )
+        > 0
+    )
+
+
+def test_many_structures_leave_room_on_a_phone(browser, sided_page: str) -> None:
+    browser.open(sided_page, width=390, height=844)
+    legend = "document.querySelector('details.legend')"
+    assert browser.run(f"{legend}.open") is False
+    browser.run(f"{legend}.querySelector('summary').click()")
+    assert browser.run(f"{legend}.open") is True
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run(f"{legend}.getBoundingClientRect().height") < 844
+    heights = f"[...{legend}.querySelectorAll('label')].map(l => l.getBoundingClientRect().height)"
+    assert min(browser.run(heights)) >= 24  # WCAG 2.2, target size
+
+
+def test_the_table_has_every_structure_and_its_asymmetry(browser, sided_page: str) -> None:
+    browser.open(sided_page)
+    rows = browser.run(
+        "[...document.querySelectorAll('section[aria-labelledby=table] tbody tr')].map(r => r.innerText)"
+    )
+    assert len(rows) == 28
+    assert browser.run("document.querySelectorAll('section[aria-labelledby=table] td[rowspan=\"2\"]').length") == 24
+    assert browser.run("document.querySelectorAll('section[aria-labelledby=table] meter').length") == 28
+    order = [row.split("\t")[0].strip() for row in rows]
+    assert order[order.index("Left Thalamus") + 1] == "Right Thalamus"
+
+
+def test_it_prints_everything_on_white(browser, sided_page: str) -> None:
+    browser.open(sided_page, width=700, dark=True)  # A4 less its margins
+    browser.ask("Emulation.setEmulatedMedia", media="print")
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.run("document.getElementById('split').getClientRects().length") == 0
+    pdf = browser.ask("Page.printToPDF", printBackground=False)["data"]
+    assert len(pdf) > 10_000
+
+
 CONTRAST = """(() => {
   const numbers = (c) => (c.match(/[0-9.]+/g) || []).map(Number);
   const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
@@ -136,9 +203,10 @@ CONTRAST = """(() => {
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_text_stands_out(browser, page: str, dark: bool) -> None:
-    browser.open(page, dark=dark)
-    assert browser.run(CONTRAST) == []
+def test_text_stands_out(browser, page: str, sided_page: str, dark: bool) -> None:
+    for address in (page, sided_page):
+        browser.open(address, dark=dark)
+        assert browser.run(CONTRAST) == []
 
 
 def test_it_can_be_used_without_a_mouse(browser, page: str) -> None:

@@ -71,6 +71,16 @@ def test_segment_writes_what_it_was_asked_for(pair: tuple[str, str], tiny_model:
     assert result.exit_code == 0, result.output
     assert (tmp_path / "seg.nii.gz").is_file()
     assert all(p.name.startswith("seg") for p in tmp_path.iterdir())  # its tables are named after it
+    page = (tmp_path / "seg_report.html").read_text(encoding="utf-8")
+    verdict = re.search(r"^verdict (\w+): ", result.stdout, re.MULTILINE)
+    assert verdict is not None
+    assert f'class="verdict {verdict[1]}"' in page
+
+
+def test_segment_leaves_its_page_out_when_asked(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
+    result = run("segment", pair[1], "-o", tmp_path / "seg.nii.gz", "--model", tiny_model, "--no-report", "-q")
+    assert result.exit_code == 0 and result.output == ""
+    assert not list(tmp_path.glob("*.html"))
 
 
 def test_an_existing_folder_is_kept(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Figures for a paper: what the transform does (Figure 2) and where the structures land (Figure 3). Needs matplotlib.
 
-Colours are told apart by the colour-blind: red–blue and viridis for maps, Okabe and Ito's palette for structures.
+Colours are told apart by the colour-blind: red–blue and viridis for maps; for structures Okabe and Ito's palette, and
+where there are more, further colours chosen so that no two of all come nearer to each other than two of Okabe and Ito's
+do. Both sides of a structure have one colour.
 """
 
 from __future__ import annotations
@@ -17,9 +19,20 @@ from uresnet.labels import LabelScheme
 from uresnet.report.pictures import DIVERGING, FOLD, SEQUENTIAL, Colours, nice_limit
 from uresnet.report.results import Results, read_results
 from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, foreground_box, grey_window, plane_grid, view_of
+from uresnet.report.structures import Group, groups, present
 from uresnet.report.warping import GRID_MM, WarpSlice, placement, warp_slices
 
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+MORE = ("#9900FF", "#DDFFFF", "#553355", "#773300", "#00FF99", "#003399", "#FF0055", "#7755DD", "#99FF77", "#990033")
+"""Each the farthest from all before it (smallest distance in CIELAB as the normal, the red-, the green- and the
+blue-blind eye sees it; Machado et al. 2009)."""
+
+Shown = list[tuple[Group, str]]
+"""Structures, sides together, with their colours."""
+
+LEGEND_MM = 32.0
+"""Room for the longest name of a structure in the legend."""
+
 SUFFIXES = (".png", ".svg", ".pdf")
 MM_PER_INCH = 25.4
 
@@ -32,7 +45,7 @@ def figure_2(results: Results, width_mm: float = 174.0) -> Any:
     warped = [cut(results.warped, plane_grid(plane, view, slices=1))[0] for plane in PLANES]
     limits = _limits(slices)
     titles = ("Warped", "Deformed grid", "Left–right", "Back–front", "Foot–head", "Distance", "log Jacobian")
-    figure, axes = _canvas([one.inside.shape for one in slices], len(titles), width_mm, bars=True)
+    figure, axes = _canvas([one.inside.shape for one in slices], len(titles), width_mm, foot=0.3, bars=True)
     for row, one in enumerate(slices):
         white = grey_window(results.warped)
         axes[row][0].imshow(warped[row], cmap="gray", vmin=white[0], vmax=white[1], interpolation="bilinear")
@@ -44,15 +57,15 @@ def figure_2(results: Results, width_mm: float = 174.0) -> Any:
         drawn.append(_draw_map(axes[row][6], growth, one, limits["growth"], DIVERGING))
         _mark_folds(axes[row][6], one)
     for column, title in enumerate(titles):
-        axes[0][column].set_title(title, fontsize=7, pad=3)
+        axes[0][column].set_title(title, fontsize=min(7.0, width_mm / 174 * 7.5), pad=3)
     for column, mappable in zip((4, 5, 6), drawn[2:], strict=True):
         bar = figure.colorbar(mappable, cax=axes[-1][column], orientation="horizontal")
         low, high = mappable.get_clim()
         bar.set_ticks([low, high], labels=[f"{low:g}", f"{high:g}"])
         for text, side in zip(bar.ax.get_xticklabels(), ("left", "right"), strict=True):
             text.set_horizontalalignment(side)  # so that neighbouring scales do not run into each other
-        bar.ax.tick_params(labelsize=6, length=2, pad=1)
-        bar.set_label("mm" if column < 6 else "log ratio", fontsize=6, labelpad=1)
+        bar.ax.tick_params(labelsize=min(6.0, width_mm / 174 * 7.5), length=2, pad=1)
+        bar.set_label("mm" if column < 6 else "log ratio", fontsize=min(6.0, width_mm / 174 * 7.5), labelpad=1)
     return figure
 
 
@@ -68,14 +81,17 @@ def figure_3(results: Results, width_mm: float = 174.0) -> Any:
         low, high = foreground_box(results.moving)
         columns.append(("Moving", results.moving, results.moving_segmentation, view.moved_to((low + high) / 2)))
     columns.append(("Fixed", results.background, results.fixed_segmentation, view))
-    columns.append(("Warped structures on fixed", results.background, results.warped_segmentation, view))
+    columns.append(("Warped on fixed", results.background, results.warped_segmentation, view))
+    shown = _shown_groups(scheme, [labels for _, _, labels, _ in columns])
     shapes = [(g.shape[1], g.shape[0]) for g in (plane_grid(plane, view, slices=1) for plane in PLANES)]
-    figure, axes = _canvas(shapes, len(columns), width_mm, bars=False)
+    across = max(1, int(width_mm / LEGEND_MM))
+    legend_rows = -(-len(shown) // across)
+    figure, axes = _canvas(shapes, len(columns), width_mm, foot=0.08 + 0.13 * legend_rows)
     for column, (title, image, labels, where) in enumerate(columns):
         axes[0][column].set_title(title, fontsize=8, pad=3)
         for row, plane in enumerate(PLANES):
-            _draw_structures(axes[row][column], image, labels, scheme, (plane, where))
-    _legend(figure, scheme, results.warped_segmentation)
+            _draw_structures(axes[row][column], image, labels, shown, (plane, where))
+    _legend(figure, shown, across)
     return figure
 
 
@@ -125,8 +141,11 @@ def write_figures(
 # -- pieces ----------------------------------------------------------------------------------------------------------
 
 
-def _canvas(shapes: Sequence[tuple[int, ...]], columns: int, width_mm: float, bars: bool) -> tuple[Any, Any]:
-    """A figure with a row of axes per plane, rows as high as their pictures need; with ``bars`` a row for scales."""
+def _canvas(
+    shapes: Sequence[tuple[int, ...]], columns: int, width_mm: float, foot: float, bars: bool = False
+) -> tuple[Any, Any]:
+    """A figure with a row of axes per plane, rows as high as their pictures need, and ``foot`` inches below them; with
+    ``bars`` a row for scales."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -137,7 +156,7 @@ def _canvas(shapes: Sequence[tuple[int, ...]], columns: int, width_mm: float, ba
     ratios = [shape[0] / widest for shape in shapes]
     cell = width_mm / MM_PER_INCH / columns
     extra = [0.05] if bars else []
-    head, foot = 0.2, (0.3 if bars else 0.35)
+    head = 0.2
     height = cell * (sum(ratios) + 0.03 * len(ratios) + sum(extra)) + head + foot
     figure = Figure(figsize=(width_mm / MM_PER_INCH, height))
     axes = figure.subplots(len(ratios) + len(extra), columns, squeeze=False, height_ratios=[*ratios, *extra])
@@ -182,29 +201,33 @@ def _mark_folds(ax: Any, one: WarpSlice) -> None:
     ax.imshow(marked, interpolation="nearest")
 
 
-def _draw_structures(ax: Any, image: Image, labels: LabelMap, scheme: LabelScheme, where: tuple[Plane, View]) -> None:
+def _draw_structures(ax: Any, image: Image, labels: LabelMap, shown: Shown, where: tuple[Plane, View]) -> None:
     grid = plane_grid(*where, slices=1)
     window = grey_window(image)
     ax.imshow(cut(image, grid)[0], cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear")
     picture = cut_labels(labels, grid)[0]
-    for structure, colour in structure_colours(scheme).items():
-        mask = (picture == structure).astype(float)
+    for group, colour in shown:
+        mask = np.isin(picture, [one.id for one in group.members]).astype(float)
         if mask.any():
             ax.contourf(mask, levels=[0.5, 2], colors=[colour], alpha=0.45)
             ax.contour(mask, levels=[0.5], colors=[colour], linewidths=0.6)
 
 
-def structure_colours(scheme: LabelScheme) -> dict[int, str]:
-    """Colour by FreeSurfer id: Okabe and Ito's where they are enough, else those of the label table."""
-    if len(scheme.classes) <= len(OKABE_ITO):
-        return {one.id: colour for one, colour in zip(scheme.classes, OKABE_ITO, strict=False)}
-    return {one.id: one.hex_colour for one in scheme.classes}
+def structure_colours(scheme: LabelScheme) -> list[tuple[Group, str]]:
+    """A colour for every structure without its side: from the palette, and from the label table beyond it."""
+    found = groups(scheme.classes)
+    rest = [group.members[0].hex_colour for group in found[len(OKABE_ITO) + len(MORE) :]]
+    return list(zip(found, [*OKABE_ITO, *MORE, *rest], strict=False))
 
 
-def _legend(figure: Any, scheme: LabelScheme, labels: LabelMap) -> None:
+def _shown_groups(scheme: LabelScheme, maps: Sequence[LabelMap]) -> Shown:
+    shown = present(scheme, *maps)
+    return [(group, colour) for group, colour in structure_colours(scheme) if any(o in shown for o in group.members)]
+
+
+def _legend(figure: Any, shown: Shown, across: int) -> None:
     from matplotlib.patches import Patch
 
-    present = set(labels.data.unique().tolist())
-    colours = structure_colours(scheme)
-    patches = [Patch(color=colours[o.id], label=o.name.replace("-", " ")) for o in scheme.classes if o.id in present]
-    figure.legend(handles=patches, loc="lower center", ncols=min(7, max(1, len(patches))), fontsize=6, frameon=False)
+    patches = [Patch(color=colour, label=group.name) for group, colour in shown]
+    columns = min(across, max(1, len(patches)))
+    figure.legend(handles=patches, loc="lower center", ncols=columns, fontsize=6, frameon=False, borderpad=0.1)

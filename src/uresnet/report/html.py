@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from uresnet.report.structures import words
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -40,6 +42,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["signed"] = _signed
+    environment.filters["words"] = words
     return environment
 
 

@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from math import isfinite
+from math import nan
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from uresnet import __version__
-from uresnet.image import Image, LabelMap
-from uresnet.labels import FREESURFER, LabelClass, LabelScheme, mirrored_id
-from uresnet.report.contours import SUBPIXELS, level_paths, structure_paths
+from uresnet.labels import LabelClass
+from uresnet.report.contours import SUBPIXELS, level_paths
 from uresnet.report.html import render
-from uresnet.report.pictures import (
-    DIVERGING,
-    FOLD,
-    SEQUENTIAL,
-    ColourScale,
-    data_uri,
-    grey,
-    nice_limit,
-)
+from uresnet.report.pictures import DIVERGING, FOLD, SEQUENTIAL, ColourScale, data_uri, grey, nice_limit
+from uresnet.report.planes import one_scale, shown_planes
 from uresnet.report.results import Results
 from uresnet.report.signs import structure_dice
-from uresnet.report.slices import (
-    PLANES,
-    Plane,
-    View,
-    cut,
-    cut_labels,
-    foreground_box,
-    grey_window,
-    plane_grid,
-    view_of,
-)
+from uresnet.report.slices import foreground_box, view_of
+from uresnet.report.structures import groups, present, table_rows
 from uresnet.report.verdict import judge_record
 from uresnet.report.warping import GRID_MM, WarpSlice, placement, warp_slices
 
@@ -51,30 +34,34 @@ def registration_page(results: Results, title: str = "") -> str:
 
     ``title`` stands in the heading; by default the two images' file names.
     """
-    shown = [one for one in (results.moving,) if one is not None]
-    view = view_of(results.background, *shown)
-    names = image_names(results.record)
-    viewer = [_viewer_plane(results, plane, view) for plane in PLANES]
+    view = view_of(results.background, *([results.moving] if results.moving is not None else []))
+    images = {"warped": (results.warped, view)}
+    if results.fixed is not None:
+        images["fixed"] = (results.fixed, view)
+    if results.moving is not None:
+        low, high = foreground_box(results.moving)
+        images["moving"] = (results.moving, view.moved_to((low + high) / 2))
+    maps = {"fixed": results.fixed_segmentation, "warped": results.warped_segmentation}
+    planes = shown_planes(images, maps, results.scheme, view)
+    names, structures = image_names(results.record), _structures(results)
     overall = placement(results.transform, view)
-    quality = results.record.get("quality", {})
     return render(
         "registration.html.j2",
-        extra_style=one_scale([one["width"] for one in viewer]),
+        extra_style=one_scale(planes),
         title=title or f"{names['moving']} → {names['fixed']}",
         names=names,
-        verdict=judge_record(quality),
+        verdict=judge_record(results.record.get("quality", {})),
         record=results.record,
         warnings=plain_warnings(results.record),
-        planes=viewer,
-        data=[one["data"] for one in viewer],
+        planes=planes,
         subpixels=SUBPIXELS,
-        structures=_legend(results),
+        structures=structures,
+        groups=groups(structures),
         has_fixed=results.fixed is not None,
-        has_moving=results.moving is not None,
         warp=_warp_panels(warp_slices(results, view, overall)),
         overall=overall,
-        rows=structure_rows(results),
-        sided=has_sides(results.scheme),
+        rows=table_rows(results.scheme, results.volumes, _dice(results)),
+        sided=results.scheme is not None and results.scheme.sided,
         commands=commands(results.record),
         version=__version__,
     )
@@ -96,64 +83,20 @@ def plain_warnings(record: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def one_scale(widths: list[int]) -> str:
-    """Columns as wide as their pictures are in millimetres, so that three planes side by side have one scale."""
-    columns = " ".join(f"{width}fr" for width in widths)
-    narrow = "@media (max-width:40rem){.panels{grid-template-columns:1fr}}"
-    narrow = "@media (max-width:40rem){.panels{grid-template-columns:1fr}}"
-    return f".row,.panels{{grid-template-columns:{columns}}}{narrow}"
-
-
-# -- the viewer ------------------------------------------------------------------------------------------------------
-
-
-def _viewer_plane(results: Results, plane: Plane, view: View) -> dict[str, Any]:
-    """What the viewer shows of one plane: pictures and outlines of every slice, and what to call them."""
-    grid = plane_grid(plane, view)
-    pictures = {"warped": _pictures(results.warped, plane, view)}
-    if results.fixed is not None:
-        pictures["fixed"] = _pictures(results.fixed, plane, view)
-    if results.moving is not None:
-        low, high = foreground_box(results.moving)
-        pictures["moving"] = _pictures(results.moving, plane, view.moved_to((low + high) / 2))
-    outlines = {
-        name: _outlines(getattr(results, f"{name}_segmentation"), results.scheme, plane, view)
-        for name in ("fixed", "warped")
-    }
-    positions = [f"{n} of {grid.shape[2]}" for n in range(1, grid.shape[2] + 1)]
-    middle = grid.shape[2] // 2
-    return {
-        "name": plane.name,
-        "edges": dict(zip(("left", "right", "top", "bottom"), plane.edges, strict=True)),
-        "width": grid.shape[0],
-        "height": grid.shape[1],
-        "middle": middle,
-        "last": grid.shape[2] - 1,
-        "positions": positions,
-        "pictures": {name: all_of[middle] for name, all_of in pictures.items()},
-        "outlines": {name: all_of[middle] for name, all_of in outlines.items() if all_of},
-        "data": {"name": plane.name, "positions": positions, "pictures": pictures, "outlines": outlines},
-    }
-
-
-def _pictures(image: Image, plane: Plane, view: View) -> list[str]:
-    window = grey_window(image)
-    return [data_uri(grey(one, window)) for one in cut(image, plane_grid(plane, view))]
-
-
-def _outlines(labels: LabelMap | None, scheme: LabelScheme | None, plane: Plane, view: View) -> list[dict[int, str]]:
-    if labels is None or scheme is None:
-        return []
-    return [structure_paths(one, scheme) for one in cut_labels(labels, plane_grid(plane, view))]
-
-
-def _legend(results: Results) -> list[LabelClass]:
-    """The structures that either segmentation holds."""
+def _structures(results: Results) -> list[LabelClass]:
+    """Those that either segmentation holds."""
     if results.scheme is None or results.warped_segmentation is None:
         return []
     maps = [one for one in (results.warped_segmentation, results.fixed_segmentation) if one is not None]
-    present = {int(i) for one in maps for i in one.data.unique()}
-    return [one for one in results.scheme.classes if one.id in present]
+    return present(results.scheme, *maps)
+
+
+def _dice(results: Results) -> dict[str, float]:
+    """By structure's name: as the verdict's signs have it, or measured where the record keeps none."""
+    said = results.record.get("quality", {}).get("signs", {}).get("dice")
+    if not said:
+        return structure_dice(results)
+    return {name: nan if value is None else float(value) for name, value in said.items()}
 
 
 # -- the deformation -------------------------------------------------------------------------------------------------
@@ -256,48 +199,6 @@ def _painted(values: np.ndarray, inside: np.ndarray, scale: ColourScale) -> np.n
 def _scale(scale: ColourScale, low: str, high: str) -> dict[str, str]:
     bar = np.repeat(scale.paint(np.linspace(scale.low, scale.high, 200))[None], 8, axis=0)
     return {"uri": data_uri(bar, quality=95), "low": low, "high": high}
-
-
-# -- tables ----------------------------------------------------------------------------------------------------------
-
-
-def structure_rows(results: Results) -> list[dict[str, Any]]:
-    """A row per structure: its volumes in ml, their difference, both sides' asymmetry, and the Dice."""
-    if results.scheme is None or not results.volumes:
-        return []
-    dice = structure_dice(results)
-    rows = []
-    for one in results.scheme.classes:
-        volumes = {name: results.volumes[name].get(one.id, 0.0) / 1000 for name in ("moving", "fixed")}
-        overlap = dice.get(one.name, float("nan"))
-        rows.append(
-            {
-                "structure": one,
-                "name": one.name.replace("-", " "),
-                **volumes,
-                "difference": _percent(volumes["moving"] - volumes["fixed"], volumes["fixed"]),
-                "asymmetry": {name: asymmetry(results.volumes[name], one.id) for name in ("moving", "fixed")},
-                "dice": overlap if isfinite(overlap) else None,
-            }
-        )
-    return rows
-
-
-def asymmetry(volumes: dict[int, float], structure: int) -> float | None:
-    """(left − right) as a percentage of their mean, for the left structure of a pair; None for any other."""
-    if not FREESURFER[structure].name.startswith("Left-") or mirrored_id(structure) not in volumes:
-        return None
-    left, right = volumes[structure], volumes[mirrored_id(structure)]
-    return _percent(left - right, (left + right) / 2)
-
-
-def has_sides(scheme: LabelScheme | None) -> bool:
-    """Whether a scheme tells left from right."""
-    return scheme is not None and any(mirrored_id(i) != i and mirrored_id(i) in scheme.ids for i in scheme.ids)
-
-
-def _percent(part: float, whole: float) -> float | None:
-    return 100 * part / whole if whole > 0 else None
 
 
 # -- how to go on ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from uresnet.errors import UserError
@@ -34,6 +35,7 @@ def write_pages(folder: Path, moving: Path | None = None, fixed: Path | None = N
     outputs = find_outputs(folder)
     for one in outputs:
         if not (one / PAGE).exists():
-            write_page(registration_page(read_results(one)), one / PAGE)
+            with suppress(UserError):  # its card says what is wrong
+                write_page(registration_page(read_results(one)), one / PAGE)
     write_page(index_page(folder, outputs), folder / INDEX)
     return folder / INDEX

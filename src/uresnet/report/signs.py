@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from uresnet.evaluation.metrics import dice_per_class
+from uresnet.evaluation.volumes import structure_volumes
 from uresnet.image import Image, LabelMap
-from uresnet.labels import LabelScheme
+from uresnet.labels import FREESURFER, LabelScheme, mirrored_id
+from uresnet.report.distribution import Features, features_of
 from uresnet.report.handedness import handedness
 from uresnet.report.results import Results
 from uresnet.sampling import sample
@@ -21,39 +24,48 @@ from uresnet.transform import Affine, Transform, map_grid
 COARSE_MM = 2.0
 """Images are compared on a grid about this fine: an eighth of the voxels tells as much."""
 
-PROFILE = (0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
-"""Quantiles of the brain's intensities that make its profile."""
-
-T1_PROFILE = (-0.379, -0.252, -0.167, -0.090, 0.0, 0.119, 0.262, 0.385, 0.467)
-"""The mean profile of the 21 ``train`` scans (``benchmarks/asymmetry.py`` prints it)."""
-
 
 @dataclass(frozen=True)
 class ImageSigns:
     """How one image compares with the brains that networks were trained on.
 
     ``brain_ml`` is the brain's volume; ``width`` and ``height`` are the extents right–left and foot–head of its box as
-    a share of the front–back one; ``profile_distance`` is how far its intensity profile lies from that of the training
-    images (mean absolute difference; a unit is the span from the 5th to the 95th percentile); ``handedness`` is how
-    far its asymmetry is the usual one, negative when mirrored, None for a symmetric brain;
-    ``white_over_grey`` is how much brighter white matter is than cortex, ``grey_over_csf`` cortex than ventricle, in
-    standard deviations of the brain, None without segmentation.
+    a share of the front–back one; ``distance`` and ``deep_over_rim`` are those of
+    :class:`~uresnet.report.distribution.Features`: how far shape and intensities lie from those of the training images,
+    and how much brighter the brain is deep inside than below its surface; ``handedness`` is how far its asymmetry is
+    the usual one, negative when mirrored, None for a symmetric brain.
+
+    From the segmentation, None without: ``white_over_grey`` is how much brighter white matter is than cortex,
+    ``grey_over_csf`` cortex than ventricle, in standard deviations of the brain; ``labelled`` is the structures'
+    volume as a share of the brain's; ``missing`` is how many structures of the scheme were not found at all;
+    ``lopsided`` is the difference between all left and all right structures, as a share of their mean, None where the
+    scheme does not tell sides.
     """
 
     brain_ml: float
     width: float
     height: float
-    profile_distance: float
+    distance: float
+    deep_over_rim: float | None
     handedness: float | None
     white_over_grey: float | None
     grey_over_csf: float | None
+    labelled: float | None = None
+    missing: int | None = None
+    lopsided: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``run.json``: plain numbers, rounded to what they are worth."""
+        return _rounded(asdict(self))
 
 
 @dataclass(frozen=True)
 class Signs:
     """The signs of a pair. ``dice`` by structure and ``mean_dice``: warped against predicted fixed segmentation;
     ``overlap``: Dice of the warped moving brain and the fixed brain; ``correlation``: Pearson's, of the warped and the
-    fixed image where both have brain."""
+    fixed image where both have brain; ``crossed``: the share of the warped image's sided structures that lands on the
+    fixed image's structures of the other side, None where the scheme does not tell sides. ``scheme`` and ``model``
+    name what segmented, because some bounds depend on it."""
 
     mean_dice: float | None
     dice: dict[str, float]
@@ -64,6 +76,9 @@ class Signs:
     inverse_max_mm: float
     moving: ImageSigns
     fixed: ImageSigns
+    crossed: float | None = None
+    scheme: str = ""
+    model: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For ``run.json``: plain numbers, rounded to what they are worth."""
@@ -88,6 +103,9 @@ def measure_signs(results: Results) -> Signs:
         inverse_max_mm=float(said["inverse_residual_mm"]["max"]),
         moving=image_signs(results.moving, results.moving_brain, results.moving_segmentation, results.scheme),
         fixed=image_signs(results.fixed, results.fixed_brain, results.fixed_segmentation, results.scheme),
+        crossed=crossed_share(results.warped_segmentation, results.fixed_segmentation, results.scheme),
+        scheme=results.scheme.name if results.scheme is not None else "",
+        model=str(results.record["model"]["name"]),
     )
 
 
@@ -103,31 +121,53 @@ def structure_dice(results: Results) -> dict[str, float]:
 
 def image_signs(image: Image, brain: LabelMap, labels: LabelMap | None, scheme: LabelScheme | None) -> ImageSigns:
     """The signs of one image; ``brain`` and ``labels`` lie on its grid."""
-    mask = brain.mask.cpu()
-    step = tuple(slice(None, None, max(1, round(COARSE_MM / float(zoom)))) for zoom in image.grid.zooms)
-    values = image.data.cpu()[step][mask[step]].double().numpy()
-    if not len(values):  # a brain thinner than the step
-        values = image.data.cpu()[mask].double().numpy()
-    extents = _extents_mm(mask, image.grid)
-    contrast: tuple[float | None, float | None] = (None, None)
-    if labels is not None and scheme is not None:
-        contrast = _contrasts(image.data.cpu()[step], labels.data.cpu()[step], scheme, float(values.std()))
-    return ImageSigns(
-        brain_ml=float(mask.sum()) * image.grid.voxel_volume / 1000,
-        width=float(extents[0] / extents[1]),
-        height=float(extents[2] / extents[1]),
-        profile_distance=float(np.abs(intensity_profile(values) - np.array(T1_PROFILE)).mean()),
+    features = brain_features(image, brain)
+    signs = ImageSigns(
+        brain_ml=features.brain_ml,
+        width=float(features.shape[1]),
+        height=float(features.shape[2]),
+        distance=features.distance,
+        deep_over_rim=features.deep_over_rim,
         handedness=handedness(image, brain),
-        white_over_grey=contrast[0],
-        grey_over_csf=contrast[1],
+        white_over_grey=None,
+        grey_over_csf=None,
+    )
+    if labels is None or scheme is None:
+        return signs
+    steps = _steps(image.grid, brain)
+    values, inside = (_sparse(one, steps) for one in (image.data, brain.mask))
+    spread = float(values[inside].double().std(correction=0))
+    white, grey = _contrasts(values, _sparse(labels.data, steps), scheme, spread)
+    volumes = structure_volumes(labels, scheme)
+    return replace(
+        signs,
+        white_over_grey=white,
+        grey_over_csf=grey,
+        labelled=sum(volumes.values()) / 1000 / features.brain_ml,
+        missing=sum(volume == 0 for volume in volumes.values()),
+        lopsided=_lopsided(volumes, scheme),
     )
 
 
-def intensity_profile(values: np.ndarray) -> np.ndarray:
-    """The shape of a brain's histogram: its ``PROFILE`` quantiles, less the median, in units of the span from the 5th
-    to the 95th percentile. The same for any scale and offset of the intensities."""
-    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
-    return (np.quantile(values, PROFILE) - middle) / max(high - low, 1e-12)
+def brain_features(image: Image, brain: LabelMap) -> Features:
+    """What places an image among the training images; ``brain`` lies on its grid."""
+    mask, steps = brain.mask.cpu(), _steps(image.grid, brain)
+    values, inside = (_sparse(one, steps).numpy() for one in (image.data, mask))
+    extents, volume = _extents_mm(mask, image.grid), float(mask.sum()) * image.grid.voxel_volume / 1000
+    shape = (volume, float(extents[0] / extents[1]), float(extents[2] / extents[1]))
+    return features_of(values, inside, image.grid.zooms * steps, shape)
+
+
+def crossed_share(warped: LabelMap | None, fixed: LabelMap | None, scheme: LabelScheme | None) -> float | None:
+    """Of the warped image's sided structures that land on any sided structure of the fixed image, the share that lands
+    on the other side; None where a scheme tells no sides or nothing meets."""
+    if warped is None or fixed is None or scheme is None or not scheme.sided:
+        return None
+    sides = [0, *(_side(one.id) if mirrored_id(one.id) in scheme.ids else 0 for one in scheme.classes)]
+    steps = _steps(fixed.grid)
+    one, other = (torch.tensor(sides)[_classes(labels, scheme, steps).long()] for labels in (warped, fixed))
+    both = (one > 0) & (other > 0)
+    return float((one != other)[both].double().mean()) if bool(both.any()) else None
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
@@ -180,8 +220,31 @@ def _contrasts(values: Tensor, labels: Tensor, scheme: LabelScheme, spread: floa
     )
 
 
-def _classes(labels: LabelMap, scheme: LabelScheme) -> Tensor:
-    return torch.from_numpy(scheme.to_classes(labels.data.cpu().numpy(), labels.name))
+def _lopsided(volumes: dict[int, float], scheme: LabelScheme) -> float | None:
+    """|left − right| over all sided structures, as a share of the mean of both."""
+    if not scheme.sided:
+        return None
+    left, right = (sum(volume for i, volume in volumes.items() if _side(i) == side) for side in (1, 2))
+    return 2 * abs(left - right) / (left + right) if left + right else None
+
+
+def _side(structure: int) -> int:
+    """1 for a structure of the left, 2 for one of the right, 0 for one of the middle."""
+    return 0 if mirrored_id(structure) == structure else (1 if FREESURFER[structure].name.startswith("Left-") else 2)
+
+
+def _classes(labels: LabelMap, scheme: LabelScheme, steps: Sequence[int] = (1, 1, 1)) -> Tensor:
+    return torch.from_numpy(scheme.to_classes(_sparse(labels.data, steps).numpy(), labels.name))
+
+
+def _steps(grid: Grid, brain: LabelMap | None = None) -> Sequence[int]:
+    """Every how many voxels are about ``COARSE_MM``; all of them for a brain so thin that nothing would be left."""
+    steps = [max(1, round(COARSE_MM / float(zoom))) for zoom in grid.zooms]
+    return steps if brain is None or bool(_sparse(brain.mask, steps).any()) else (1, 1, 1)
+
+
+def _sparse(data: Tensor, steps: Sequence[int]) -> Tensor:
+    return data.cpu()[:: steps[0], :: steps[1], :: steps[2]]
 
 
 def _rounded(value: Any) -> Any:

@@ -1,22 +1,34 @@
-"""The page of a training: its learning curves, drawn from the tables that the run leaves."""
+"""The page of a training: its learning curves and a few validation pairs, from what the run leaves in its folder."""
 
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from uresnet import __version__
 from uresnet.errors import UserError
+from uresnet.labels import SCHEMES, LabelClass, LabelScheme
+from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
+from uresnet.report.pictures import data_uri
+from uresnet.report.structures import groups
 
-STEPS, VALIDATIONS = "log.csv", "validation.csv"
-WIDTH, HEIGHT, LEFT, BOTTOM = 720, 280, 56, 28
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+STEPS, VALIDATIONS, SAMPLES = "log.csv", "validation.csv", "samples.npz"
+DICE_TITLE = "Dice on brains it does not learn from"
+CAPTIONS = {
+    "moving": "Moving image, with the structures that the network found in it",
+    "fixed": "Fixed image, with its true structures",
+    "warped": "Warped image, with the moving image’s true structures carried along",
+}
+WIDTH, HEIGHT, LEFT, BOTTOM = 720, 280, 64, 28
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 SMOOTH = 300
 """Curves are drawn through at most this many points, each the mean of its neighbours."""
 _NOT_TERMS = {"step", "epoch", "seconds", "rate", "downsampling"}
@@ -42,6 +54,26 @@ class Chart:
     y_ticks: list[tuple[float, str]]
 
 
+@dataclass(frozen=True)
+class SamplePicture:
+    """Three planes of one image of a pair, and the outlines of its structures (SVG path data by FreeSurfer id)."""
+
+    caption: str
+    uri: str
+    width: int
+    height: int
+    outlines: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The validation pairs that a run keeps to look at, after update ``step``."""
+
+    step: int
+    pairs: list[list[SamplePicture]]
+    structures: list[LabelClass]
+
+
 def training_page(folder: Path) -> str:
     """The page of a training run's folder, as HTML. Raises :class:`UserError` where there are no tables to draw."""
     steps, validations = read_table(folder / STEPS), read_table(folder / VALIDATIONS)
@@ -53,15 +85,52 @@ def training_page(folder: Path) -> str:
         charts.append(chart("Loss and its terms", steps, terms))
         if "rate" in steps:
             charts.append(chart("Learning rate", steps, ["rate"]))
-    dice = [name for name in validations if "dice" in name]
-    if dice:
-        charts.append(chart("Dice on brains it does not learn from", validations, dice))
+    structures = [name for name in validations if name.startswith("dice_")]
+    if len(structures) >= len(COLOURS):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a structure that no image has is NaN
+            mean = np.nanmean([validations[name] for name in structures], axis=0)
+        curves = validations | {"mean_of_segmentation_dice": mean}
+        charts.append(chart(DICE_TITLE, curves, ["registration_dice", "mean_of_segmentation_dice"]))
+    elif "registration_dice" in validations:
+        charts.append(chart(DICE_TITLE, validations, ["registration_dice", *structures]))
     if "folding" in validations:
         charts.append(chart("Share of voxels that fold", validations, ["folding"]))
     facts = _facts(steps, validations)
     size = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "bottom": BOTTOM}
-    title = f"Training {folder.resolve().name}"
-    return render("training.html.j2", title=title, charts=charts, facts=facts, size=size, version=__version__)
+    samples = read_samples(folder / SAMPLES)
+    return render(
+        "training.html.j2",
+        title=f"Training {folder.resolve().name}",
+        charts=charts,
+        facts=facts,
+        last_dice={name.removeprefix("dice_"): float(validations[name][-1]) for name in structures},
+        size=size,
+        samples=samples,
+        groups=groups(samples.structures) if samples is not None else [],
+        subpixels=SUBPIXELS,
+        version=__version__,
+    )
+
+
+def read_samples(path: Path) -> Samples | None:
+    """The pictures that a run keeps; None where there are none that can be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        scheme, step = SCHEMES[str(arrays.pop("scheme"))], int(arrays.pop("step"))
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None
+    numbers = sorted({int(name.split()[0]) for name in arrays})
+    pairs = [[_sample_picture(arrays, f"{n} {name}", scheme) for name in CAPTIONS] for n in numbers]
+    values = {int(i) for name, one in arrays.items() if name.endswith("labels") for i in np.unique(one)}
+    return Samples(step, pairs, [one for one in scheme.classes if one.id in values])
+
+
+def _sample_picture(arrays: dict[str, np.ndarray], key: str, scheme: LabelScheme) -> SamplePicture:
+    pixels, labels = arrays[f"{key} image"], arrays.get(f"{key} labels")
+    outlines = {} if labels is None else structure_paths(labels, scheme)
+    return SamplePicture(CAPTIONS[key.split()[1]], data_uri(pixels), pixels.shape[1], pixels.shape[0], outlines)
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
@@ -94,12 +163,13 @@ def chart(title: str, table: dict[str, np.ndarray], names: Sequence[str]) -> Cha
     for n, (name, at, y) in enumerate(series):
         kept = np.isfinite(y)
         if kept.any():
-            path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in place(at[kept], y[kept]))
+            points = [f"{a:.1f} {b:.1f}" for a, b in place(at[kept], y[kept])]
+            path = "M" + "L".join(points) + ("h-8" if len(points) == 1 else "")  # a point alone would not be seen
             curves.append(Curve(name.replace("_", " "), COLOURS[n % len(COLOURS)], path, float(y[kept][-1])))
     along = np.linspace(0, right, 5)
     up = np.linspace(low, high, 5)
     x_ticks = [(a, f"{v:.0f}") for (a, _), v in zip(place(along, np.full(5, low)), along, strict=True)]
-    y_ticks = [(b, f"{v:.3g}") for (_, b), v in zip(place(np.zeros(5), up), up, strict=True)]
+    y_ticks = [(b, f"{v:.2g}") for (_, b), v in zip(place(np.zeros(5), up), up, strict=True)]
     return Chart(title, curves, x_ticks, y_ticks)
 
 

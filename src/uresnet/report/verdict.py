@@ -1,14 +1,15 @@
-"""Whether a registration can be trusted: good, look, or failed, and why, in words for the person who has to decide.
+"""Whether a result can be trusted: good, look, or failed, and why, in words for the person who has to decide.
 
-``PAIR_RULES`` and ``IMAGE_RULES`` are the one place where thresholds are kept. Each compares one sign with what was
-measured on pairs whose truth is known and on deliberately broken ones; ``benchmarks/verdict.py`` makes that table again
-for any model.
+``PAIR_RULES``, ``IMAGE_RULES`` and ``OWN_BOUNDS`` are the one place where thresholds are kept. Each rule compares one
+sign with what was measured on pairs whose truth is known and on deliberately broken ones; ``benchmarks/verdict.py``
+makes that table again for any model. Bounds that depend on what a model segments, or on the model, are in
+``OWN_BOUNDS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -76,6 +77,12 @@ PAIR_RULES: tuple[Rule, ...] = (
         "the structures of the warped image do not lie on those of the fixed image",
     ),
     Rule(
+        "crossed",
+        "Left lands on right (share)",
+        Bounds(look_above=0.05, failed_above=0.25),
+        "structures of one side land on the other side",
+    ),
+    Rule(
         "overlap",
         "Brains overlap (Dice)",
         Bounds(look_below=0.94, failed_below=0.80),
@@ -123,10 +130,18 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "the brain has an unusual shape: is its top or bottom cut off, or does the file's orientation lie?",
     ),
     Rule(
-        "profile_distance",
+        "distance",
         "Distance from training images",
-        Bounds(look_above=0.058),
-        "its intensities are distributed unlike those of the T1-weighted brains the model learnt from",
+        Bounds(look_above=5.0),
+        "its shape and intensities are unlike those of the T1-weighted brains that the model learnt from",
+        " times the usual",
+    ),
+    Rule(
+        "deep_over_rim",
+        "Deep brain brighter than rim",
+        Bounds(look_below=0.05),
+        "deep inside, where white matter is, the brain is not brighter than below its surface: this does not look like "
+        "a T1-weighted brain",
     ),
     Rule(
         "handedness",
@@ -147,7 +162,31 @@ IMAGE_RULES: tuple[Rule, ...] = (
         Bounds(look_below=0.40),
         "cortex is not brighter than the ventricles: this does not look like a T1-weighted image",
     ),
+    Rule(
+        "labelled",
+        "Structures fill the brain (share)",
+        Bounds(look_below=0.60, failed_below=0.30, look_above=1.10),
+        "the structures that were found do not fill the brain",
+    ),
+    Rule(
+        "missing",
+        "Structures not found",
+        Bounds(look_above=0),
+        "structures that every brain has were not found",
+    ),
+    Rule(
+        "lopsided",
+        "Left and right differ in volume",
+        Bounds(look_above=0.10, failed_above=0.60),
+        "the structures of one side are much larger than those of the other: is a part of the brain missing?",
+    ),
 )
+
+OWN_BOUNDS: Mapping[str, Mapping[str, Bounds]] = {
+    "freesurfer28": {"labelled": Bounds(look_below=0.75, failed_below=0.40, look_above=1.10)},
+    "freesurfer32": {"labelled": Bounds(look_below=0.75, failed_below=0.40, look_above=1.10)},
+}
+"""Bounds by sign, in place of the rules' own, for the label scheme or the model of a name; the model's come first."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +202,7 @@ class Finding:
     def sentence(self) -> str:
         """Why it matters, for a person."""
         shown = "" if self.value is None else f" ({self.rule.title.lower()}: {self.shown}; good is {self.wanted})"
-        whose = "" if self.subject == "pair" else f"{self.subject.capitalize()} image: "
+        whose = f"{self.subject.capitalize()} image: " if self.subject in ("moving", "fixed") else ""
         text = f"{whose}{self.rule.meaning}{shown}."
         return text[0].upper() + text[1:]
 
@@ -196,19 +235,25 @@ class Verdict:
         bad = [one for one in self.findings if one.level is not Level.good]
         return [one.sentence for one in sorted(bad, key=lambda one: -SEVERITY[one.level])]
 
-    def to_dict(self, signs: Signs) -> dict[str, Any]:
+    def to_dict(self, signs: Signs | ImageSigns) -> dict[str, Any]:
         """For ``run.json``."""
         return {"verdict": self.level.value, "reasons": self.reasons, "signs": signs.to_dict()}
 
 
 def judge(signs: Signs) -> Verdict:
-    """Hold every sign against its bounds. A sign that could not be measured calls for a look, except those of
-    structures from a model that does not segment, and the handedness of a symmetric brain."""
-    findings = [_held(rule, "pair", signs, bool(signs.dice)) for rule in PAIR_RULES]
+    """Hold every sign of a pair against its bounds. A sign that could not be measured calls for a look, except those of
+    structures from a model that does not segment, those of sides from one that does not tell them, and the handedness
+    of a symmetric brain."""
+    names, segmented = (signs.model, signs.scheme), bool(signs.dice)
+    findings = [_held(rule, "pair", signs, names, segmented) for rule in PAIR_RULES]
     for name, image in (("moving", signs.moving), ("fixed", signs.fixed)):
-        findings += [_held(rule, name, image, bool(signs.dice)) for rule in IMAGE_RULES]
-    worst = max(findings, key=lambda one: SEVERITY[one.level]).level
-    return Verdict(worst, tuple(findings))
+        findings += [_held(rule, name, image, names, segmented) for rule in IMAGE_RULES]
+    return _verdict(findings)
+
+
+def judge_image(signs: ImageSigns, scheme: str = "", model: str = "") -> Verdict:
+    """The same for one segmented image; ``scheme`` and ``model`` are the names of what segmented it."""
+    return _verdict([_held(rule, "image", signs, (model, scheme), True) for rule in IMAGE_RULES])
 
 
 def judge_record(quality: dict[str, Any]) -> Verdict | None:
@@ -222,18 +267,28 @@ def judge_record(quality: dict[str, Any]) -> Verdict | None:
         return None
 
 
-def worst_of(levels: Sequence[Level]) -> Level:
-    """The gravest."""
-    return max(levels, key=SEVERITY.__getitem__)
+def judge_image_record(record: Mapping[str, Any]) -> Verdict | None:
+    """The verdict on one segmented image from its whole record; None where that keeps no signs, or others."""
+    try:
+        model = record["model"]
+        return judge_image(ImageSigns(**record["quality"]["signs"]), str(model["scheme"]), str(model["name"]))
+    except (TypeError, KeyError, AttributeError, ValueError):
+        return None
 
 
-_NEED_STRUCTURES = {"mean_dice", "white_over_grey", "grey_over_csf"}
+_NEED_STRUCTURES = {"mean_dice", "white_over_grey", "grey_over_csf", "labelled", "missing"}
+_NOT_ALWAYS = {"handedness", "crossed", "lopsided"}
 
 
-def _held(rule: Rule, subject: str, signs: Signs | ImageSigns, segmented: bool) -> Finding:
-    value = getattr(signs, rule.sign)
+def _verdict(findings: Sequence[Finding]) -> Verdict:
+    return Verdict(max((one.level for one in findings), key=SEVERITY.__getitem__), tuple(findings))
+
+
+def _held(rule: Rule, subject: str, signs: Signs | ImageSigns, names: Sequence[str], segmented: bool) -> Finding:
+    own = next((OWN_BOUNDS[name][rule.sign] for name in names if rule.sign in OWN_BOUNDS.get(name, {})), rule.bounds)
+    rule, value = replace(rule, bounds=own), getattr(signs, rule.sign)
     if value is None:
-        excused = rule.sign == "handedness" or (rule.sign in _NEED_STRUCTURES and not segmented)
+        excused = rule.sign in _NOT_ALWAYS or (rule.sign in _NEED_STRUCTURES and not segmented)
         return Finding(subject, rule, None, Level.good if excused else Level.look)
     return Finding(subject, rule, float(value), rule.bounds.level(float(value)))
 

@@ -49,11 +49,15 @@ def niivue_module() -> bytes:
     bundle = Path(spec.origin).parent / "static" / "widget.js"
     text = bundle.read_text(encoding="utf-8")
     # The widget makes its one viewer with `variable = new Class(…)` and later attaches that variable to the canvas.
-    attached = re.findall(r"([\w$]+)\.attachToCanvas\([\w$]+,\1\.opts", text)
-    made = re.findall(rf"[^\w$]{re.escape(attached[-1])}=new ([\w$]+)\(", text) if attached else []
-    if not made:
+    # The search starts from rare words: a bundle holds long lines in which a pattern alone would lose itself.
+    attached = [name for at in _places(text, ".attachToCanvas(") if (name := _attached(text[at - 64 : at + 128]))]
+    made = (
+        [text[at + len(f"{attached[-1]}=new ") :] for at in _places(text, f"{attached[-1]}=new ")] if attached else []
+    )
+    names = [found[1] for rest in made if (found := re.match(r"([\w$]+)\(", rest[:64]))]
+    if not names:
         raise UserError("This version of ipyniivue is not the one that uresnet knows; install 'uresnet[view]'.")
-    return f"{text}\nexport{{{made[-1]} as NiiVue}};\n".encode()
+    return f"{text}\nexport{{{names[-1]} as NiiVue}};\n".encode()
 
 
 def served_files(folder: Path) -> dict[str, Served]:
@@ -92,6 +96,22 @@ def make_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
         return ThreadingHTTPServer((HOST, port), _handler(files))
     except OSError as error:
         raise UserError(f"Port {port} cannot be used ({error.strerror}); choose another with --port.") from error
+
+
+def _places(text: str, word: str) -> list[int]:
+    """Where a word occurs in a text and does not go on from another."""
+    found, at = [], text.find(word)
+    while at >= 0:
+        if word.startswith(".") or not re.match(r"[\w$]", text[at - 1 : at]):
+            found.append(at)
+        at = text.find(word, at + 1)
+    return found
+
+
+def _attached(around: str) -> str | None:
+    """``x`` of ``x.attachToCanvas(element, x.opts``."""
+    found = re.search(r"(?<![\w$])([\w$]{1,60})\.attachToCanvas\([\w$]+,\1\.opts", around)
+    return found[1] if found else None
 
 
 def _layers(folder: Path, record: dict[str, Any]) -> list[tuple[str, Path]]:

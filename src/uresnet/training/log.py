@@ -1,4 +1,5 @@
-"""What a training leaves to look at: CSV tables of its updates and validations, and TensorBoard scalars if wanted."""
+"""What a training leaves to look at: CSV tables of its updates and validations, pictures of a few validation pairs, and
+both for TensorBoard if wanted."""
 
 from __future__ import annotations
 
@@ -9,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from uresnet.errors import UserError
+from uresnet.labels import LabelScheme
+from uresnet.training.samples import SAMPLES, painted, write_samples
 from uresnet.training.trainer import Event, StepDone, Validation
 
 STEPS, VALIDATIONS = "log.csv", "validation.csv"
 
 
 class Logbook:
-    """Writes ``log.csv`` (a row per reported update) and ``validation.csv`` into a run's folder.
+    """Writes ``log.csv`` (a row per reported update), ``validation.csv`` and ``samples.npz`` (pictures of the last
+    validation) into a run's folder.
 
     A run that goes on from update ``step`` first drops the rows after it, which will be made again.
     """
 
-    def __init__(self, folder: Path, structures: Sequence[str], step: int = 0, tensorboard: bool = False) -> None:
+    def __init__(self, folder: Path, scheme: LabelScheme, step: int = 0, tensorboard: bool = False) -> None:
         self.folder = folder
-        self.structures = structures
+        self.scheme = scheme
         self.board = _open_board(folder, step) if tensorboard else None
         for name in (STEPS, VALIDATIONS):
             _drop_after(folder / name, step)
@@ -32,12 +36,25 @@ class Logbook:
         if isinstance(event, StepDone):
             self._note(STEPS, "train", event.step, _step_row(event))
         elif isinstance(event, Validation):
-            self._note(VALIDATIONS, "validation", event.step, _validation_row(event, self.structures))
+            self._note(
+                VALIDATIONS,
+                "validation",
+                event.step,
+                _validation_row(event, [one.abbreviation for one in self.scheme.classes]),
+            )
+            self._keep(event)
 
     def close(self) -> None:
         """Write out what TensorBoard still holds."""
         if self.board is not None:
             self.board.close()
+
+    def _keep(self, event: Validation) -> None:
+        if event.samples:
+            write_samples(self.folder / SAMPLES, event.samples, self.scheme, event.step)
+        if self.board is not None:
+            for n, one in enumerate(event.samples):
+                self.board.add_image(f"validation/pair {n + 1}: moving, fixed, warped", painted(one), event.step)
 
     def _note(self, name: str, group: str, step: int, row: Mapping[str, float]) -> None:
         _append(self.folder / name, {"step": step, **row})

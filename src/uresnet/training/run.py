@@ -84,8 +84,7 @@ def train(trainer: Trainer, options: RunOptions, stop: Callable[[], bool] = neve
         with memory_explained(trainer.config):
             return trainer.run(stop=stop)
     _write_configuration(trainer.config, options)
-    structures = [one.abbreviation for one in trainer.scheme.classes]
-    logbook = Logbook(options.folder, structures, trainer.progress.step, options.tensorboard)
+    logbook = Logbook(options.folder, trainer.scheme, trainer.progress.step, options.tensorboard)
     told = trainer.report
 
     def both(event: Event) -> None:

@@ -26,6 +26,7 @@ from uresnet.training.data import DeviceStore
 from uresnet.training.objective import Batch, Objective, PairScore, at_resolution, score_pair
 from uresnet.training.pairs import random_pairs, ring_pairs
 from uresnet.training.parallel import Team
+from uresnet.training.samples import PAIRS, Sample, take_sample
 from uresnet.training.soap import Soap
 from uresnet.training.state import About, Networks, Progress, read_state, read_tensors, write_model, write_state
 from uresnet.transform.deformation import GridConvention
@@ -56,7 +57,8 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over the validation pairs at ``step``, on images of ``downsampling``; the best so far when ``is_best``."""
+    """Means over the validation pairs at ``step``, on images of ``downsampling``; the best so far when ``is_best``.
+    ``samples`` are pictures of the first pairs."""
 
     registration: float
     segmentation: tuple[float, ...]
@@ -66,6 +68,7 @@ class Validation:
     step: int = 0
     downsampling: int = 1
     is_best: bool = False
+    samples: tuple[Sample, ...] = ()
 
     @property
     def quality(self) -> float:
@@ -302,15 +305,18 @@ class Trainer:
         network = self.judged.eval()
         store = self._store(self.validation_stores, stage or self.stage())
         pairs = ring_pairs(len(store.scans))
-        found: list[tuple[int, PairScore]] = []
+        axes = self.surroundings.about.conform.axis_codes
+        found: list[tuple[int, PairScore, Sample | None]] = []
         for number in range(self.team.rank, len(pairs), self.team.size):
             m, f = pairs[number]
             (moving, moving_labels), (fixed, fixed_labels) = store.batch([m]), store.batch([f])
             batch = Batch(moving, fixed, moving_labels, fixed_labels, store.downsampling)
             output = at_resolution(network(moving, fixed), store.downsampling)
-            found.append((number, score_pair(output, batch, self.scheme, self.convention)))
-        scores = [score for _, score in sorted(self.team.gathered(found), key=lambda one: one[0])]
-        return _mean_of(scores, self.progress.step, store.downsampling)
+            seen = take_sample(output, batch, self.scheme, self.convention, axes) if number < PAIRS else None
+            found.append((number, score_pair(output, batch, self.scheme, self.convention), seen))
+        everyones = sorted(self.team.gathered(found), key=lambda one: one[0])
+        means = _mean_of([score for _, score, _ in everyones], self.progress.step, store.downsampling)
+        return dataclasses.replace(means, samples=tuple(seen for _, _, seen in everyones if seen is not None))
 
     def _keep(self, validate: bool) -> None:
         """Validate if asked, and write what is worth it; a full disk is reported and the training goes on."""

@@ -26,7 +26,15 @@
     show();
   });
   read();
+  // Many structures would push everything else off a phone's screen.
+  if (boxes.length > 8 && matchMedia("(max-width:40rem)").matches) all("details.legend").forEach((one) => { one.open = false; });
   if (!viewer) return;
+
+  all("input[data-fill]").forEach((box) => {
+    const fill = () => viewer.classList.toggle("fill", box.checked);
+    box.addEventListener("change", fill);
+    fill();
+  });
 
   const split = document.getElementById("split");
   const place = (percent) => {

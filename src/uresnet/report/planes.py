@@ -1,0 +1,90 @@
+"""The slices that a page lets its reader scroll through: pictures and outlines of every slice of a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from uresnet.image import Image, LabelMap
+from uresnet.labels import LabelScheme
+from uresnet.report.contours import structure_paths
+from uresnet.report.pictures import data_uri, grey
+from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, grey_window, plane_grid
+
+
+@dataclass(frozen=True)
+class ShownPlane:
+    """One plane as the page's template and script need it.
+
+    ``pictures`` (data URIs) and ``outlines`` (SVG path data by FreeSurfer id) are lists over the slices, by the name of
+    the image they belong to; ``middle`` is the slice that is shown first.
+    """
+
+    name: str
+    edges: dict[str, str]
+    width: int
+    height: int
+    positions: list[str]
+    pictures: dict[str, list[str]]
+    outlines: dict[str, list[dict[int, str]]]
+
+    @property
+    def middle(self) -> int:
+        """The slice that is shown first."""
+        return len(self.positions) // 2
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the script takes the other slices from."""
+        return {"positions": self.positions, "pictures": self.pictures, "outlines": self.outlines}
+
+
+def shown_planes(
+    images: Mapping[str, tuple[Image, View]],
+    segmentations: Mapping[str, LabelMap | None],
+    scheme: LabelScheme | None,
+    view: View,
+) -> list[ShownPlane]:
+    """Every plane of a view. ``images`` are drawn in views of their own of the same size; ``segmentations``, where
+    there are any, are outlined in ``view``."""
+    windows = {name: grey_window(image) for name, (image, _) in images.items()}
+    maps = {name: labels for name, labels in segmentations.items() if labels is not None and scheme is not None}
+    planes = []
+    for plane in PLANES:
+        grid = plane_grid(plane, view)
+        pictures = {
+            name: [data_uri(grey(one, windows[name])) for one in cut(image, plane_grid(plane, own))]
+            for name, (image, own) in images.items()
+        }
+        outlines = {
+            name: [structure_paths(one, scheme) for one in cut_labels(labels, grid)]
+            for name, labels in maps.items()
+            if scheme is not None
+        }
+        planes.append(_shown(plane, grid.shape, pictures, outlines))
+    return planes
+
+
+def one_scale(planes: list[ShownPlane]) -> str:
+    """Style: columns as wide as their pictures are in millimetres, so that three planes side by side have one scale."""
+    columns = " ".join(f"{plane.width}fr" for plane in planes)
+    narrow = "@media (max-width:40rem){.panels{grid-template-columns:1fr}}"
+    return f".row,.panels{{grid-template-columns:{columns}}}{narrow}"
+
+
+def _shown(
+    plane: Plane,
+    shape: tuple[int, ...],
+    pictures: dict[str, list[str]],
+    outlines: dict[str, list[dict[int, str]]],
+) -> ShownPlane:
+    return ShownPlane(
+        name=plane.name,
+        edges=dict(zip(("left", "right", "top", "bottom"), plane.edges, strict=True)),
+        width=shape[0],
+        height=shape[1],
+        positions=[f"{n} of {shape[2]}" for n in range(1, shape[2] + 1)],
+        pictures=pictures,
+        outlines=outlines,
+    )

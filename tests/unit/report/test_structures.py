@@ -1,0 +1,53 @@
+"""Both sides of a pair stand together, and their difference is what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from uresnet.labels import SCHEMES
+from uresnet.report.structures import groups, table_rows
+
+SIDED = SCHEMES["freesurfer28"]
+
+
+def test_every_structure_is_in_one_group_left_before_right() -> None:
+    found = groups(SIDED.classes)
+    assert len(found) == 16  # 12 pairs and 4 of the middle
+    assert sorted(one.id for group in found for one in group.members) == sorted(SIDED.ids)
+    thalamus = next(group for group in found if group.name == "Thalamus")
+    assert [one.id for one in thalamus.members] == [10, 49]
+    assert [group.name for group in found if len(group.members) == 1] == [
+        "3rd Ventricle",
+        "4th Ventricle",
+        "Brain Stem",
+        "CSF",
+    ]
+
+
+def test_a_side_without_its_other_keeps_its_name() -> None:
+    (alone,) = groups([one for one in SIDED.classes if one.id == 49])
+    assert alone.name == "Right Thalamus"
+
+
+def test_rows_hold_millilitres_and_asymmetry_once_a_pair() -> None:
+    volumes = {"image": dict.fromkeys(SIDED.ids, 1000.0) | {10: 9000.0, 49: 7000.0, 4: 0.0, 43: 0.0}}
+    rows = {row.structure.id: row for row in table_rows(SIDED, volumes, {"Left-Thalamus": 0.8})}
+    left, right = rows[10], rows[49]
+    assert (left.volumes["image"], right.volumes["image"]) == (9.0, 7.0)
+    assert left.asymmetry["image"] == pytest.approx(25)  # (9 − 7) / 8
+    assert (left.both, right.both, rows[16].both) == (True, False, False)
+    assert (left.dice, right.dice) == (0.8, None)
+    assert rows[4].asymmetry["image"] is None
+    assert rows[16].asymmetry["image"] is None
+
+
+def test_difference_is_relative_to_the_fixed_image() -> None:
+    volumes = {"moving": dict.fromkeys(SIDED.ids, 1500.0), "fixed": dict.fromkeys(SIDED.ids, 1200.0)}
+    assert table_rows(SIDED, volumes)[0].difference == pytest.approx(25)
+
+
+def test_merged_structures_have_no_sides() -> None:
+    scheme = SCHEMES["tissue3"]
+    rows = table_rows(scheme, {"image": dict.fromkeys(scheme.ids, 1.0)})
+    assert [row.both for row in rows] == [False] * 3
+    assert all(row.asymmetry["image"] is None for row in rows)
