@@ -264,8 +264,15 @@ def _apply_to_points(
     write_points(table, output)
     outside = 0 if table.inside is None else int((~table.inside).sum())
     narrator = Narrator(quiet)
-    if outside:
-        narrator.warn([f"{outside} of {len(table.points)} points lie outside the deformation; see column inside."])
+    if table.inside is not None and outside:
+        rows = [n + 1 for n, inside in enumerate(table.inside) if not inside]
+        first = ", ".join(map(str, rows[:10])) + (", …" if outside > 10 else "")
+        narrator.warn(
+            [
+                f"{outside} of {len(table.points)} points lie outside the deformation (point {first}) and were moved "
+                "by the affine parts only; see column inside."
+            ]
+        )
     narrator.say(f"{len(table.points)} points of the fixed image → moving image: {output}")
 
 

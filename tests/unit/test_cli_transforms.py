@@ -82,7 +82,8 @@ def test_convert_says_how_exact_it_is(folder):
 def test_points_outside_are_warned_about(folder):
     Path("p.csv").write_text("x,y,z\n{},{},{}\n5000,0,0\n".format(*FIXED.centre_world))
     done = run("apply t.h5 p.csv -o q.csv")
-    assert done.exit_code == 0 and "1 of 2 points lie outside" in done.stderr
+    assert done.exit_code == 0 and "1 of 2 points lie outside the deformation (point 2)" in done.stderr
+    assert [line.rpartition(",")[2] for line in Path("q.csv").read_text().split()] == ["inside", "1", "0"]
     assert [row.split(",")[3] for row in Path("q.csv").read_text(encoding="utf-8").splitlines()] == ["inside", "1", "0"]
 
 
