@@ -17,12 +17,13 @@ from safetensors.torch import load, save_file
 from torch import nn
 
 from uresnet.catalogue import METADATA_KEY, ModelCard, ModelFile, find_model
-from uresnet.config import ModelConfig, model_config_from_dict, to_dict
+from uresnet.config import ModelConfig, model_config_from_dict, segmenter_config_from_dict, to_dict
 from uresnet.errors import UserError
 from uresnet.labels import SCHEMES, LabelScheme, label_scheme
 from uresnet.model.christodoulidis import pair_network
 from uresnet.model.network import placed
 from uresnet.model.published import load_published
+from uresnet.model.segmenter import Segmenter
 from uresnet.preprocess import ConformSpec
 
 PAIR = "uresnet"
@@ -31,6 +32,9 @@ out."""
 
 CHRISTODOULIDIS = "christodoulidis"
 """The kind of the learned baseline of 2018: as ``PAIR``, without a segmentation."""
+
+MIDSPACE = "midspace"
+"""The flagship's kind: a network that segments each image on its own, and a solver that meets half-way between."""
 
 TRANSLATION = "translation"
 """The paper's rigid baseline: centre of mass onto centre of mass. There are no weights."""
@@ -65,6 +69,10 @@ def _build_pair_network(configuration: dict[str, Any], where: str) -> nn.Module:
     return pair_network(model_config_from_dict(configuration, where))
 
 
+def _build_segmenter(configuration: dict[str, Any], where: str) -> nn.Module:
+    return Segmenter(segmenter_config_from_dict(configuration, where))
+
+
 def _build_nothing(configuration: dict[str, Any], where: str) -> nn.Module:
     return nn.Identity()
 
@@ -72,6 +80,7 @@ def _build_nothing(configuration: dict[str, Any], where: str) -> nn.Module:
 NETWORKS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
     PAIR: _build_pair_network,
     CHRISTODOULIDIS: _build_pair_network,
+    MIDSPACE: _build_segmenter,
     TRANSLATION: _build_nothing,
 }
 """How a network of each kind is built from the configuration in its card; ``coupling`` knows how each is used."""
@@ -86,10 +95,14 @@ def load_model(name_or_path: str | Path | None = None) -> Model:
     return _load_published(file) if file.card is None else _load_card(file, file.card)
 
 
-def save_model(path: str | Path, network: nn.Module, card: ModelCard) -> None:
-    """Write weights (on the CPU, float32) and card to a safetensors file, whole or not at all."""
+def save_model(path: str | Path, network: nn.Module, card: ModelCard, half: bool = False) -> None:
+    """Write weights (on the CPU) and card to a safetensors file, whole or not at all.
+
+    ``half`` keeps 16 bits of each weight, enough for inference; loading gives float32 either way.
+    """
     path = Path(path)
-    tensors = {name: value.detach().float().cpu().contiguous() for name, value in network.state_dict().items()}
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: value.detach().to(dtype).cpu().contiguous() for name, value in network.state_dict().items()}
     beside = path.with_name(f".{path.name}.partial")
     try:
         save_file(tensors, beside, metadata={METADATA_KEY: card.to_json()})

@@ -118,6 +118,7 @@ def register(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
     model: ModelOption = None,
     transform: Annotated[FreedomChoice, typer.Option(help="What may move.")] = FreedomChoice.joint,
+    refine: Annotated[bool, typer.Option("--refine", help="Take longer and come closer.")] = False,
     export: Annotated[
         str,
         typer.Option(metavar="FORMAT,...", help="Also for: itk, ants, fsl, freesurfer, greedy, nifti, learn2reg."),
@@ -148,6 +149,7 @@ def register(
                 fixed,
                 model=model,
                 transform=transform.value,
+                refine=refine,
                 brain=brain.value,
                 masks=(moving_mask, fixed_mask),
                 device=chosen,

@@ -59,6 +59,21 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class SegmenterConfig:
+    """The flagship's network: ``channels`` from half the resolution down, a level at half of the one before, with
+    ``blocks`` residual blocks each on the way down; ``hidden`` features answer for ``classes`` classes, background
+    included."""
+
+    channels: tuple[int, ...] = (24, 48, 80, 96)
+    blocks: tuple[int, ...] = (1, 1, 2, 2)
+    hidden: int = 64
+    classes: int = 33
+
+    def __post_init__(self) -> None:
+        _require(len(self.channels) == len(self.blocks), "model.channels and model.blocks must be of one length")
+
+
+@dataclass(frozen=True)
 class LossConfig:
     """Weights of the paper's loss, L = w1 (L_recon + L_reg) + w2 L_seg (Eq. 4–7).
 
@@ -212,6 +227,11 @@ def config_from_dict(tree: Any, where: str = "the configuration") -> Config:
 def model_config_from_dict(tree: Any, where: str = "the configuration") -> ModelConfig:
     """Build a :class:`ModelConfig` alone, as checkpoints hold it."""
     return _build(ModelConfig, tree, where, "model")
+
+
+def segmenter_config_from_dict(tree: Any, where: str = "the configuration") -> SegmenterConfig:
+    """Build a :class:`SegmenterConfig`, as model files hold it."""
+    return _build(SegmenterConfig, tree, where, "model")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.checkpoint import CHRISTODOULIDIS, PAIR, TRANSLATION, Model
-from uresnet.image import ProbabilityMap
+from uresnet.checkpoint import CHRISTODOULIDIS, MIDSPACE, PAIR, TRANSLATION, Model
+from uresnet.errors import UserError
+from uresnet.image import LabelMap, ProbabilityMap
+from uresnet.labels import LabelScheme
+from uresnet.matching import REFINED, SWIFT, Effort, Side, affine_between, displacements, velocity_between
 from uresnet.model.network import UResNetOutput
 from uresnet.preprocess import Conformed
 from uresnet.spaces import Grid
@@ -28,21 +32,25 @@ from uresnet.transform import (
     closest_rigid,
     integrate_spatial_gradients,
 )
-from uresnet.transform.affine import about
+from uresnet.transform.affine import about, matrix_exponential, matrix_logarithm
 
 Freedom = Literal["joint", "affine", "rigid", "deformable"]
 FREEDOMS: tuple[Freedom, ...] = get_args(Freedom)
 """What may move: everything, only the affine, only its rigid part, only the deformation."""
 
 
+Segmented = ProbabilityMap | LabelMap
+"""Probabilities of classes, or the most probable class of every voxel of 1 mm, on a conformed grid."""
+
+
 @dataclass(frozen=True, eq=False)
 class Coupling:
-    """A map and two segmentations: ``transform`` sends fixed world mm to moving world mm; probabilities lie on the
+    """A map and two segmentations: ``transform`` sends fixed world mm to moving world mm; the segmentations lie on the
     conformed grids, None from a network that does not segment."""
 
     transform: Composite
-    moving_probabilities: ProbabilityMap | None
-    fixed_probabilities: ProbabilityMap | None
+    moving_segmented: Segmented | None
+    fixed_segmented: Segmented | None
 
 
 @dataclass(frozen=True)
@@ -50,16 +58,26 @@ class Coupler:
     """How networks of one kind are used: ``couple`` a pair, ``segment`` one image."""
 
     couple: Callable[[Model, Conformed, Conformed, Freedom], Coupling]
-    segment: Callable[[Model, Conformed], ProbabilityMap]
+    segment: Callable[[Model, Conformed], Segmented]
+    refine: Callable[[Model, Conformed, Conformed, Freedom], Coupling] | None = None
 
 
-def couple(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom = "joint") -> Coupling:
-    """Run the network on a pair conformed to grids of one shape."""
+def couple(
+    model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom = "joint", refine: bool = False
+) -> Coupling:
+    """Run the network on a pair conformed to grids of one shape. ``refine`` takes longer and comes closer.
+
+    Raises :class:`UserError` when a model that predicts its deformation in one go is to be refined.
+    """
+    coupler = COUPLINGS[model.card.kind]
+    chosen = coupler.refine if refine else coupler.couple
+    if chosen is None:
+        raise UserError(f"The model {model.name} has nothing to refine; leave --refine out or choose another model.")
     with torch.inference_mode():
-        return COUPLINGS[model.card.kind].couple(model, moving, fixed, freedom)
+        return chosen(model, moving, fixed, freedom)
 
 
-def segment_conformed(model: Model, image: Conformed) -> ProbabilityMap:
+def segment_conformed(model: Model, image: Conformed) -> Segmented:
     """Segment one image. Raises ``ValueError`` for a network without segmentation."""
     if model.scheme is None:
         raise ValueError(f"{model.name} does not segment")
@@ -137,7 +155,72 @@ def _couple_centres(model: Model, moving: Conformed, fixed: Conformed, freedom: 
     return Coupling(Composite([Affine(matrix, domain=fixed.grid, codomain=moving.grid)]), None, None)
 
 
+# -- the flagship: each image segmented on its own, then both brought half-way ----------------------------------------
+
+
+def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, effort: Effort = SWIFT) -> Coupling:
+    """Fixed world → mid-space → deformed mid-space → moving world, each affine half the way."""
+    (one, moving_labels), (other, fixed_labels) = (_encode(model, image) for image in (moving, fixed))
+    affine_log = _affine_log(one, other, freedom)
+    there, back = (_half_way(affine_log, image.grid, sign) for image, sign in ((fixed, 1), (moving, -1)))
+    middle = Grid.centred(fixed.grid.shape, (1, 1, 1), ("R", "A", "S"), (0, 0, 0))
+    parts: list[Transform] = [Affine(there, domain=fixed.grid, codomain=middle)]
+    if freedom in ("joint", "deformable"):
+        groups = _merged_sides(_scheme_of(model)).to(model.device)
+        velocity = velocity_between(one, other, affine_log, groups, effort)
+        forward, backward = displacements(velocity, effort.levels[-1].spacing, middle.shape)
+        inverse = DisplacementField(backward.cpu(), middle, domain=middle, codomain=middle)
+        parts.append(DisplacementField(forward.cpu(), middle, inverse, domain=middle, codomain=middle))
+    parts.append(Affine(np.linalg.inv(back), domain=middle, codomain=moving.grid))
+    return Coupling(Composite(parts), moving_labels, fixed_labels)
+
+
+def _encode(model: Model, image: Conformed) -> tuple[Side, LabelMap]:
+    tensor = image.tensor.to(model.device)
+    classes, probabilities = model.network(tensor)
+    return Side(probabilities, tensor), LabelMap(classes.cpu(), image.grid)
+
+
+def _segment_alone(model: Model, image: Conformed) -> LabelMap:
+    return _encode(model, image)[1]
+
+
+def _affine_log(moving: Side, fixed: Side, freedom: Freedom) -> np.ndarray:
+    """Logarithm of the affine from fixed to moving about the middles of their grids; zero when it may not move."""
+    if freedom == "deformable":
+        return np.zeros((4, 4))
+    try:
+        found = affine_between(moving.probabilities, fixed.probabilities)
+    except ValueError as error:
+        raise UserError(
+            "The brains cannot be aligned, because too few structures are recognised in them; look at the "
+            "segmentation of each with 'uresnet segment'."
+        ) from error
+    return matrix_logarithm(closest_rigid(matrix_exponential(found))) if freedom == "rigid" else found
+
+
+def _half_way(affine_log: np.ndarray, grid: Grid, sign: int) -> np.ndarray:
+    """(4, 4): an image's world to the mid-space, whose origin the middle of the grid becomes."""
+    to_middle = np.eye(4)
+    to_middle[:3, 3] = -(np.array(grid.shape) - 1) / 2
+    return matrix_exponential(sign * affine_log / 2) @ to_middle @ grid.world_to_voxel
+
+
+def _merged_sides(scheme: LabelScheme) -> Tensor:
+    """(C,): a number for every class, shared by the two sides of a structure; 0 is the background."""
+    lower = [min(c, other) for c, other in enumerate(scheme.mirrored)]
+    order = {c: n for n, c in enumerate(sorted(set(lower)))}
+    return torch.tensor([order[c] for c in lower])
+
+
+def _scheme_of(model: Model) -> LabelScheme:
+    """The scheme of a model that segments."""
+    assert model.scheme is not None
+    return model.scheme
+
+
 COUPLINGS: dict[str, Coupler] = {
+    MIDSPACE: Coupler(_meet, _segment_alone, partial(_meet, effort=REFINED)),
     PAIR: Coupler(_couple_pair, _segment_as_pair),
     CHRISTODOULIDIS: Coupler(_couple_pair, _segment_as_pair),
     TRANSLATION: Coupler(_couple_centres, _segment_as_pair),

@@ -205,6 +205,7 @@ SCHEMES: dict[str, LabelScheme] = {
     for scheme in (
         LabelScheme("tissue3", _merged((2, 41), (3, 42), (4, 43))),
         LabelScheme("freesurfer28", _one_by_one(_SIDED_28)),
+        LabelScheme("freesurfer32", _one_by_one((*_SIDED_28, 5, 44, 26, 58))),
         # In the order of the paper's Table 1, which merges the sides and leaves the thalamus out.
         LabelScheme(
             "table1",
@@ -215,7 +216,8 @@ SCHEMES: dict[str, LabelScheme] = {
         ),
     )
 }
-"""``tissue3`` (the paper's three), ``freesurfer28`` (its sided all-label set), ``table1`` (15 merged, evaluation)."""
+"""``tissue3`` (the paper's three), ``freesurfer28`` (its sided all-label set), ``freesurfer32`` (with the
+inferior lateral ventricles and the accumbens areas), ``table1`` (15 merged, evaluation)."""
 
 
 def label_scheme(name: str) -> LabelScheme:

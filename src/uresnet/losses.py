@@ -15,19 +15,26 @@ def mean_squared_error(warped: Tensor, fixed: Tensor) -> Tensor:
 def local_cross_correlation(warped: Tensor, fixed: Tensor, window: int = 9, epsilon: float = 1e-9) -> Tensor:
     """Mean over voxels of the squared correlation in a cube of ``window`` voxels, second term of Eq. 4; 1 is best.
 
-    warped, fixed (B, 1, I, J, K) → scalar. Covariance² / (variance · variance + ``epsilon``), the moments being means
-    over the window; beyond the border the images are 0 and windows keep their size. Images are expected in [0, 1] with
-    background 0: there float32 moments are exact enough, and ``epsilon`` silences windows that hold only noise
-    (standard deviation below 0.005).
+    warped, fixed (B, 1, I, J, K) → scalar; see :func:`squared_correlation`.
     """
-    a, b = warped.float(), fixed.float()
+    return squared_correlation(warped, fixed, window, epsilon).mean()
+
+
+def squared_correlation(a: Tensor, b: Tensor, window: int = 9, epsilon: float = 1e-9) -> Tensor:
+    """Squared correlation in the cube of ``window`` voxels about every voxel, (B, 1, I, J, K) → the same shape.
+
+    Covariance² / (variance · variance + ``epsilon``), the moments being means over the window; beyond the border the
+    images are 0 and windows keep their size. Images are expected in [0, 1] with background 0: there float32 moments are
+    exact enough, and ``epsilon`` silences windows that hold only noise (standard deviation below 0.005).
+    """
+    a, b = a.float(), b.float()
     with torch.autocast(device_type=a.device.type, enabled=False):
         mean_a, mean_b = _box_mean(a, window), _box_mean(b, window)
         # Rounding can leave a variance a little below zero where an image is flat.
         variance_a = (_box_mean(a * a, window) - mean_a * mean_a).clamp_min(0)
         variance_b = (_box_mean(b * b, window) - mean_b * mean_b).clamp_min(0)
         covariance = _box_mean(a * b, window) - mean_a * mean_b
-        return (covariance * covariance / (variance_a * variance_b + epsilon)).mean()
+        return covariance * covariance / (variance_a * variance_b + epsilon)
 
 
 def _box_mean(x: Tensor, window: int) -> Tensor:

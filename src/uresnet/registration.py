@@ -15,11 +15,11 @@ import torch
 
 from uresnet.catalogue import find_model
 from uresnet.checkpoint import Model, load_model
-from uresnet.coupling import Coupling, Freedom, couple, segment_conformed
+from uresnet.coupling import Coupling, Freedom, Segmented, couple, segment_conformed
 from uresnet.errors import InputWarning, UserError
 from uresnet.evaluation.metrics import dice_per_class
 from uresnet.evaluation.volumes import structure_volumes, volumes_table
-from uresnet.image import Image, LabelMap, ProbabilityMap
+from uresnet.image import Image, LabelMap
 from uresnet.io import (
     WRITABLE_SUFFIXES,
     read_image,
@@ -193,12 +193,13 @@ def _label_tables(scheme: LabelScheme, stem: str) -> dict[str, Callable[[Path], 
     }
 
 
-def register_pair(
+def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by name
     moving: Source,
     fixed: Source,
     *,
     model: str | Path | Model | None = None,
     transform: Freedom = "joint",
+    refine: bool = False,
     brain: BrainMethod = "auto",
     masks: tuple[str | Path | None, str | Path | None] = (None, None),
     device: str = "cpu",
@@ -206,7 +207,8 @@ def register_pair(
 ) -> Registration:
     """Register ``moving`` to ``fixed`` (files or images) and segment both.
 
-    ``model`` is a packaged name, a model file or a loaded model; ``transform`` is what may move; ``brain`` "auto"
+    ``model`` is a packaged name, a model file or a loaded model; ``transform`` is what may move; ``refine``
+    takes longer and comes closer; ``brain`` "auto"
     strips a skull where there is one, "none" takes every voxel above zero; ``masks`` are brain masks of (moving, fixed)
     to use instead. Raises :class:`UserError` for anything that the caller can mend.
     """
@@ -224,7 +226,7 @@ def register_pair(
         with stages("conform"):
             one, other = _conform_pair(images, found, network)
         with stages("couple"):
-            coupling = couple(network, one.conformed, other.conformed, transform)
+            coupling = couple(network, one.conformed, other.conformed, transform, refine)
         with stages("invert"):
             inverse = coupling.transform.inverse()
         with stages("warp"):
@@ -236,7 +238,7 @@ def register_pair(
             measures = _measure(coupling.transform, inverse, jacobian, one, other)
             volumes = _volumes(network.scheme, labels)
     record = _record(network, device, stages, sentences, {"moving": one, "fixed": other})
-    record |= {"transform": transform, "measures": _measures_as_json(measures)}
+    record |= {"transform": transform, "refined": refine, "measures": _measures_as_json(measures)}
     results = Results(
         one.image,
         other.image,
@@ -357,16 +359,21 @@ def _native_labels(
     coupling: Coupling, scheme: LabelScheme | None, moving: Grid, fixed: Grid
 ) -> tuple[LabelMap | None, LabelMap | None, LabelMap | None]:
     """(moving on its grid, fixed on its grid, moving on the fixed grid)."""
-    if scheme is None or coupling.moving_probabilities is None or coupling.fixed_probabilities is None:
+    if scheme is None or coupling.moving_segmented is None or coupling.fixed_segmented is None:
         return None, None, None
-    own = _labels_on(coupling.moving_probabilities, scheme, moving)
-    other = _labels_on(coupling.fixed_probabilities, scheme, fixed)
-    warped = resample(coupling.transform, coupling.moving_probabilities, fixed).data.argmax(dim=0)
+    own = _labels_on(coupling.moving_segmented, scheme, moving)
+    other = _labels_on(coupling.fixed_segmented, scheme, fixed)
+    if isinstance(coupling.moving_segmented, LabelMap):
+        warped = resample(coupling.transform, coupling.moving_segmented, fixed).data
+    else:
+        warped = resample(coupling.transform, coupling.moving_segmented, fixed).data.argmax(dim=0)
     return own, other, _as_labels(warped, scheme, fixed)
 
 
-def _labels_on(probabilities: ProbabilityMap, scheme: LabelScheme, grid: Grid) -> LabelMap:
-    return _as_labels(probabilities.classes_on(grid), scheme, grid)
+def _labels_on(segmented: Segmented, scheme: LabelScheme, grid: Grid) -> LabelMap:
+    if isinstance(segmented, LabelMap):
+        return _as_labels(resample(Affine.identity(), segmented, grid).data, scheme, grid)
+    return _as_labels(segmented.classes_on(grid), scheme, grid)
 
 
 def _as_labels(classes: torch.Tensor, scheme: LabelScheme, grid: Grid) -> LabelMap:

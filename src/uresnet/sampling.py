@@ -96,6 +96,28 @@ def sample_points(volume: Tensor, voxels: Tensor, mode: PointMode = "linear", pa
     return sample(volume[None], coordinates, mode, padding)[0, :, :, 0, 0].T
 
 
+def gather(table: Tensor, shape: Sequence[int], voxels: Tensor) -> Tensor:
+    """Trilinear reading of many features at once: rows of ``table`` (V, C), a voxel of ``shape`` each (last axis
+    fastest), at ``voxels`` (3, N), clamped to the lattice: ``(N, C)``. No gradients.
+
+    The same values as :func:`sample` with ``padding="border"``; features that lie side by side in memory are read
+    several times as fast on a CPU.
+    """
+    last = torch.tensor([n - 1 for n in shape], device=voxels.device).view(3, 1)
+    where = torch.minimum(voxels.float().clamp(min=0), last.float())
+    low = torch.minimum(where.floor().int(), (last - 1).clamp(min=0).int())
+    fraction = where - low
+    strides = (shape[1] * shape[2], shape[2], 1)
+    first = low[0] * strides[0] + low[1] * strides[1] + low[2]
+    # A lattice of one voxel has no second one to go to.
+    up = [stride if n > 1 else 0 for stride, n in zip(strides, shape, strict=True)]
+    steps = torch.tensor([a * up[0] + b * up[1] + c * up[2] for a, b, c in product((0, 1), repeat=3)])
+    one, two, three = (torch.stack([1 - f, f], dim=1) for f in fraction)
+    weights = one[:, :, None, None] * two[:, None, :, None] * three[:, None, None, :]
+    rows = first[:, None] + steps.to(first)
+    return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights.reshape(-1, 8))
+
+
 def sample_labels(labels: Tensor, coordinates: Tensor, majority: bool = True) -> Tensor:
     """Read ``labels`` (I, J, K), whole numbers, at ``coordinates`` (1, 3, i, j, k): ``(i, j, k)``, the same dtype.
 

@@ -129,17 +129,17 @@ def test_each_image_is_segmented_as_the_moving_one(grids: tuple[Grid, Grid], tin
     model = load_model(tiny_model)
     moving, fixed = conformed(grids[0], 1), conformed(grids[1], 2)
     one, other = couple(model, moving, fixed), couple(model, fixed, moving)
-    for probabilities, grid in ((one.moving_probabilities, grids[0]), (one.fixed_probabilities, grids[1])):
+    for probabilities, grid in ((one.moving_segmented, grids[0]), (one.fixed_segmented, grids[1])):
         assert probabilities is not None and probabilities.grid.same_as(grid)
         torch.testing.assert_close(probabilities.data.sum(dim=0), torch.ones(SHAPE))
-    assert one.fixed_probabilities is not None and other.moving_probabilities is not None
-    assert torch.equal(one.fixed_probabilities.data, other.moving_probabilities.data)
+    assert one.fixed_segmented is not None and other.moving_segmented is not None
+    assert torch.equal(one.fixed_segmented.data, other.moving_segmented.data)
 
 
 def test_one_image_alone_is_its_own_partner(tiny_model: Path) -> None:
     model = load_model(tiny_model)
     image = conformed(PAIRS["oblique"][0], 3)
-    paired = couple(model, image, image).moving_probabilities
+    paired = couple(model, image, image).moving_segmented
     assert paired is not None
     assert torch.equal(segment_conformed(model, image).data, paired.data)
 

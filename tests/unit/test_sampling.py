@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from uresnet.sampling import (
     affine_coordinates,
+    gather,
     identity_coordinates,
     sample,
     sample_cubic,
@@ -133,3 +134,13 @@ def test_slabs_cover_an_axis_once():
     parts = list(slabs((10, 20, 30), channels=2, budget=3600))
     assert [n for part in parts for n in range(part.start, part.stop)] == list(range(10))
     assert len(parts) == 4
+
+
+def test_gathering_rows_reads_as_sampling_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((5, 7, 4), (1, 6, 3)):
+        volume = torch.rand((1, 6, *shape), generator=generator)
+        voxels = torch.rand((3, 400), generator=generator) * (torch.tensor(shape)[:, None] + 2) - 1.5
+        expected = sample_points(volume[0], voxels.T, padding="border")
+        found = gather(volume[0].flatten(1).T.contiguous(), shape, voxels)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

@@ -1,0 +1,281 @@
+"""Two images with known structures to one deformation: the flagship's solver, half-way between both.
+
+The unknown is a stationary velocity v on a lattice of a **mid-space**, to which the moving image is brought by exp(v/2)
+after half the affine, and the fixed one by exp(-v/2) after the other half. Exchanging the images turns v round, nothing
+else: the map from B to A is the inverse of that from A to B by construction, which the paper says it lacks. What is
+lowered is the paper's loss with both images in the middle (Eq. 4, 6): a Dice distance of the predicted structures and
+one minus the local cross-correlation of the intensities. Forces come from the images as they lie in the mid-space, as
+in symmetric log-demons (Vercauteren et al. 2008), and are smoothed; the velocity is smoothed in every step. There are
+no weights here and nothing is kept from one pair to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet.losses import squared_correlation
+from uresnet.sampling import gather, identity_coordinates, slabs
+from uresnet.transform.affine import matrix_exponential, matrix_logarithm
+from uresnet.transform.deformation import compose_displacements, integrate_velocity
+from uresnet.transform.inversion import half_difference
+
+_SMALLEST_MM3 = 100.0  # a structure smaller than this says nothing of where the head is
+_MOMENTUM, _MEMORY = 0.8, 0.95  # of the force and of its square, as Adam's
+_CORRECTIONS = 2  # one leaves 0.06 mm at the worst point of a brain, two 0.05
+_QUIET = 0.3  # share of the mean force below which forces count as noise
+
+
+@dataclass(frozen=True)
+class Level:
+    """``iterations`` at voxels of ``spacing`` mm (a power of 2, at least 2), each at most about ``rate`` voxels long;
+    ``force`` and ``velocity`` are the standard deviations of the smoothing, voxels."""
+
+    spacing: int
+    iterations: int
+    rate: float = 0.25
+    force: float = 1.0
+    velocity: float = 0.5
+
+
+@dataclass(frozen=True)
+class Effort:
+    """The levels, coarse to fine, and the weight of the intensities' correlation (in cubes of ``window`` voxels)."""
+
+    levels: tuple[Level, ...]
+    correlation: float = 1.0
+    window: int = 5
+
+
+SWIFT = Effort((Level(8, 20), Level(4, 30), Level(2, 8)))
+"""What a registration does unless it is told otherwise."""
+
+REFINED = Effort((Level(8, 30), Level(4, 40), Level(2, 30)))
+"""What ``--refine`` does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One image: ``probabilities`` (C, I/2, J/2, K/2), background first, and ``intensities`` (1, 1, I, J, K) in [0, 1],
+    of voxels of 1 mm."""
+
+    probabilities: Tensor
+    intensities: Tensor
+
+
+def affine_between(moving: Tensor, fixed: Tensor) -> np.ndarray:
+    """Logarithm (4, 4) of the affine from fixed to moving, mm about the middle of the grids, that brings the centroids
+    of the predicted structures together.
+
+    ``moving`` and ``fixed`` are probabilities (C, I, J, K) of voxels of 2 mm. Weighted least squares both ways, whose
+    logarithms are averaged: exchanging the images changes the sign and nothing else. Raises ``ValueError`` when fewer
+    than six structures are found in both.
+    """
+    (there, there_mm3), (here, here_mm3) = _centroids(moving), _centroids(fixed)
+    both = np.minimum(there_mm3, here_mm3)
+    # The larger a structure, the surer its centroid, but tissue that is everywhere must not outweigh all others.
+    weights = np.where(both > _SMALLEST_MM3, np.minimum(np.sqrt(both), 100), 0)
+    if (weights > 0).sum() < 6:
+        raise ValueError("fewer than six structures are found in both images")
+    one, other = _least_squares(here, there, weights), _least_squares(there, here, weights)
+    return (matrix_logarithm(one) - matrix_logarithm(other)) / 2
+
+
+def velocity_between(moving: Side, fixed: Side, affine_log: np.ndarray, groups: Tensor, effort: Effort) -> Tensor:
+    """Velocity (1, 3, i, j, k), voxels of the last level's lattice: T is half the affine, exp(v), half the affine.
+
+    ``affine_log`` is that of :func:`affine_between`; ``groups`` (C,) says which structure each class is compared as, 0
+    for none (both sides of the brain may share one: they never meet).
+    """
+    pyramid = [_pyramid(side, groups, [level.spacing for level in effort.levels]) for side in (moving, fixed)]
+    shape = moving.intensities.shape[2:]
+    velocity, spacing = None, None
+    for level in effort.levels:
+        lattice = [n // level.spacing for n in shape]
+        if velocity is None or spacing is None:
+            velocity = torch.zeros((1, 3, *lattice), device=moving.intensities.device)
+        else:
+            finer = F.interpolate(velocity, size=lattice, mode="trilinear", align_corners=False)
+            velocity = finer * (spacing / level.spacing)
+        spacing = level.spacing
+        velocity = _solve(pyramid[0][spacing], pyramid[1][spacing], affine_log, velocity, level, effort)
+    assert velocity is not None
+    return velocity
+
+
+def displacements(velocity: Tensor, spacing: int, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on the 1 mm lattice of ``shape``.
+
+    Both are integrated where the velocity lives and brought to 1 mm, which costs them a little of being each other's
+    inverse. Each then takes half of what the other is off by, which mends it as Newton's method would and keeps the two
+    exchangeable.
+    """
+    both = integrate_velocity(torch.cat([velocity, -velocity])) * spacing
+    fine = F.interpolate(both, size=list(shape), mode="trilinear", align_corners=False)
+    identity = identity_coordinates(shape, device=fine.device)
+    one, other = fine[:1], fine[1:]
+    for _ in range(_CORRECTIONS):
+        residuals = compose_displacements(one, other, identity), compose_displacements(other, one, identity)
+        one, other = one - residuals[0] / 2, other - residuals[1] / 2
+    return one[0], other[0]
+
+
+# -- the affine --------------------------------------------------------------------------------------------------------
+
+
+def _centroids(probabilities: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(C - 1, 3) mm about the grid's middle, and (C - 1,) mm³."""
+    where = _centred(probabilities.shape[1:], 2.0, probabilities.device)[0].flatten(1)
+    mass = probabilities[1:].flatten(1)
+    total = mass.sum(dim=1)
+    middle = mass @ where.T / total.clamp_min(1e-6)[:, None]
+    return middle.double().cpu().numpy(), total.double().cpu().numpy() * 8
+
+
+def _least_squares(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    root = np.sqrt(weights)[:, None]
+    solution = np.linalg.lstsq(np.c_[source, np.ones(len(source))] * root, target * root, rcond=None)[0]
+    matrix = np.eye(4)
+    matrix[:3] = solution.T
+    return matrix
+
+
+# -- the deformation ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Features of one image at one resolution, a row a voxel (V, C + 1): structures, then the intensity."""
+
+    table: Tensor
+    shape: tuple[int, ...]
+
+
+def _pyramid(side: Side, groups: Tensor, spacings: Sequence[int]) -> dict[int, _Rows]:
+    merged = torch.zeros((int(groups.max()) + 1, *side.probabilities.shape[1:]), device=side.probabilities.device)
+    merged.index_add_(0, groups, side.probabilities)
+    features = torch.cat([merged[1:], F.avg_pool3d(side.intensities, 2)[0]])[None]
+    found = {}
+    for spacing in spacings:
+        pooled = F.avg_pool3d(features, spacing // 2)[0] if spacing > 2 else features[0]
+        found[spacing] = _Rows(pooled.flatten(1).T.contiguous(), tuple(pooled.shape[1:]))
+    return found
+
+
+def _solve(
+    moving: _Rows, fixed: _Rows, affine_log: np.ndarray, velocity: Tensor, level: Level, effort: Effort
+) -> Tensor:
+    lattice = velocity.shape[2:]
+    middle = _centred(lattice, 1.0, velocity.device)
+    halves = [_in_voxels(matrix_exponential(sign * affine_log / 2), level.spacing) for sign in (1, -1)]
+    weights = _dice_weights(moving.table, fixed.table)
+    force_mean, square_mean = torch.zeros_like(velocity), torch.zeros_like(velocity[:, :1])
+    for n in range(1, level.iterations + 1):
+        moved = integrate_velocity(torch.cat([velocity, -velocity]) / 2, steps=4)
+        places = [
+            _placed(half, middle + moved[s : s + 1], rows.shape)[0]
+            for s, (rows, half) in enumerate(zip((moving, fixed), halves, strict=True))
+        ]
+        force, images = _structure_force(moving, fixed, places, weights)
+        force = force + _intensity_force(images, effort)
+        force = _smoothed(force, level.force)
+        force_mean = _MOMENTUM * force_mean + (1 - _MOMENTUM) * force
+        square_mean = _MEMORY * square_mean + (1 - _MEMORY) * _smoothed(force.square().sum(1, keepdim=True), 2.0)
+        size = (square_mean / (1 - _MEMORY**n)).sqrt()
+        step = force_mean / (1 - _MOMENTUM**n) / (size + _QUIET * square_mean.mean().sqrt() + 1e-12)
+        velocity = _smoothed(velocity - level.rate * step, level.velocity)
+    return velocity
+
+
+def _dice_weights(a: Tensor, b: Tensor) -> Tensor:
+    """(C,): what turns squared differences into 1 - Dice averaged over the structures that are there."""
+    mass = a[:, :-1].square().sum(0) + b[:, :-1].square().sum(0)
+    return (mass > 40) / mass.clamp_min(20) / len(mass)
+
+
+def _structure_force(
+    moving: _Rows, fixed: _Rows, places: Sequence[Tensor], weights: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Derivative of the Dice distance by the velocity (1, 3, i, j, k), and both intensities in the mid-space.
+
+    What pulls one image forwards pulls the other back as much, so the slopes of the two are added first. Works in slabs
+    that stay in the processor's cache.
+    """
+    lattice = places[0].shape[1:]
+    force = torch.zeros((1, 3, *lattice), device=places[0].device)
+    images = [torch.empty((1, 1, *lattice), device=force.device) for _ in range(2)]
+    last = lattice[0]
+    for part in slabs(lattice, channels=moving.table.shape[1], budget=1_500_000):
+        halo = slice(max(0, part.start - 1), min(last, part.stop + 1))
+        own = slice(part.start - halo.start, part.stop - halo.start)
+        a, b = (
+            gather(rows.table, rows.shape, place[:, halo].flatten(1)).view(halo.stop - halo.start, *lattice[1:], -1)
+            for rows, place in zip((moving, fixed), places, strict=True)
+        )
+        images[0][0, 0, part], images[1][0, 0, part] = a[own, ..., -1], b[own, ..., -1]
+        a, b = a[..., :-1], b[..., :-1]
+        both, apart = a + b, (a - b)[own] * weights
+        for axis in (1, 2):
+            n = lattice[axis]
+            change = (both.narrow(axis, 2, n - 2) - both.narrow(axis, 0, n - 2))[own]
+            force[0, axis, part].narrow(axis, 1, n - 2).copy_((apart.narrow(axis, 1, n - 2) * change).sum(-1))
+        inner = slice(max(1, part.start), min(last - 1, part.stop))
+        here = slice(inner.start - halo.start, inner.stop - halo.start)
+        change = both[here.start + 1 : here.stop + 1] - both[here.start - 1 : here.stop - 1]
+        force[0, 0, inner] = (apart[inner.start - part.start : inner.stop - part.start] * change).sum(-1)
+    return force / 2, images
+
+
+def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
+    """Derivative of minus the local cross-correlation by the velocity, (1, 3, i, j, k)."""
+    # Inference runs without gradients; the correlation's are taken here alone.
+    with torch.inference_mode(False), torch.enable_grad():
+        free = [image.clone().requires_grad_() for image in images]
+        seen = ((free[0] > 0.02) | (free[1] > 0.02)).detach()
+        agreement = squared_correlation(free[0], free[1], effort.window, 1e-4)
+        correlation = (agreement * seen).sum() / seen.sum().clamp_min(1)
+        pulls = torch.autograd.grad(-effort.correlation * correlation, free)
+    out = torch.zeros((1, 3, *images[0].shape[2:]), device=images[0].device)
+    for pull, image, sign in zip(pulls, images, (0.5, -0.5), strict=True):
+        for axis in range(3):
+            out[0, axis] += sign * pull[0, 0] * half_difference(image[0, 0], axis)
+    return out
+
+
+def _smoothed(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian of ``sigma`` voxels over (1, C, i, j, k); the edge continues."""
+    if sigma <= 0:
+        return x
+    reach = max(1, round(2.5 * sigma))
+    kernel = torch.exp(-torch.arange(-reach, reach + 1, device=x.device).float().square() / (2 * sigma * sigma))
+    kernel = kernel / kernel.sum()
+    for axis in range(3):
+        shape, padding = [1, 1, 1], [0] * 6
+        shape[axis], padding[4 - 2 * axis], padding[5 - 2 * axis] = len(kernel), reach, reach
+        weight = kernel.view(1, 1, *shape).expand(x.shape[1], 1, *shape)
+        x = F.conv3d(F.pad(x, padding, mode="replicate"), weight, groups=x.shape[1])
+    return x
+
+
+def _centred(shape: Sequence[int], spacing: float, device: torch.device) -> Tensor:
+    """Voxel centres (1, 3, i, j, k) about the middle of a lattice."""
+    half = torch.tensor([(n - 1) / 2 for n in shape], device=device).view(1, 3, 1, 1, 1)
+    return (identity_coordinates(shape, device=device) - half) * spacing
+
+
+def _in_voxels(matrix: np.ndarray, spacing: int) -> np.ndarray:
+    scaled = matrix.copy()
+    scaled[:3, 3] /= spacing
+    return scaled
+
+
+def _placed(matrix: np.ndarray, where: Tensor, shape: Sequence[int]) -> Tensor:
+    """Positions (1, 3, i, j, k) about the middle through a ``matrix``, as voxel indices of a lattice of ``shape``."""
+    m = torch.tensor(matrix).to(where)
+    middle = torch.tensor([(n - 1) / 2 for n in shape]).to(where)
+    return torch.addmm((m[:3, 3] + middle)[:, None], m[:3, :3], where[0].flatten(1)).view_as(where)

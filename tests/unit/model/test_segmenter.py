@@ -1,0 +1,58 @@
+"""The flagship's network: blocks of voxels, crops, sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from uresnet.catalogue import packaged_models
+from uresnet.config import SegmenterConfig
+from uresnet.model.segmenter import Segmenter, blocks_to_channels, channels_to_blocks
+
+
+@pytest.fixture(scope="module")
+def small() -> Segmenter:
+    torch.manual_seed(0)
+    network = Segmenter(SegmenterConfig(channels=(6, 8), blocks=(1, 1), hidden=10, classes=5)).eval()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.add_(0.05 * torch.randn_like(weights))
+    return network
+
+
+def test_blocks_are_the_voxels_in_order() -> None:
+    x = torch.arange(4 * 6 * 2).float().view(1, 1, 4, 6, 2)
+    blocks = blocks_to_channels(x)
+    assert blocks.shape == (1, 8, 2, 3, 1)
+    assert blocks[0, :, 1, 2, 0].tolist() == [x[0, 0, 2 + a, 4 + b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+    assert torch.equal(channels_to_blocks(blocks), x)
+
+
+@torch.no_grad()
+def test_classes_and_probabilities_are_those_of_the_logits(small: Segmenter) -> None:
+    image = torch.rand(1, 1, 16, 20, 12)
+    classes, probabilities = small(image)
+    logits = small.logits(small.features(image))[0]
+    expected = channels_to_blocks(logits.argmax(-1).T.reshape(1, 8, 8, 10, 6))[0, 0]
+    assert torch.equal(classes.long(), expected) and classes.unique().numel() > 1
+    torch.testing.assert_close(probabilities.flatten(1).T, logits.softmax(-1).mean(1))
+    torch.testing.assert_close(small.logits(small.features(image), [6, 1])[0], logits[:, [6, 1]])
+
+
+@torch.no_grad()
+def test_far_from_its_edges_a_crop_is_seen_as_the_whole(small: Segmenter) -> None:
+    """Normalisation knows one voxel at a time, so only the receptive field counts."""
+    image = torch.rand(1, 1, 96, 16, 16)
+    whole, part = small.features(image), small.features(image[:, :, 16:80])
+    torch.testing.assert_close(part[:, :, 15:17], whole[:, :, 23:25], atol=1e-5, rtol=1e-4)
+
+
+def test_a_size_that_does_not_fit_is_refused(small: Segmenter) -> None:
+    with pytest.raises(ValueError, match="multiples of 4"):
+        small.features(torch.zeros(1, 1, 18, 20, 12))
+
+
+def test_the_packaged_flagship_is_small() -> None:
+    file = packaged_models()["default"]
+    assert file.path.stat().st_size <= 8_000_000
+    assert file.card is not None and file.card.kind == "midspace"

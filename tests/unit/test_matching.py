@@ -1,0 +1,113 @@
+"""The flagship's solver: closed forms, exchange of the images, and no memory of earlier pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import linalg
+from torch import Tensor
+
+from uresnet.matching import Effort, Level, Side, affine_between, displacements, velocity_between
+from uresnet.sampling import identity_coordinates, sample
+from uresnet.transform.deformation import compose_displacements, integrate_velocity, lattice_determinant
+
+SHAPE = (64, 80, 48)  # mm; not a cube
+CENTRES = np.array(
+    [[-14, -12, 4], [14, -12, 4], [-12, 16, -6], [12, 16, -6], [0, 0, 10], [0, -22, -8], [0, 6, -2], [9, 2, 3]]
+)
+GROUPS = torch.arange(len(CENTRES) + 1)
+QUICK = Effort((Level(8, 6), Level(4, 12), Level(2, 6)))
+
+
+def blobs(matrix: np.ndarray) -> Side:
+    """Eight round structures (standard deviation 4 mm) seen through an affine: value(x) = blob(matrix x), mm."""
+    half = [n // 2 for n in SHAPE]
+
+    def seen(shape: list[int], spacing: float) -> Tensor:
+        middle = torch.tensor([(n - 1) / 2 for n in shape]).view(3, 1, 1, 1)
+        x = (identity_coordinates(shape)[0] - middle) * spacing
+        m = torch.tensor(matrix, dtype=torch.float32)
+        y = (m[:3, :3] @ x.flatten(1) + m[:3, 3:]).view_as(x)
+        return torch.stack(
+            [torch.exp(-(y - torch.tensor(c).float().view(3, 1, 1, 1)).square().sum(0) / 32) for c in CENTRES]
+        )
+
+    some = seen(half, 2.0)
+    probabilities = torch.cat([(1 - some.sum(0, keepdim=True)).clamp_min(0), some])
+    image = (seen(list(SHAPE), 1.0) * torch.linspace(0.3, 1, len(CENTRES)).view(-1, 1, 1, 1)).sum(0)
+    return Side(probabilities, image[None, None])
+
+
+def affine(turn: float, scale: float, shift: float) -> np.ndarray:
+    log = np.array([[0, -turn, 0, shift], [turn, 0, 0, 0], [0, 0, scale, -shift / 2], [0, 0, 0, 0]])
+    return linalg.expm(log)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Side, Side]:
+    return blobs(affine(0.2, 0.08, 2.0)), blobs(affine(-0.1, 0.0, -1.0))
+
+
+def test_the_affine_of_the_centroids_is_the_one_that_moved_them() -> None:
+    one, other = affine(0.2, 0.08, 2.0), affine(-0.1, 0.0, -1.0)
+    found = linalg.expm(affine_between(blobs(one).probabilities, blobs(other).probabilities))
+    # Both show the same blobs: fixed x → blob → moving x.
+    np.testing.assert_allclose(found, np.linalg.inv(one) @ other, atol=0.02)
+
+
+def test_exchanging_the_images_turns_affine_and_velocity_round(pair: tuple[Side, Side]) -> None:
+    there = affine_between(pair[0].probabilities, pair[1].probabilities)
+    back = affine_between(pair[1].probabilities, pair[0].probabilities)
+    np.testing.assert_allclose(there, -back, atol=1e-12)
+    one = velocity_between(*pair, there, GROUPS, QUICK)
+    other = velocity_between(*reversed(pair), back, GROUPS, QUICK)
+    assert one.abs().max() > 0.05
+    torch.testing.assert_close(one, -other, atol=1e-3, rtol=0)
+
+
+def test_the_deformation_brings_the_structures_together_without_folds(pair: tuple[Side, Side]) -> None:
+    """Without the affine, all the work is the deformation's."""
+    log = np.zeros((4, 4))
+    velocity = velocity_between(*pair, log, GROUPS, QUICK)
+    forward, _ = displacements(velocity, 2, SHAPE)
+    where = identity_coordinates(SHAPE)
+    up = [F.interpolate(side.probabilities[None, 1:], size=SHAPE, mode="trilinear") for side in pair]
+
+    def apart(displacement: Tensor) -> float:
+        warped = sample(up[0], where + displacement[None], padding="border")
+        return float((warped - up[1]).square().sum() / (warped.square().sum() + up[1].square().sum()))
+
+    assert apart(forward) < 0.35 * apart(torch.zeros_like(forward))
+    assert lattice_determinant(forward).min() > 0
+
+
+def test_a_pair_does_not_depend_on_the_pair_before(pair: tuple[Side, Side]) -> None:
+    log = affine_between(pair[0].probabilities, pair[1].probabilities)
+    first = velocity_between(*pair, log, GROUPS, QUICK)
+    velocity_between(blobs(affine(0.3, 0.1, 3.0)), pair[0], log, GROUPS, QUICK)
+    assert torch.equal(velocity_between(*pair, log, GROUPS, QUICK), first)
+
+
+def test_equal_images_stay_where_they_are(pair: tuple[Side, Side]) -> None:
+    velocity = velocity_between(pair[0], pair[0], np.zeros((4, 4)), GROUPS, QUICK)
+    assert float(velocity.abs().max()) < 1e-6
+
+
+def test_forward_and_backward_undo_each_other_and_are_the_exponential() -> None:
+    generator = torch.Generator().manual_seed(0)
+    knots = torch.randn((1, 3, 5, 5, 5), generator=generator)
+    velocity = F.interpolate(knots, size=[n // 2 for n in SHAPE], mode="trilinear", align_corners=True)
+    forward, backward = displacements(velocity, 2, SHAPE)
+    residual = compose_displacements(forward[None], backward[None])[0].norm(dim=0)[8:-8, 8:-8, 8:-8]
+    assert float(residual.mean()) < 0.01 and float(residual.max()) < 0.1
+    coarse = integrate_velocity(velocity)[0] * 2
+    expected = F.interpolate(coarse[None], size=SHAPE, mode="trilinear", align_corners=False)[0]
+    assert float((forward - expected).norm(dim=0)[8:-8, 8:-8, 8:-8].mean()) < 0.1
+
+
+def test_too_few_structures_are_said() -> None:
+    nothing = torch.zeros(9, 8, 8, 8)
+    with pytest.raises(ValueError, match="fewer than six"):
+        affine_between(nothing, nothing)
