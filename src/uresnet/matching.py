@@ -40,7 +40,7 @@ class Level:
     iterations: int
     rate: float = 0.25
     force: float = 1.0
-    velocity: float = 0.5
+    velocity: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Effort:
     """The levels, coarse to fine, and the weight of the intensities' correlation (in cubes of ``window`` voxels)."""
 
     levels: tuple[Level, ...]
-    correlation: float = 1.0
+    correlation: float = 2.0
     window: int = 5
 
 
-SWIFT = Effort((Level(8, 20), Level(4, 30), Level(2, 8)))
+SWIFT = Effort((Level(8, 20), Level(4, 30), Level(2, 10)))
 """What a registration does unless it is told otherwise."""
 
-REFINED = Effort((Level(8, 30), Level(4, 40), Level(2, 30)))
+REFINED = Effort((Level(8, 20), Level(4, 30), Level(2, 40)))
 """What ``--refine`` does."""
 
 
