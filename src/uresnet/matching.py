@@ -38,9 +38,9 @@ class Level:
 
     spacing: int
     iterations: int
-    rate: float = 0.25
+    rate: float = 0.4
     force: float = 1.0
-    velocity: float = 0.7
+    velocity: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Effort:
     window: int = 5
 
 
-SWIFT = Effort((Level(8, 20), Level(4, 30), Level(2, 10)))
+SWIFT = Effort((Level(8, 12, velocity=0.85), Level(4, 20, velocity=0.85), Level(2, 10, velocity=0.85)))
 """What a registration does unless it is told otherwise."""
 
-REFINED = Effort((Level(8, 20), Level(4, 30), Level(2, 40)))
-"""What ``--refine`` does."""
+REFINED = Effort((Level(8, 12), Level(4, 20), Level(2, 35)))
+"""What ``--refine`` does: more steps, less smoothing."""
 
 
 @dataclass(frozen=True, eq=False)

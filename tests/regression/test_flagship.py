@@ -1,0 +1,74 @@
+"""The default model on two real brains of people it was not trained on, through the files that it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from uresnet.image import LabelMap
+from uresnet.io import read_image
+from uresnet.labels import label_scheme, left_of_midline, neuromorphometrics_to_freesurfer
+from uresnet.registration import Registration, register_pair
+from uresnet.transform import inverse_error
+
+TABLE1 = label_scheme("table1")
+
+
+def grouped(values: np.ndarray) -> np.ndarray:
+    return TABLE1.to_classes(values, strict=False)
+
+
+def manual(path: Path) -> np.ndarray:
+    image = nib.load(path)
+    values = np.asanyarray(image.dataobj)
+    return neuromorphometrics_to_freesurfer(values, left_of_midline(values, image.affine))
+
+
+def mean_dice(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = grouped(a), grouped(b)
+    return float(np.mean([2 * ((a == c) & (b == c)).sum() / ((a == c).sum() + (b == c).sum()) for c in range(1, 16)]))
+
+
+@pytest.fixture(scope="module")
+def registered(shared_data: Path) -> Registration:
+    brains = shared_data / "oasis_malf"
+    return register_pair(brains / "1113_T1.nii.gz", brains / "1107_T1.nii.gz")
+
+
+@pytest.mark.real
+def test_manual_labels_are_carried_over(registered: Registration, shared_data: Path, tmp_path: Path) -> None:
+    registered.save(tmp_path / "out", report=False)
+    brains = shared_data / "oasis_malf"
+    moving, fixed = (brains / f"{name}_labels.nii.gz" for name in (1113, 1107))
+    transform = sitk.ReadTransform(str(tmp_path / "out" / "transform.h5"))
+    carried = sitk.Resample(
+        sitk.ReadImage(str(moving)), sitk.ReadImage(str(fixed)), transform, sitk.sitkNearestNeighbor, 0
+    )
+    sitk.WriteImage(carried, str(tmp_path / "carried.nii.gz"))
+    assert mean_dice(manual(tmp_path / "carried.nii.gz"), manual(fixed)) > 0.80
+    for name, truth in (("moving", moving), ("fixed", fixed)):
+        segmented = np.asanyarray(nib.load(tmp_path / "out" / f"{name}_dseg.nii.gz").dataobj)
+        assert mean_dice(segmented, manual(truth)) > 0.84
+
+
+@pytest.mark.real
+def test_no_folds_and_an_inverse_by_construction(registered: Registration) -> None:
+    assert registered.measures.folding_fraction == 0
+    assert registered.measures.inverse_mean_mm < 0.01
+    assert registered.measures.inverse_max_mm < 0.1
+
+
+@pytest.mark.real
+def test_the_other_way_round_is_the_inverse(registered: Registration, shared_data: Path) -> None:
+    brains = shared_data / "oasis_malf"
+    other = register_pair(brains / "1107_T1.nii.gz", brains / "1113_T1.nii.gz")
+    grid = read_image(brains / "1107_T1.nii.gz").grid
+    assert registered.fixed_segmentation is not None
+    brain = LabelMap((registered.fixed_segmentation.data > 0).to(torch.int16), grid)
+    error = inverse_error(registered.transform, other.transform, brain)
+    assert error.mean_mm < 0.01 and error.max_mm < 0.1
