@@ -29,11 +29,13 @@ def squared_correlation(a: Tensor, b: Tensor, window: int = 9, epsilon: float = 
     """
     a, b = a.float(), b.float()
     with torch.autocast(device_type=a.device.type, enabled=False):
-        mean_a, mean_b = _box_mean(a, window), _box_mean(b, window)
+        # Together, because pooling shares its work out by channels.
+        moments = _box_mean(torch.cat([a, b, a * a, b * b, a * b], dim=1), window)
+        mean_a, mean_b, square_a, square_b, product = moments.split(a.shape[1], dim=1)
         # Rounding can leave a variance a little below zero where an image is flat.
-        variance_a = (_box_mean(a * a, window) - mean_a * mean_a).clamp_min(0)
-        variance_b = (_box_mean(b * b, window) - mean_b * mean_b).clamp_min(0)
-        covariance = _box_mean(a * b, window) - mean_a * mean_b
+        variance_a = (square_a - mean_a * mean_a).clamp_min(0)
+        variance_b = (square_b - mean_b * mean_b).clamp_min(0)
+        covariance = product - mean_a * mean_b
         return covariance * covariance / (variance_a * variance_b + epsilon)
 
 

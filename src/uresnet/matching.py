@@ -27,7 +27,6 @@ from uresnet.transform.inversion import half_difference
 
 _SMALLEST_MM3 = 100.0  # a structure smaller than this says nothing of where the head is
 _MOMENTUM, _MEMORY = 0.8, 0.95  # of the force and of its square, as Adam's
-_CREASES = 1.2  # standard deviation of the smoothing that takes them away, mm
 _CORRECTIONS = 2  # one leaves 0.06 mm at the worst point of a brain, two 0.05
 _QUIET = 0.3  # share of the mean force below which forces count as noise
 
@@ -119,7 +118,8 @@ def displacements(velocity: Tensor, spacing: int, shape: Sequence[int]) -> tuple
     both = integrate_velocity(torch.cat([velocity, -velocity])) * spacing
     fine = F.interpolate(both, size=list(shape), mode="trilinear", align_corners=False)
     # The creases of linear interpolation would be read as such by whoever reads the field between its voxels.
-    one, other = _smoothed(fine[:1], _CREASES), _smoothed(fine[1:], _CREASES)
+    fine = F.avg_pool3d(fine, 3, stride=1, padding=1, count_include_pad=False)
+    one, other = fine[:1], fine[1:]
     identity = identity_coordinates(shape, device=fine.device)
     for _ in range(_CORRECTIONS):
         residuals = compose_displacements(one, other, identity), compose_displacements(other, one, identity)
@@ -178,7 +178,7 @@ def _solve(
     weights = _dice_weights(moving.table, fixed.table)
     force_mean, square_mean = torch.zeros_like(velocity), torch.zeros_like(velocity[:, :1])
     for n in range(1, level.iterations + 1):
-        moved = integrate_velocity(torch.cat([velocity, -velocity]) / 2, steps=4)
+        moved = integrate_velocity(torch.cat([velocity, -velocity]) / 2, steps=3)
         places = [
             _placed(half, middle + moved[s : s + 1], rows.shape)[0]
             for s, (rows, half) in enumerate(zip((moving, fixed), halves, strict=True))
