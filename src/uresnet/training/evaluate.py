@@ -21,8 +21,13 @@ from uresnet.training.data import PackedDataset, Scan, open_dataset
 from uresnet.training.pairs import ring_pairs
 from uresnet.transform import Composite, inverse_error, resample
 
-TITLES = {"translation": "Rigid", "christodoulidis": "Christodoulidis et al.", "uresnet": "U-ReSNet"}
-"""The paper's names of its columns, by the kind of network."""
+TITLES = {
+    "translation": "Rigid",
+    "christodoulidis": "Christodoulidis et al.",
+    "uresnet": "U-ReSNet",
+    "midspace": "Flagship",
+}
+"""Names of the columns by the kind of network: the paper's, and our own."""
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
