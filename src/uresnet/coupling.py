@@ -69,12 +69,18 @@ def couple(
 
     Raises :class:`UserError` when a model that predicts its deformation in one go is to be refined.
     """
+    if refine:
+        check_refinable(model)
     coupler = COUPLINGS[model.card.kind]
-    chosen = coupler.refine if refine else coupler.couple
-    if chosen is None:
-        raise UserError(f"The model {model.name} has nothing to refine; leave --refine out or choose another model.")
+    chosen = coupler.refine if refine and coupler.refine else coupler.couple
     with torch.inference_mode():
         return chosen(model, moving, fixed, freedom)
+
+
+def check_refinable(model: Model) -> None:
+    """Raises :class:`UserError` for a model that predicts its deformation in one go."""
+    if COUPLINGS[model.card.kind].refine is None:
+        raise UserError(f"The model {model.name} has nothing to refine; leave --refine out or choose another model.")
 
 
 def segment_conformed(model: Model, image: Conformed) -> Segmented:

@@ -15,7 +15,7 @@ import torch
 
 from uresnet.catalogue import find_model
 from uresnet.checkpoint import Model, load_model
-from uresnet.coupling import Coupling, Freedom, Segmented, couple, segment_conformed
+from uresnet.coupling import Coupling, Freedom, Segmented, check_refinable, couple, segment_conformed
 from uresnet.errors import InputWarning, UserError
 from uresnet.evaluation.metrics import dice_per_class
 from uresnet.evaluation.volumes import structure_volumes, volumes_table
@@ -221,6 +221,8 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
             brains = _read_mask(masks[0], images[0]), _read_mask(masks[1], images[1])
         with stages("load model"):
             network = (loaded if isinstance(loaded, Model) else load_model(loaded)).to(device)
+            if refine:
+                check_refinable(network)
         with stages("find brain"):
             found = [_find_brain(image, mask, brain, device) for image, mask in zip(images, brains, strict=True)]
         with stages("conform"):

@@ -10,7 +10,8 @@ import torch
 
 from grids import made_from_scratch, turned
 from uresnet.checkpoint import NETWORKS, load_model
-from uresnet.coupling import COUPLINGS, couple, pair_transform, segment_conformed
+from uresnet.coupling import COUPLINGS, check_refinable, couple, pair_transform, segment_conformed
+from uresnet.errors import UserError
 from uresnet.model.network import UResNetOutput
 from uresnet.preprocess import Conformed
 from uresnet.spaces import Grid
@@ -146,3 +147,8 @@ def test_one_image_alone_is_its_own_partner(tiny_model: Path) -> None:
 
 def test_every_kind_of_network_can_be_coupled() -> None:
     assert set(COUPLINGS) == set(NETWORKS)
+
+
+def test_what_cannot_be_refined_is_said(tiny_model: Path) -> None:
+    with pytest.raises(UserError, match="nothing to refine"):
+        check_refinable(load_model(tiny_model))
