@@ -228,6 +228,7 @@ def apply(
 
     Several transforms are taken in the order of antsApplyTransforms -t A -t B: the first is the one that starts from
     the fixed image. Series are resampled volume by volume; label maps by the label with the largest share of a voxel.
+    The integers of a scan stay integers, rounded; scaled ones and fractions become float32.
 
     Points go the other way than images. transform.h5 brings the MOVING image onto the FIXED one; it takes points of the
     FIXED image (world mm, columns x, y, z) to the moving one. For points of the moving image use inverse_transform.h5.
@@ -253,7 +254,10 @@ def apply(
         kind = _file_kind(format, moving, fixed)
         result = apply_transform(transforms, image, like, interpolation.value if interpolation else None, kind)
         write_series(result.values, result.grid, output, result.source)
-        Narrator(quiet).say(f"interpolation {result.interpolation}, {result.values.dtype} → {output}")
+        change = "" if interpolation else "; --interpolation changes it"
+        Narrator(quiet).say(
+            f"interpolation {result.interpolation} ({result.reason}{change}), {result.values.dtype} → {output}"
+        )
 
 
 def _apply_to_points(

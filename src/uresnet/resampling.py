@@ -37,11 +37,13 @@ _PATCHES = 0.5  # share of neighbours in the foreground that are equal: near 1 i
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """``values`` (I, J, K) or (I, J, K, T) on ``grid``, as they go to a file, and how they were ``interpolated``."""
+    """``values`` (I, J, K) or (I, J, K, T) on ``grid``, as they go to a file; how they were made (``interpolation``)
+    and the ``reason`` for that in a few words."""
 
     values: np.ndarray
     grid: Grid
     interpolation: Interpolation
+    reason: str
     source: Series
 
 
@@ -69,12 +71,15 @@ def apply_transform(
 
     Without an ``interpolation``, whole numbers in patches are taken for labels ("label": the structure with the largest
     share of the voxel wins) and everything else is interpolated linearly. "label" and "nearest" keep the file's data
-    type, the others make float32. Raises :class:`UserError` for files that cannot be used, and when no point of
-    ``like`` falls into the image: the wrong transform, or the inverse of the right one.
+    type. "linear" and "cubic" keep the integers of a scan, rounded and clipped to their range; they make float32 of
+    fractions, of scaled integers, and of a label map or mask, whose shares of a voxel rounding would lose. Raises
+    :class:`UserError` for files that cannot be used, and when no point of ``like`` falls into the image: the wrong
+    transform, or the inverse of the right one.
     """
     chain, grid = read_chain(transform, kind), read_grid(like)
     moving = read_series(image)
-    chosen = interpolation or ("label" if looks_like_labels(moving) else "linear")
+    labels = looks_like_labels(moving)
+    chosen: Interpolation = interpolation or ("label" if labels else "linear")
     if not _reaches(chain, grid, moving.grid):
         named = transform if isinstance(transform, str | Path) else " then ".join(map(str, transform))
         raise UserError(
@@ -82,7 +87,9 @@ def apply_transform(
         )
     volumes = [_resampled(chain, volume, grid, chosen, moving) for volume in moving.volumes]
     values = np.stack(volumes, axis=-1) if moving.values.ndim == 4 else volumes[0]
-    return Applied(values, grid, chosen, moving)
+    if chosen in ("linear", "cubic") and moving.stored is not None and not labels:
+        values = _as_integers(values, moving.stored)
+    return Applied(values, grid, chosen, "as asked for" if interpolation else _reason(moving, labels), moving)
 
 
 def apply_to_points(
@@ -154,6 +161,23 @@ def _resampled(
         return labels.data.numpy().astype(volume.dtype if source.stored is None else source.stored)
     finite = np.nan_to_num(volume.astype(np.float32), nan=0, posinf=0, neginf=0)
     return resample(chain, Image(torch.from_numpy(finite), source.grid), grid, interpolation).data.numpy()
+
+
+def _as_integers(values: np.ndarray, stored: np.dtype) -> np.ndarray:
+    """Rounded and clipped: cubic interpolation overshoots, and -1 as an unsigned number would be the brightest."""
+    kept = stored.newbyteorder("=")
+    limits = np.iinfo(kept)
+    # The largest 64-bit numbers are no doubles; the next double up would wrap round.
+    highest = float(limits.max) if limits.bits < 64 else np.nextafter(float(limits.max), 0)
+    return np.rint(values.astype(np.float64)).clip(float(limits.min), highest).astype(kept)
+
+
+def _reason(source: Series, labels: bool) -> str:
+    if labels:
+        return "whole numbers in patches: a label map"
+    if source.whole:
+        return "whole numbers that change from voxel to voxel: a scan"
+    return "not only whole numbers: a scan"
 
 
 def _check_meeting(first: Composite, second: Composite, name: str | Path, following: str | Path) -> None:

@@ -58,6 +58,17 @@ def test_apply_from_and_to_a_pipe(folder):
     assert piped.stdout_bytes == Path("out.nii.gz").read_bytes()
 
 
+def test_apply_says_what_it_took_the_image_for(folder):
+    for name, values in (("scan", 300 + 100 * smooth_image(MOVING).numpy()), ("labels", np.full(MOVING.shape, 17))):
+        nib.save(nib.Nifti1Image(values.astype(np.int16), MOVING.voxel_to_world), f"{name}.nii.gz")
+    for name, said in (("scan", "linear (whole numbers that change"), ("labels", "label (whole numbers in patches")):
+        done = run(f"apply t.h5 {name}.nii.gz --like fixed.nii.gz -o out.nii.gz")
+        assert done.exit_code == 0, done.output
+        assert said in done.stdout and "--interpolation changes it" in done.stdout and "int16" in done.stdout
+    done = run("apply t.h5 scan.nii.gz --like fixed.nii.gz -o out.nii.gz --interpolation cubic")
+    assert "cubic (as asked for), int16" in done.stdout
+
+
 def test_compose_in_the_stated_order(folder):
     assert run("convert t.h5 --to itk -o again.h5").exit_code == 0
     np.savetxt("a.txt", known_affine().matrix)
