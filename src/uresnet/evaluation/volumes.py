@@ -21,11 +21,11 @@ def volumes_table(
     scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]], brains: Mapping[str, float] | None = None
 ) -> str:
     """Tab-separated text: a row per structure with its ``index``, ``name`` and a column ``NAME_mm3`` per entry of
-    ``volumes``. ``brains`` (mm³ by the same names) adds a last row: the intracranial volume, taken as everything in the
-    brain mask."""
+    ``volumes``. ``brains`` (mm³ by the same names) adds a last row, ``Brain-Mask``: everything in the brain mask. That
+    is the intracranial volume only as far as the mask holds all cerebrospinal fluid, so it is not called that."""
     rows: list[Iterable[str]] = [("index", "name", *(f"{name}_mm3" for name in volumes))]
     for one in scheme.classes:
         rows.append((str(one.id), one.name, *(f"{column[one.id]:.1f}" for column in volumes.values())))
     if brains is not None:
-        rows.append(("n/a", "Intracranial", *(f"{brains[name]:.1f}" for name in volumes)))
+        rows.append(("n/a", "Brain-Mask", *(f"{brains[name]:.1f}" for name in volumes)))
     return "".join("\t".join(row) + "\n" for row in rows)
