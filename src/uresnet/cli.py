@@ -29,6 +29,7 @@ from uresnet.errors import InputWarning, UserError
 from uresnet.outputs import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
+    from uresnet.points import PointTable
     from uresnet.registration import Registration
     from uresnet.training.prepare import PrepareOptions
     from uresnet.training.run import Rehearsal
@@ -210,7 +211,10 @@ def apply(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)],
     like: Annotated[
-        Path | None, typer.Option(help="An image whose grid the result takes: the fixed one, or any in its world.")
+        Path | None,
+        typer.Option(
+            help="An image whose grid the result takes: the fixed one, or any in its world. For points: where they lie."
+        ),
     ] = None,
     interpolation: Annotated[
         InterpolationChoice | None,
@@ -232,16 +236,19 @@ def apply(
 
     Points go the other way than images. transform.h5 brings the MOVING image onto the FIXED one; it takes points of the
     FIXED image (world mm, columns x, y, z) to the moving one. For points of the moving image use inverse_transform.h5.
-    Points outside the transform's field of view are marked in the column "inside". The image and --output may be - for
-    standard input and output.
+    A last column, "inside", is 0 for points outside the deformation, or outside --like where it is given, else 1; a
+    table without a header gets it without a name. The image and --output may be - for standard input and output.
     """
     quiet = quiet or str(output) == "-"
     with _told(debug), _piped(image, output) as (image, output):
         if image.suffix.lower() == ".csv":
             check_output_file(output, (".csv",), (*transforms, image))
-            _check_exist(*transforms, image, moving, fixed)
+            _check_exist(*transforms, image, like, moving, fixed)
             _device("cpu", threads)
-            _apply_to_points(transforms, image, output, lps, _file_kind(format, moving, fixed), quiet)
+            from uresnet.resampling import apply_to_points
+
+            table = apply_to_points(transforms, image, lps, _file_kind(format, moving, fixed), like)
+            _save_points(table, output, "the deformation" if like is None else f"the deformation or {like}", quiet)
             return
         if like is None:
             raise UserError("say whose grid the result takes: --like FIXED.")
@@ -260,26 +267,26 @@ def apply(
         )
 
 
-def _apply_to_points(
-    transforms: list[Path], points: Path, output: Path, lps: bool, kind: FileKind | None, quiet: bool
-) -> None:
+def _save_points(table: PointTable, output: Path, known: str, quiet: bool) -> None:
+    """``known``: what points are inside of, in words."""
     from uresnet.points import write_points
-    from uresnet.resampling import apply_to_points
 
-    table = apply_to_points(transforms, points, lps, kind)
     write_points(table, output)
-    outside = 0 if table.inside is None else int((~table.inside).sum())
+    assert table.inside is not None
+    rows = [n + 1 for n, inside in enumerate(table.inside) if not inside]
+    column = "column inside" if table.header else "the last column"
     narrator = Narrator(quiet)
-    if table.inside is not None and outside:
-        rows = [n + 1 for n, inside in enumerate(table.inside) if not inside]
-        first = ", ".join(map(str, rows[:10])) + (", …" if outside > 10 else "")
+    if rows:
+        first = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
         narrator.warn(
             [
-                f"{outside} of {len(table.points)} points lie outside the deformation (point {first}) and were moved "
-                "by the affine parts only; see column inside."
+                f"{len(rows)} of {len(table.points)} points lie outside {known} (point {first}); outside a deformation "
+                f"only the affine parts move them; see {column}."
             ]
         )
-    narrator.say(f"{len(table.points)} points of the fixed image → moving image: {output}")
+    narrator.say(
+        f"{len(table.points)} points of the fixed image → moving image: {output} ({column}: 1 inside, 0 outside)"
+    )
 
 
 def _file_kind(format: FormatChoice | None, moving: Path | None, fixed: Path | None) -> FileKind | None:

@@ -16,6 +16,7 @@ import torch
 
 from uresnet.errors import UserError
 from uresnet.io import written_whole
+from uresnet.spaces import Grid
 from uresnet.transform import Composite, DisplacementField, Transform
 
 _NAMES = (("x", "y", "z"), ("r", "a", "s"), ("l", "p", "s"))
@@ -66,23 +67,24 @@ def read_points(path: str | Path, lps: bool = False) -> PointTable:
     return PointTable(values * ([-1, -1, 1] if flip else [1, 1, 1]), header, tuple(rows), columns, flip)
 
 
-def map_points(transform: Transform, table: PointTable) -> PointTable:
+def map_points(transform: Transform, table: PointTable, fixed: Grid | None = None) -> PointTable:
     """The points where ``transform`` sends them, and whether each passed inside every deformation on its way.
 
-    Outside its grid a deformation leaves points where they are; only the affine parts move them.
+    Outside its grid a deformation leaves points where they are; only the affine parts move them. An affine is defined
+    everywhere: give the ``fixed`` image's grid for points outside of it to count as outside.
     """
     points = torch.from_numpy(np.array(table.points))
-    inside = np.ones(len(points), dtype=bool)
+    inside = np.ones(len(points), dtype=bool) if fixed is None else _within(fixed, table.points)
     for part in Composite([transform]).parts:
         if isinstance(part, DisplacementField):
-            voxels = part.grid.points_to_voxel(points.numpy())
-            inside &= ((voxels >= -0.5) & (voxels < np.array(part.grid.shape) - 0.5)).all(axis=-1)
+            inside &= _within(part.grid, points.numpy())
         points = part.apply(points)
     return PointTable(points.numpy(), table.header, table.rows, table.columns, table.lps, inside)
 
 
 def write_points(table: PointTable, path: str | Path) -> None:
-    """Write the table with its coordinates replaced, in its own convention, and a column ``inside`` (1 or 0)."""
+    """Write the table with its coordinates replaced, in its own convention, and a last column ``inside`` (1 or 0),
+    which has no name where the table has no header."""
     values = table.points * ([-1, -1, 1] if table.lps else [1, 1, 1])
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
@@ -95,6 +97,12 @@ def write_points(table: PointTable, path: str | Path) -> None:
         writer.writerow([*cells, *([int(table.inside[n])] if table.inside is not None else [])])
     with written_whole(path) as beside:
         beside.write_text(lines.getvalue(), encoding="utf-8")
+
+
+def _within(grid: Grid, points: np.ndarray) -> np.ndarray:
+    """Whether each of (N, 3) points lies in a voxel of ``grid``."""
+    voxels = grid.points_to_voxel(points)
+    return np.asarray(((voxels >= -0.5) & (voxels < np.array(grid.shape) - 0.5)).all(axis=-1))
 
 
 def _columns(path: Path, header: tuple[str, ...]) -> tuple[tuple[int, int, int], bool]:

@@ -93,10 +93,18 @@ def apply_transform(
 
 
 def apply_to_points(
-    transform: Files, points: str | Path, lps: bool = False, kind: FileKind | None = None
+    transform: Files,
+    points: str | Path,
+    lps: bool = False,
+    kind: FileKind | None = None,
+    like: str | Path | None = None,
 ) -> PointTable:
-    """Points of the **fixed** world, a ``.csv`` file, where the transforms send them in the moving world."""
-    return map_points(read_chain(transform, kind), read_points(points, lps))
+    """Points of the **fixed** world, a ``.csv`` file, where the transforms send them in the moving world.
+
+    With ``like``, the fixed image, points outside of it are marked as outside too.
+    """
+    grid = None if like is None else read_grid(like)
+    return map_points(read_chain(transform, kind), read_points(points, lps), grid)
 
 
 def invert_transform(transform: Files, kind: FileKind | None = None) -> tuple[Transform, InverseResidual | None]:

@@ -98,6 +98,23 @@ def test_points_outside_are_warned_about(folder):
     assert [row.split(",")[3] for row in Path("q.csv").read_text(encoding="utf-8").splitlines()] == ["inside", "1", "0"]
 
 
+def test_points_without_names_or_without_a_deformation(folder):
+    """A table without a header cannot name its new column; an affine is defined everywhere, the fixed image is not."""
+    centre, corner = FIXED.centre_world, FIXED.corners_world[0]
+    beyond = centre + 1.5 * (corner - centre)
+    Path("p.csv").write_text("".join("{},{},{}\n".format(*point) for point in (centre, beyond)))
+    np.savetxt("a.txt", known_affine().matrix)
+    for line, last in (("", ["1", "1"]), (" --like fixed.nii.gz", ["1", "0"])):
+        done = run(f"apply a.txt p.csv -o q.csv{line}")
+        assert done.exit_code == 0 and "the last column: 1 inside" in " ".join(done.stdout.split())
+        assert ("point 2" in done.stderr and "fixed.nii.gz" in done.stderr) == bool(line)
+        rows = [row.split(",") for row in Path("q.csv").read_text(encoding="utf-8").splitlines()]
+        assert [row[3] for row in rows] == last
+        expected = known_affine().apply(torch.from_numpy(np.array([centre, beyond])))
+        np.testing.assert_allclose(np.array(rows, dtype=float)[:, :3], expected, atol=2e-5)
+    assert "does not exist" in fails("apply a.txt p.csv -o r.csv --like nowhere.nii.gz")
+
+
 def test_jacobian_log(folder):
     assert run("jacobian t.h5 -o j.nii.gz").exit_code == run("jacobian t.h5 -o l.nii.gz --log").exit_code == 0
     plain, log = (nib.load(name).get_fdata() for name in ("j.nii.gz", "l.nii.gz"))
