@@ -25,6 +25,7 @@ from isal import igzip
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from uresnet.dicom import is_dicom, read_dicom
 from uresnet.errors import InputWarning, UserError
@@ -44,7 +45,10 @@ _HEAD_MM = (20.0, 1000.0)
 _MAX_DISAGREEMENT_MM = 1.0  # between the two orientation matrices of a NIfTI header
 
 # What decompressing, parsing and scaling a damaged file can raise in nibabel and below it.
-_DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError, OverflowError)
+_DAMAGE = (
+    *(ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError, OverflowError),
+    *(WrapStructError, TypeError),  # a header that is cut off: NIfTI's within a whole gzip file, MGH's
+)
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -243,7 +247,8 @@ def _class_of(path: Path, content: bytes) -> Any:
 
 
 def _damaged(path: Path, error: BaseException) -> UserError:
-    cut = isinstance(error, EOFError) or "Expected" in str(error) or "end-of-stream" in str(error)
+    said = ("Expected", "end-of-stream", "too small", "wrong size")
+    cut = isinstance(error, EOFError) or any(words in str(error) for words in said)
     if cut:
         return UserError(f"{path} is truncated: it ends before its last voxel; copy or download it again.")
     if isinstance(error, gzip.BadGzipFile | zlib.error):

@@ -186,6 +186,11 @@ def _good(folder: Path) -> bytes:
     return saved(folder / "good.nii.gz", data, np.eye(4)).read_bytes()
 
 
+def _mgh(folder: Path) -> bytes:
+    nib.save(nib.MGHImage(np.ones((20, 20, 20), np.float32), np.eye(4)), folder / "good.mgh")
+    return (folder / "good.mgh").read_bytes()
+
+
 def _text(folder: Path, name: str, content: bytes) -> Path:
     (folder / name).write_bytes(content)
     return folder / name
@@ -210,6 +215,12 @@ WRONG = {
     "text as mgz": (lambda f: _text(f, "a.mgz", gzip.compress(b"hello" * 200)), "not an image that can be read"),
     "cut gzip": (lambda f: _text(f, "a.nii.gz", _good(f)[:9000]), "truncated"),
     "cut in the header": (lambda f: _text(f, "a.nii.gz", _good(f)[:60]), "truncated"),
+    "cut in the header, then zipped": (
+        lambda f: _text(f, "a.nii.gz", gzip.compress(gzip.decompress(_good(f))[:60])),
+        "truncated",
+    ),
+    "cut in the header of an MGZ": (lambda f: _text(f, "a.mgz", gzip.compress(_mgh(f)[:60])), "truncated"),
+    "cut in the header of an MGH": (lambda f: _text(f, "a.mgh", _mgh(f)[:4]), "truncated"),
     "cut": (lambda f: _text(f, "a.nii", gzip.decompress(_good(f))[:9000]), "truncated"),
     "damaged gzip": (lambda f: _text(f, "a.nii.gz", _good(f)[:500] + bytes(500) + _good(f)[1000:]), "damaged"),
     "two volumes": (lambda f: saved(f / "a.nii", np.ones((3, 4, 5, 2), np.float32), np.eye(4)), "holds 2 volumes"),
