@@ -13,8 +13,9 @@ import sys
 import tempfile
 import traceback
 import warnings
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -180,7 +181,8 @@ def segment(
     """Segment one brain on its own grid; values are FreeSurfer ids.
 
     Beside the label map go tables of its names and colours for BIDS, Freeview, 3D Slicer and ITK-SNAP, the volumes in
-    mm³, and a page to look at. IMAGE and --output may be - for standard input and output.
+    mm³, and a page to look at. IMAGE may be - for standard input (NIfTI, MGZ, NRRD or a zip of DICOM files),
+    --output - for standard output (.nii.gz, the label map alone).
     """
     piped = str(output) == "-"
     quiet, report = quiet or piped, report and not piped
@@ -237,7 +239,10 @@ def apply(
     Points go the other way than images. transform.h5 brings the MOVING image onto the FIXED one; it takes points of the
     FIXED image (world mm, columns x, y, z) to the moving one. For points of the moving image use inverse_transform.h5.
     A last column, "inside", is 0 for points outside the deformation, or outside --like where it is given, else 1; a
-    table without a header gets it without a name. The image and --output may be - for standard input and output.
+    table without a header gets it without a name.
+
+    The image may be - for standard input (NIfTI, MGZ, NRRD or a zip of DICOM files; no points), --output - for standard
+    output (.nii.gz).
     """
     quiet = quiet or str(output) == "-"
     with _told(debug), _piped(image, output) as (image, output):
@@ -794,14 +799,29 @@ def _piped(image: Path, output: Path) -> Iterator[tuple[Path, Path]]:
             content = sys.stdin.buffer.read()
             if not content:
                 raise UserError("- : nothing came on standard input; pipe an image into it.")
-            zipped = content.startswith(b"\x1f\x8b")
-            given = Path(folder) / ("standard-input.nii.gz" if zipped else "standard-input.nii")
+            given = Path(folder) / f"standard-input{_suffix_of(content)}"
             given.write_bytes(content)
         if str(output) == "-":
             made = Path(folder) / "standard-output.nii.gz"
         yield given, made
         if made is not output:
             sys.stdout.buffer.write(made.read_bytes())
+
+
+def _suffix_of(content: bytes) -> str:
+    """The file type of an image that came without a name, from its first bytes; NIfTI where they say nothing else."""
+    zipped = content.startswith(b"\x1f\x8b")
+    start = content[:4]
+    if zipped:
+        with suppress(zlib.error):
+            start = zlib.decompressobj(wbits=31).decompress(content[:4096], 4)
+    if start == b"\x00\x00\x00\x01":  # the version of an MGH file; NIfTI starts with its header's size, 348 or 540
+        return ".mgz" if zipped else ".mgh"
+    if start == b"PK\x03\x04":
+        return ".zip"
+    if start == b"NRRD":
+        return ".nrrd"
+    return ".nii.gz" if zipped else ".nii"
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

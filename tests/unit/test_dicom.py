@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import zipfile
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from typer.testing import CliRunner
 
 from spatial_cases import grid_of
+from uresnet.cli import app
 from uresnet.errors import InputWarning, UserError
 from uresnet.io import read_grid, read_image, read_series
 from uresnet.spaces import Grid
@@ -40,6 +44,22 @@ def write_series(folder: Path, uid: int = 1, name: str = "T1", skip: tuple[int, 
         writer.SetFileName(str(folder / f"{uid}_{(number * 5) % 97}.dcm"))
         writer.Execute(image)
     return folder
+
+
+def test_a_zip_from_standard_input(tmp_path):
+    folder = write_series(tmp_path / "series")
+    with zipfile.ZipFile(tmp_path / "series.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    np.savetxt(tmp_path / "a.txt", np.eye(4))
+    like = nib.Nifti1Image(VALUES, GRID.voxel_to_world)
+    nib.save(like, tmp_path / "like.nii.gz")
+    line = ["apply", str(tmp_path / "a.txt"), "-", "--like", str(tmp_path / "like.nii.gz"), "-o", "-"]
+    done = CliRunner().invoke(app, line, input=(tmp_path / "series.zip").read_bytes())
+    assert done.exit_code == 0, done.stderr
+    found = nib.Nifti1Image.from_bytes(gzip.decompress(done.stdout_bytes)).get_fdata()
+    apart = np.abs(found - VALUES)[1:-1, 1:-1, 1:-1]  # at the faces a rounding error is outside
+    assert apart.max() <= 1
 
 
 def as_stored(image: np.ndarray, grid: Grid) -> np.ndarray:
