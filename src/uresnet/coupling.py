@@ -199,14 +199,17 @@ def _affine_log(moving: Side, fixed: Side, freedom: Freedom) -> np.ndarray:
         found = affine_between(moving.probabilities, fixed.probabilities)
     except ValueError as error:
         raise UserError(
-            "The brains cannot be aligned, because too few structures are recognised in them; look at the "
-            "segmentation of each with 'uresnet segment'."
+            f"The brains cannot be aligned: {error}. Look at the segmentation of each with 'uresnet segment', and "
+            "check that both headers say rightly which way is left, front and up."
         ) from error
     return matrix_logarithm(closest_rigid(matrix_exponential(found))) if freedom == "rigid" else found
 
 
 def _half_way(affine_log: np.ndarray, grid: Grid, sign: int) -> np.ndarray:
-    """(4, 4): an image's world to the mid-space, whose origin the middle of the grid becomes."""
+    """(4, 4): an image's world to the mid-space, whose origin the middle of the grid becomes.
+
+    The conformed grid's voxels are the mid-space's millimetres: all models of this kind see voxels of 1 mm.
+    """
     to_middle = np.eye(4)
     to_middle[:3, 3] = -(np.array(grid.shape) - 1) / 2
     return matrix_exponential(sign * affine_log / 2) @ to_middle @ grid.world_to_voxel
