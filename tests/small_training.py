@@ -9,7 +9,8 @@ import torch
 
 from uresnet.config import AugmentConfig, Config, LossConfig, ModelConfig, TrainingConfig
 from uresnet.training.data import DeviceStore, Scan
-from uresnet.training.trainer import Event, Trainer
+from uresnet.training.loop import Event
+from uresnet.training.trainer import Trainer
 
 SHAPE = (16, 12, 16)
 SMALL = ModelConfig(channels=(2, 4))

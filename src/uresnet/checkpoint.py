@@ -139,7 +139,7 @@ def _load_card(file: ModelFile, card: ModelCard) -> Model:
         raise UserError(f"The weights in {where} do not fit the network that the file describes.") from error
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         raise UserError(f"{where} holds weights that are not numbers; its training failed.")
-    return Model(card, _for_inference(network), _scheme(card, where), _conform_spec(card, where), file.sha256)
+    return Model(card, _for_inference(network), _scheme(card, where), conform_spec(card, where), file.sha256)
 
 
 def _load_published(file: ModelFile) -> Model:
@@ -165,7 +165,8 @@ def _scheme(card: ModelCard, where: str) -> LabelScheme | None:
     return scheme
 
 
-def _conform_spec(card: ModelCard, where: str) -> ConformSpec:
+def conform_spec(card: ModelCard, where: str) -> ConformSpec:
+    """How a model wants its images. Raises :class:`UserError` naming ``where`` for a card that makes no sense."""
     known = {f.name for f in fields(ConformSpec)}
     unknown = set(card.conform) - known
     if unknown:

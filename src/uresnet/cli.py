@@ -31,6 +31,7 @@ from uresnet.outputs import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
     from uresnet.points import PointTable
+    from uresnet.preprocess import ConformSpec
     from uresnet.registration import Registration
     from uresnet.training.prepare import PrepareOptions
     from uresnet.training.run import Rehearsal
@@ -433,6 +434,12 @@ SplitOption = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Of the random split.")]
 NameOption = Annotated[str, typer.Option(help="What the data are called, for the cards of models.")]
 LicenceOption = Annotated[str, typer.Option(help="Licence that models inherit from the data.")]
+ConformOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL", help="Conform as this model sees its images (default, paper, a file); else as the paper does."
+    ),
+]
 
 
 class LabelsChoice(StrEnum):
@@ -454,6 +461,7 @@ def prepare_pairs(
     seed: SeedOption = 0,
     name: NameOption = "",
     licence: LicenceOption = "",
+    conform: ConformOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
@@ -466,7 +474,8 @@ def prepare_pairs(
         from uresnet.training.sources import sources_from_table
 
         sources = sources_from_table(table)
-        how = PrepareOptions(Convention(labels.value), method=brain.value, device=chosen, name=name, licence=licence)
+        spec = _conform_of(conform)
+        how = PrepareOptions(Convention(labels.value), spec, brain.value, chosen, name, licence)
         _prepare(sources, [], output, how, split, seed, quiet)
 
 
@@ -485,6 +494,7 @@ def prepare_freesurfer(
     seed: SeedOption = 0,
     name: NameOption = "",
     licence: LicenceOption = "",
+    conform: ConformOption = None,
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -508,7 +518,8 @@ def prepare_freesurfer(
                     ]
                 )
             split = None
-        _prepare(sources, skipped, output, PrepareOptions(name=name, licence=licence), split, seed, quiet)
+        how = PrepareOptions(spec=_conform_of(conform), name=name, licence=licence)
+        _prepare(sources, skipped, output, how, split, seed, quiet)
 
 
 @app.command()
@@ -925,6 +936,14 @@ class Narrator:
             print(text)
 
 
+def _conform_of(model: str | None) -> ConformSpec:
+    from uresnet.checkpoint import conform_spec
+    from uresnet.preprocess import ConformSpec
+
+    card = find_model(model).card if model else None
+    return ConformSpec() if card is None else conform_spec(card, card.name)
+
+
 def _prepare(
     sources: list[Source],
     skipped: list[Skipped],
@@ -986,7 +1005,7 @@ class TrainingView:
             signal.signal(number, handler)
 
     def __call__(self, event: object) -> None:
-        from uresnet.training.trainer import StepDone, Validation
+        from uresnet.training.loop import StepDone, Validation
 
         if isinstance(event, StepDone):
             terms = " ".join(f"{name} {value:.3f}" for name, value in event.terms.items())

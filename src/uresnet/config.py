@@ -139,6 +139,58 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class BlockConfig:
+    """What the flagship's segmenter is shown (:mod:`uresnet.training.blocks`); probabilities are of one block.
+
+    ``shape`` voxels of a block. Of the eight voxels of every 2×2×2, ``parts`` are judged a step; ``background`` is the
+    share of the voxels outside the brain that are. ``label_maps`` is a folder of label maps from which a share of
+    ``synthetic`` of the blocks is painted, every structure's grey value being drawn with a standard deviation of
+    ``grey_variation`` about that of the scans.
+
+    ``rotation`` degrees (``rare_rotation`` with probability ``rare``), ``scaling`` log, ``shear``, ``translation``
+    voxels: largest values. ``elastic``: probability of a smooth bending with ``knots`` (from, to) a side, whose
+    standard deviation is up to ``elastic_strength`` times the knots' distance. ``ventricles``: probability that they
+    grow by ``ventricle_growth`` (from, to) mm. ``flip``: probability of mirroring (labels change sides). ``gamma`` and
+    ``brightness``: largest |log2|; ``bias``: largest standard deviation of the log of a smooth field; ``noise``:
+    largest standard deviation; ``blur`` and ``thick_slices``: probabilities.
+    """
+
+    shape: tuple[int, ...] = (96, 112, 96)
+    parts: int = 2
+    background: float = 0.1
+    label_maps: str = ""
+    synthetic: float = 0.22
+    grey_variation: float = 0.05
+    rotation: float = 14.0
+    rare_rotation: float = 35.0
+    rare: float = 0.15
+    scaling: float = 0.26
+    shear: float = 0.06
+    translation: float = 8.0
+    elastic: float = 0.85
+    knots: tuple[float, ...] = (3.0, 8.0)
+    elastic_strength: float = 0.2
+    ventricles: float = 0.5
+    ventricle_growth: tuple[float, ...] = (-2.0, 12.0)
+    flip: float = 0.5
+    gamma: float = 0.7
+    brightness: float = 0.2
+    bias: float = 0.2
+    noise: float = 0.05
+    blur: float = 0.3
+    thick_slices: float = 0.15
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.shape) == 3 and all(n >= 16 and n % 16 == 0 for n in self.shape),
+            "blocks.shape must be three multiples of 16",
+        )
+        _require(1 <= self.parts <= 8, "blocks.parts must be 1 to 8")
+        ranges = len(self.knots) == 2 and len(self.ventricle_growth) == 2
+        _require(ranges, "blocks.knots and blocks.ventricle_growth are two numbers each, from and to")
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of the training: the ``fraction`` of it spent at images averaged over blocks of ``downsampling`` voxels.
 
@@ -159,11 +211,13 @@ class TrainingConfig:
     ``affine_rate`` multiplies it for the affine head, ``deformable_rate`` for the last layer of the deformable one: the
     map is a cumulative sum, so a small step of that layer's weights moves the far side of the brain by voxels.
     ``warmup_steps`` raises the rate linearly; ``clip_norm`` bounds the gradient's norm (0: no). ``optimiser`` is the
-    paper's Adam, or SOAP (:mod:`uresnet.training.soap`), which takes far fewer updates. ``averaging``, when not 0, has
+    paper's Adam, SOAP (:mod:`uresnet.training.soap`), which takes far fewer updates, or for the segmenter Muon
+    (:mod:`uresnet.training.muon`). ``averaging``, when not 0, has
     a running mean of the weights validated and kept: the share of it that stays at an update. ``precision`` concerns
     the network's convolutions; losses and sampling grids are always float32. ``channels_last`` is the order of the
     weights in memory; none chooses what is faster on the device. An update sees ``batch_size`` · ``accumulate`` pairs,
-    times the number of processes.
+    times the number of processes. ``splits`` are those that are trained on. ``start`` names a model, packaged or a
+    file, whose weights the training begins with.
     """
 
     epochs: int = 100
@@ -171,7 +225,9 @@ class TrainingConfig:
     pairs_per_epoch: int = 0
     batch_size: int = 1
     accumulate: int = 1
-    optimiser: Literal["adam", "soap"] = "adam"
+    splits: tuple[str, ...] = ("train",)
+    start: str = ""
+    optimiser: Literal["adam", "soap", "muon"] = "adam"
     learning_rate: float = 1e-3
     averaging: float = 0.0
     affine_rate: float = 1.0
@@ -198,13 +254,26 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a training needs to know besides where the data are and where to write."""
+    """Everything a training needs to know besides where the data are and where to write.
+
+    With ``segmenter``, the flagship's network is trained, on ``blocks``; otherwise ``model``, a network that takes a
+    pair, with ``losses`` and ``augment``.
+    """
 
     data: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     losses: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    segmenter: SegmenterConfig | None = None
+    blocks: BlockConfig = field(default_factory=BlockConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        pair = (self.model, self.losses, self.augment) == (ModelConfig(), LossConfig(), AugmentConfig())
+        _require(
+            self.segmenter is None or pair,
+            "model, losses and augment are those of networks that take a pair; with segmenter, use blocks",
+        )
 
 
 def load_config(path: Path | str) -> Config:

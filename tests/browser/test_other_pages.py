@@ -15,7 +15,7 @@ from uresnet.report.segmentation_page import segmentation_page
 from uresnet.report.signs import measure_signs
 from uresnet.report.verdict import judge
 from uresnet.training.log import Logbook
-from uresnet.training.trainer import Event
+from uresnet.training.loop import Event
 
 EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
 

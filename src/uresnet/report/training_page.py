@@ -26,6 +26,8 @@ CAPTIONS = {
     "moving": "Moving image, with the structures that the network found in it",
     "fixed": "Fixed image, with its true structures",
     "warped": "Warped image, with the moving image’s true structures carried along",
+    "predicted": "Image, with the structures that the network found in it",
+    "manual": "The same image, with its true structures",
 }
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 280, 64, 28
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
@@ -91,7 +93,8 @@ def training_page(folder: Path) -> str:
             warnings.simplefilter("ignore", RuntimeWarning)  # a structure that no image has is NaN
             mean = np.nanmean([validations[name] for name in structures], axis=0)
         curves = validations | {"mean_of_segmentation_dice": mean}
-        charts.append(chart(DICE_TITLE, curves, ["registration_dice", "mean_of_segmentation_dice"]))
+        shown = [name for name in ("registration_dice", "mean_of_segmentation_dice") if name in curves]
+        charts.append(chart(DICE_TITLE, curves, shown))
     elif "registration_dice" in validations:
         charts.append(chart(DICE_TITLE, validations, ["registration_dice", *structures]))
     if "folding" in validations:
@@ -122,7 +125,10 @@ def read_samples(path: Path) -> Samples | None:
     except (OSError, ValueError, KeyError, BadZipFile):
         return None
     numbers = sorted({int(name.split()[0]) for name in arrays})
-    pairs = [[_sample_picture(arrays, f"{n} {name}", scheme) for name in CAPTIONS] for n in numbers]
+    pairs = [
+        [_sample_picture(arrays, f"{n} {name}", scheme) for name in CAPTIONS if f"{n} {name} image" in arrays]
+        for n in numbers
+    ]
     values = {int(i) for name, one in arrays.items() if name.endswith("labels") for i in np.unique(one)}
     return Samples(step, pairs, [one for one in scheme.classes if one.id in values])
 
@@ -187,10 +193,11 @@ def _facts(steps: dict[str, np.ndarray], validations: dict[str, np.ndarray]) -> 
         facts["Updates"] = f"{np.nanmax(steps['step']):.0f}"
         if "epoch" in steps:
             facts["Epochs"] = f"{np.nanmax(steps['epoch']) + 1:.0f}"
-    dice = validations.get("registration_dice")
-    if dice is not None and np.isfinite(dice).any():
-        best = int(np.nanargmax(dice))
-        facts["Best registration Dice"] = f"{dice[best]:.3f}, after update {validations['step'][best]:.0f}"
+    for what in ("registration", "segmentation"):
+        dice = validations.get(f"{what}_dice")
+        if dice is not None and np.isfinite(dice).any():
+            best = int(np.nanargmax(dice))
+            facts[f"Best {what} Dice"] = f"{dice[best]:.3f}, after update {validations['step'][best]:.0f}"
     return facts
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from uresnet.errors import UserError
 from uresnet.labels import LabelScheme
+from uresnet.training.loop import Event, StepDone, Validation
 from uresnet.training.samples import SAMPLES, painted, write_samples
-from uresnet.training.trainer import Event, StepDone, Validation
 
 STEPS, VALIDATIONS = "log.csv", "validation.csv"
 
@@ -70,9 +70,11 @@ def _step_row(event: StepDone) -> dict[str, float]:
 
 
 def _validation_row(event: Validation, structures: Sequence[str]) -> dict[str, float]:
+    dice = {f"dice_{name}": round(d, 5) for name, d in zip(structures, event.segmentation, strict=False)}
+    if math.isnan(event.registration):
+        return {"segmentation_dice": round(event.quality, 5)} | dice
     row = {"downsampling": event.downsampling, "registration_dice": round(event.registration, 5)}
-    row |= {f"dice_{name}": round(d, 5) for name, d in zip(structures, event.segmentation, strict=False)}
-    return row | {"mse": float(f"{event.mse:.6g}"), "folding": float(f"{event.folding:.6g}")}
+    return row | dice | {"mse": float(f"{event.mse:.6g}"), "folding": float(f"{event.folding:.6g}")}
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:

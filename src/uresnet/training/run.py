@@ -12,16 +12,19 @@ from pathlib import Path
 import torch
 import yaml
 
+from uresnet.checkpoint import load_model
 from uresnet.config import Config, to_dict
 from uresnet.errors import UserError
 from uresnet.io import written_whole
 from uresnet.training.data import PackedDataset, load_store, open_dataset
 from uresnet.training.log import Logbook
+from uresnet.training.loop import STATE, Event, Loop, Surroundings, never
 from uresnet.training.parallel import Team
+from uresnet.training.segmenting import SegmenterTrainer
 from uresnet.training.state import About
-from uresnet.training.trainer import STATE, Event, Surroundings, Trainer, never
+from uresnet.training.trainer import Trainer
 
-TRAINING, VALIDATION = "train", "val"
+VALIDATION = "val"
 CONFIGURATION = "config.yaml"
 
 
@@ -52,7 +55,7 @@ class Rehearsal:
 
 def open_training(
     config: Config, options: RunOptions, device: str, team: Team, report: Callable[[Event], None]
-) -> Trainer:
+) -> Loop:
     """Open the data and build the trainer, at its start or where it stopped; nothing is written.
 
     Raises :class:`UserError` for data that are missing or have no training scans, a folder that holds a training
@@ -65,20 +68,25 @@ def open_training(
         )
     dataset = open_dataset(options.data)
     with memory_explained(config):
-        training = load_store(dataset, [TRAINING], device)
+        training = load_store(dataset, config.training.splits, device)
         if len(training.scans) < 2:
-            raise UserError(f"{options.data} holds a single scan to train on; a pair needs two.")
-        has_validation = sum(scan.split == VALIDATION for scan in dataset.scans) >= 2
+            raise UserError(f"{options.data} holds a single scan to train on; at least two are needed.")
+        # Scans that are trained on cannot judge.
+        judging = VALIDATION not in config.training.splits
+        has_validation = judging and sum(scan.split == VALIDATION for scan in dataset.scans) >= 2
         validation = load_store(dataset, [VALIDATION], device) if has_validation else None
         about = _about(dataset, options.folder, len(training.scans))
         surroundings = Surroundings(team, about, options.report_every)
-        trainer = Trainer(config, training, validation, options.folder, report, surroundings)
+        kind = SegmenterTrainer if config.segmenter else Trainer
+        trainer = kind(config, training, validation, options.folder, report, surroundings)
+    if config.training.start:
+        _start_from(trainer, config.training.start)
     if options.resume and state.exists():
         trainer.resume(state)
     return trainer
 
 
-def train(trainer: Trainer, options: RunOptions, stop: Callable[[], bool] = never) -> bool:
+def train(trainer: Loop, options: RunOptions, stop: Callable[[], bool] = never) -> bool:
     """Run a training to its end or until ``stop()``, with its tables; whether it reached the end."""
     if not trainer.team.leads:
         with memory_explained(trainer.config):
@@ -100,7 +108,7 @@ def train(trainer: Trainer, options: RunOptions, stop: Callable[[], bool] = neve
         logbook.close()
 
 
-def rehearse(trainer: Trainer) -> Rehearsal:
+def rehearse(trainer: Loop) -> Rehearsal:
     """Two updates, the second one timed, with nothing kept: what the training would cost."""
     on_gpu = trainer.device.type == "cuda"
     with memory_explained(trainer.config):
@@ -112,14 +120,14 @@ def rehearse(trainer: Trainer) -> Rehearsal:
         if on_gpu:
             torch.cuda.synchronize(trainer.device)
     seconds = time.perf_counter() - start
-    validation = trainer.validation_stores.get(1)
+    training, validation = trainer.scans
     return Rehearsal(
-        shape=tuple(trainer.stores[trainer.stage().downsampling].images.shape[2:]),
+        shape=trainer.shape,
         pairs_per_update=trainer.pairs_per_update,
         updates=trainer.updates,
         weights=sum(p.numel() for p in trainer.network.parameters()),
-        training_scans=len(trainer.stores[1].scans),
-        validation_scans=len(validation.scans) if validation else 0,
+        training_scans=training,
+        validation_scans=validation,
         seconds=seconds,
         memory=torch.cuda.max_memory_allocated(trainer.device) if on_gpu else _peak_memory(),
     )
@@ -146,15 +154,28 @@ def with_limits(config: Config, data: Path | None, minutes: float | None) -> Con
     return replace(changed, training=replace(changed.training, max_minutes=minutes))
 
 
+def _start_from(trainer: Loop, name: str) -> None:
+    model = load_model(name)
+    try:
+        trainer.start_from(model.network.state_dict())
+    except RuntimeError as error:
+        raise UserError(
+            f"The model {name} is another network than the configuration's; change training.start."
+        ) from error
+
+
 def _too_large(config: Config) -> UserError:
     t, changes = config.training, []
     if t.batch_size > 1:
         changes.append(f"training.batch_size below {t.batch_size} (with training.accumulate as many times higher)")
     if t.precision == "fp32":
         changes.append("training.precision: bf16")
-    if config.losses.downsampling == 1:
-        changes.append("losses.downsampling: 2")
-    changes.append("a first stage on coarser voxels (training.stages with downsampling: 2)")
+    if config.segmenter:
+        changes.append("smaller blocks.shape")
+    else:
+        if config.losses.downsampling == 1:
+            changes.append("losses.downsampling: 2")
+        changes.append("a first stage on coarser voxels (training.stages with downsampling: 2)")
     return UserError(f"There is not enough memory for this training; try {', '.join(changes)}.")
 
 

@@ -24,16 +24,22 @@ SAMPLES = "samples.npz"
 PAIRS = 2
 """How many validation pairs are kept to look at."""
 
-NAMES = ("moving", "fixed", "warped")
+PAIR, ALONE = ("moving", "fixed", "warped"), ("predicted", "manual")
+"""What there is to see of a pair, and of an image that is segmented alone."""
+
+NAMES = (*PAIR, *ALONE)
 PLANES: tuple[AxisCodes, ...] = (("L", "P", "S"), ("L", "I", "A"), ("P", "I", "R"))
 """Axial, coronal, sagittal: where a picture's right, its bottom and its far side are."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One pair. ``images``, by ``NAMES``, (rows, columns) uint8, are three planes side by side; ``labels`` of the same
-    size hold FreeSurfer ids of the network's scheme: those that the network found in the moving image (none from one
-    that does not segment), the true ones of the fixed image, and the true ones of the moving image, warped."""
+    """One pair, or one image. ``images``, by ``NAMES``, (rows, columns) uint8, are three planes side by side.
+
+    ``labels`` of the same size hold FreeSurfer ids of the network's scheme. Of a pair: those that the network found in
+    the moving image (none from one that does not segment), the true ones of the fixed image, and the true ones of the
+    moving image, warped. An image alone is there twice, with the structures that were predicted and the true ones.
+    """
 
     images: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
@@ -56,6 +62,20 @@ def take_sample(
     )
 
 
+def sample_alone(
+    image: Tensor, predicted: Tensor, labels: Tensor, scheme: LabelScheme, axis_codes: AxisCodes
+) -> Sample:
+    """Pictures of one image (1, 1, I, J, K) that was segmented alone: ``predicted`` classes (I, J, K) and true
+    ``labels`` (1, 1, I, J, K), FreeSurfer ids."""
+    picture = _planes((_array(image).clip(0, 1) * 255).round(), axis_codes)
+    true = scheme.to_ids(scheme.to_classes(_array(labels), strict=False))
+    found = scheme.to_ids(predicted.cpu().numpy())
+    return Sample(
+        dict.fromkeys(ALONE, picture),
+        {name: _planes(one, axis_codes) for name, one in zip(ALONE, (found, true), strict=True)},
+    )
+
+
 def write_samples(path: Path, samples: Sequence[Sample], scheme: LabelScheme, step: int) -> None:
     """Write samples into one file, which takes the place of an earlier one whole.
 
@@ -69,9 +89,9 @@ def write_samples(path: Path, samples: Sequence[Sample], scheme: LabelScheme, st
 
 
 def painted(one: Sample) -> np.ndarray:
-    """(3, rows, columns) uint8 RGB: the three images below each other, the edges of structures in their colours."""
+    """(3, rows, columns) uint8 RGB: its images below each other, the edges of structures in their colours."""
     parts = []
-    for name in NAMES:
+    for name in one.images:
         picture = np.repeat(one.images[name][..., None], 3, axis=-1)
         labels = one.labels.get(name)
         if labels is not None:

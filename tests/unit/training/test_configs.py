@@ -34,7 +34,7 @@ def write_data(folder: Path, side: int) -> Path:
 def test_a_dry_run_accepts_it_and_writes_nothing(name: str, tmp_path: Path) -> None:
     config = load_config(FOLDER / f"{name}.yaml")
     # As small as the window of the local cross-correlation lets the coarsest images be.
-    smallest = 10 if config.model.network == "christodoulidis" else 12
+    smallest = 16 if config.segmenter else 10 if config.model.network == "christodoulidis" else 12
     coarsest = max(max(s.downsampling, s.loss_downsampling or 1) for s in config.training.stages)
     (tmp_path / "data").mkdir()
     data = write_data(tmp_path / "data", smallest * coarsest)

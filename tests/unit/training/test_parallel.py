@@ -15,9 +15,10 @@ import torch
 
 from small_training import AUGMENTED, blobs, config, trainer, weights
 from uresnet.errors import UserError
+from uresnet.training.loop import STATE, Surroundings
 from uresnet.training.parallel import Team, join_team
 from uresnet.training.state import read_tensors
-from uresnet.training.trainer import STATE, Surroundings, Trainer
+from uresnet.training.trainer import Trainer
 
 
 def free_port() -> int:
@@ -35,7 +36,8 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
         from pathlib import Path
         from small_training import AUGMENTED, blobs, config
         from uresnet.training.parallel import join_team, leave_team
-        from uresnet.training.trainer import Surroundings, Trainer
+        from uresnet.training.loop import Surroundings
+        from uresnet.training.trainer import Trainer
         team = join_team("cpu")
         assert team.size == 2
         settings = dataclasses.replace(config(batch_size=1, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)

@@ -12,9 +12,9 @@ from uresnet.labels import SCHEMES
 from uresnet.model.network import UResNet
 from uresnet.report.training_page import read_samples
 from uresnet.training.log import VALIDATIONS, Logbook
+from uresnet.training.loop import Event, Validation
 from uresnet.training.objective import Batch
 from uresnet.training.samples import PAIRS, SAMPLES, painted, take_sample
-from uresnet.training.trainer import Event, Validation
 from uresnet.transform.deformation import GridConvention
 
 SHAPE = (16, 12, 20)  # left, inferior, anterior

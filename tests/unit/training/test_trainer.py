@@ -20,9 +20,10 @@ from uresnet.checkpoint import load_model
 from uresnet.config import ModelConfig, Stage, TrainingConfig
 from uresnet.errors import UserError
 from uresnet.training import state as state_module
+from uresnet.training.loop import STATE, Event, NotKept, StepDone, Validation, learning_rate
 from uresnet.training.objective import at_resolution
 from uresnet.training.state import read_tensors
-from uresnet.training.trainer import STATE, Event, NotKept, StepDone, Trainer, Validation, learning_rate
+from uresnet.training.trainer import Trainer
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:

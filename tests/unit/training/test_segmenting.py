@@ -1,0 +1,228 @@
+"""The training of the flagship's segmenter: what it is shown, what it is judged by, and that it learns and resumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from small_training import assert_identical, blobs
+from uresnet.checkpoint import MIDSPACE, load_model
+from uresnet.config import BlockConfig, Config, SegmenterConfig, TrainingConfig, config_from_dict
+from uresnet.errors import UserError
+from uresnet.labels import SCHEMES
+from uresnet.preprocess import ConformSpec
+from uresnet.training.blocks import NOT_JUDGED, BlockMaker, read_label_maps
+from uresnet.training.data import DeviceStore, class_table
+from uresnet.training.log import VALIDATIONS, Logbook
+from uresnet.training.loop import STATE, Event, StepDone, Surroundings, Validation
+from uresnet.training.segmenting import SCHEME, SegmenterTrainer, segmentation_terms
+from uresnet.training.state import About
+
+STILL = BlockConfig(
+    shape=(16, 16, 16),
+    synthetic=0.0,
+    rotation=0.0,
+    rare=0.0,
+    scaling=0.0,
+    shear=0.0,
+    translation=0.0,
+    elastic=0.0,
+    ventricles=0.0,
+    flip=0.0,
+    gamma=0.0,
+    brightness=0.0,
+    bias=0.0,
+    noise=0.0,
+    blur=0.0,
+    thick_slices=0.0,
+)
+SMALL = SegmenterConfig(channels=(8, 8), blocks=(1, 1), hidden=8)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def cubes(count: int, seed: int = 0) -> DeviceStore:
+    """The blobs of other tests on a cube of 16 voxels, as blocks want them."""
+    small = blobs(count, seed)
+    pad = (0, 0, 2, 2)
+    return replace(
+        small, images=torch.nn.functional.pad(small.images, pad), labels=torch.nn.functional.pad(small.labels, pad)
+    )
+
+
+def trainer(
+    folder: Path, events: list[Event] | None = None, blocks: BlockConfig | None = None, **training: object
+) -> SegmenterTrainer:
+    defaults = {"epochs": 3, "learning_rate": 3e-3, "optimiser": "muon", "averaging": 0.9}
+    quiet = {"validate_every_minutes": 1e9, "checkpoint_every_minutes": 1e9}
+    changing = replace(STILL, rotation=10.0, noise=0.02, flip=0.5, elastic=1.0, ventricles=0.5)
+    config = Config(
+        segmenter=SMALL, blocks=blocks or changing, training=TrainingConfig(**{**defaults, **quiet, **training})
+    )  # type: ignore[arg-type]
+    spec = ConformSpec(shape=(16, 16, 16), axis_codes=("R", "A", "S"))
+    kept = [] if events is None else events
+    return SegmenterTrainer(
+        config, cubes(4), cubes(2, 9), folder, kept.append, Surroundings(about=About(conform=spec), report_every=1)
+    )
+
+
+# -- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_block_that_nothing_happens_to_is_the_scan() -> None:
+    store = cubes(1)
+    block = BlockMaker(STILL, store, None, SCHEME)(generator())
+    torch.testing.assert_close(block.image, store.images.float() / 255)
+    assert torch.equal(block.classes.long(), class_table(SCHEME)[store.labels.long()])
+
+
+def test_mirroring_exchanges_sides_and_classes() -> None:
+    store = cubes(1)
+    block = BlockMaker(replace(STILL, flip=1.0), store, None, SCHEME)(generator())
+    mirrored = torch.tensor(SCHEME.mirrored)[class_table(SCHEME)[store.labels.long()]].flip(2)
+    torch.testing.assert_close(block.image, (store.images.float() / 255).flip(2))
+    assert torch.equal(block.classes.long(), mirrored)
+
+
+def test_ventricles_grow_by_about_what_is_asked_for() -> None:
+    """A ball of 10 mm radius whose surface moves out by 4 mm: each voxel reads that much nearer to the middle."""
+    grid = np.stack(np.meshgrid(*[np.arange(64)] * 3, indexing="ij"), -1)
+    away = np.sqrt(((grid - 31.5) ** 2).sum(-1))
+    labels = torch.from_numpy(np.where(away < 10, 4, np.where(away < 30, 2, 0)).astype(np.uint8))[None, None]
+    store = DeviceStore(cubes(1).scans, (labels > 0).to(torch.uint8) * 200, labels, 1 / 255)
+    config = replace(STILL, shape=(64, 64, 64), ventricles=1.0, ventricle_growth=(4.0, 4.0))
+    block = BlockMaker(config, store, None, SCHEME)(generator())
+    lv = [one.id for one in SCHEME.classes].index(4) + 1
+    radius = (float((block.classes == lv).sum()) * 3 / 4 / np.pi) ** (1 / 3)
+    assert 13.0 < radius < 14.5
+
+
+def test_the_same_generator_gives_the_same_block() -> None:
+    maker = BlockMaker(replace(BlockConfig(), shape=(16, 16, 16)), cubes(2), None, SCHEME)
+    one, same, other = (maker(generator(seed)) for seed in (3, 3, 4))
+    assert torch.equal(one.image, same.image) and torch.equal(one.classes, same.classes)
+    assert not torch.equal(one.image, other.image)
+
+
+def write_map(path: Path) -> np.ndarray:
+    """A head of 1 mm: white matter, fluid in and around it, a lesion, skull (507)."""
+    grid = np.stack(np.meshgrid(*[np.arange(48)] * 3, indexing="ij"), -1)
+    away = np.sqrt(((grid - 23.5) ** 2).sum(-1))
+    ids = np.select([away < 3, away < 4, away < 12, away < 16, away < 22], [24, 25, 2, 24, 507], 0)
+    nib.save(nib.Nifti1Image(ids.astype(np.int16), np.diag([-1.0, 1, 1, 1])), path)
+    return ids
+
+
+def test_label_maps_keep_the_brain_and_its_inner_fluid_only(tmp_path: Path) -> None:
+    ids = write_map(tmp_path / "a.nii.gz")
+    maps = read_label_maps(tmp_path, ConformSpec(shape=(48, 48, 48), axis_codes=("R", "A", "S"), centre="box"))
+    assert maps.shape == (1, 1, 48, 48, 48)
+    assert set(maps.unique().tolist()) == {0, 2, 24, 25}
+    assert int((maps == 2).sum()) == int((ids == 2).sum())
+    away = np.sqrt(((np.stack(np.meshgrid(*[np.arange(48)] * 3, indexing="ij"), -1) - 23.5) ** 2).sum(-1))
+    assert int((maps == 24).sum()) < int(((ids == 24) & (away < 14)).sum())
+
+
+def test_synthetic_blocks_leave_fluid_and_lesions_unjudged(tmp_path: Path) -> None:
+    write_map(tmp_path / "a.nii.gz")
+    maps = read_label_maps(tmp_path, ConformSpec(shape=(48, 48, 48), axis_codes=("R", "A", "S"), centre="box"))
+    config = replace(STILL, shape=(48, 48, 48), synthetic=1.0, grey_variation=0.0)
+    block = BlockMaker(config, cubes(2), maps, SCHEME)(generator())
+    unsure = (maps == 24) | (maps == 25)
+    assert bool((block.classes[unsure] == NOT_JUDGED).all()) and not bool((block.classes[~unsure] == NOT_JUDGED).any())
+    # White matter is painted as bright as the scans have it.
+    inside = block.image[maps == 2]
+    assert abs(float(inside.median()) - 220 / 255) < 0.05
+
+
+def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no label maps"):
+        read_label_maps(tmp_path, ConformSpec())
+
+
+# -- the loss --------------------------------------------------------------------------------------------------------
+
+
+def test_terms_by_hand() -> None:
+    """Two voxels, three classes; probabilities 1/2, 1/4, 1/4 and 1/4, 1/4, 1/2; truth 1 and 2; a third is unknown."""
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5], [1.0, 1.0, 1.0]]))
+    terms = segmentation_terms(logits, torch.tensor([1, 2, NOT_JUDGED]))
+    entropy = (np.log(4) + np.log(2)) / 2
+    dice = (2 * 0.25 / (0.5 + 1) + 2 * 0.5 / (0.75 + 1)) / 2
+    assert float(terms["cross_entropy"]) == pytest.approx(entropy, rel=1e-6)
+    assert float(terms["dice"]) == pytest.approx(1 - dice, rel=1e-6)
+    assert float(terms["total"]) == pytest.approx(entropy + 1 - dice, rel=1e-6)
+
+
+def test_nothing_known_is_no_loss() -> None:
+    logits = torch.randn(4, 3, requires_grad=True)
+    total = segmentation_terms(logits, torch.full((4,), NOT_JUDGED))["total"]
+    total.backward()
+    assert float(total.detach()) == 0 and logits.grad is not None and not logits.grad.any()
+
+
+# -- the training ----------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_and_makes_a_model(tmp_path: Path) -> None:
+    events: list[Event] = []
+    one = trainer(tmp_path, events, replace(STILL, rotation=5.0, noise=0.02, parts=8), epochs=60, learning_rate=3e-2)
+    assert one.run()
+    after = [event for event in events if isinstance(event, Validation)][-1]
+    there = [n for n, structure in enumerate(SCHEME.classes) if structure.id in (2, 3, 4)]
+    assert np.mean([after.segmentation[n] for n in there]) > 0.6
+    losses = [event.terms["total"] for event in events if isinstance(event, StepDone)]
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
+    model = load_model(tmp_path / "best.safetensors")
+    assert model.card.kind == MIDSPACE and model.scheme == SCHEMES["freesurfer32"]
+    assert model.card.figures["validation scans"] == 2
+    image = cubes(1, 5).images.float() / 255
+    with torch.no_grad():
+        one.judged.eval()
+        # 16 bits a weight.
+        same = (model.network(image)[0] == one.judged(image)[0]).float().mean()
+    assert float(same) > 0.99
+
+
+def test_resuming_gives_the_same_bits(tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.run()
+    first = trainer(tmp_path / "parts")
+    first.run(stop=lambda: first.progress.step >= 5)
+    second = trainer(tmp_path / "parts")
+    second.resume(tmp_path / "parts" / STATE)
+    assert second.progress.step == 5
+    second.run()
+    assert_identical(whole.network.state_dict(), second.network.state_dict())
+
+
+def test_the_tables_name_what_a_segmenter_has(tmp_path: Path) -> None:
+    one = trainer(tmp_path, epochs=1)
+    one.report = Logbook(tmp_path, one.scheme)
+    one.run()
+    header = (tmp_path / VALIDATIONS).read_text().splitlines()[0].split(",")
+    assert header[:2] == ["step", "segmentation_dice"] and "registration_dice" not in header
+
+
+def test_keys_of_pair_networks_do_not_go_with_a_segmenter() -> None:
+    with pytest.raises(UserError, match="use blocks"):
+        config_from_dict({"segmenter": {}, "losses": {"alpha": 0.2}})
+
+
+@pytest.mark.parametrize("wrong", [{"shape": [16, 16, 20]}, {"parts": 9}, {"knots": [3]}])
+def test_blocks_that_make_no_sense_are_refused(wrong: dict) -> None:
+    with pytest.raises(UserError, match="blocks"):
+        config_from_dict({"segmenter": {}, "blocks": wrong})
+
+
+def test_images_that_do_not_fit_the_network_are_refused(tmp_path: Path) -> None:
+    config = Config(segmenter=SegmenterConfig(), blocks=STILL)
+    with pytest.raises(UserError, match="multiples of 16 voxels, these have 16 × 12 × 16; prepare"):
+        SegmenterTrainer(config, blobs(2), None, tmp_path, lambda event: None)
