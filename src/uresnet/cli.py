@@ -607,16 +607,18 @@ def evaluate(
 
     Every scan of the split is registered to the next one and back, by the same steps as register, and the warped labels
     are compared with the true ones. Writes table1.md, pairs.csv (a row a pair) and structures.csv (a row a structure).
+    Stopped, it goes on with what is missing when the same command is given again.
     """
     with _told(debug):
         check_output_folder(output, overwrite)
         for one in model:
             find_model(one)
         chosen = _device(device, threads)
+        from uresnet.training.evaluate import Journal, open_pairs
         from uresnet.training.evaluate import evaluate as judge
-        from uresnet.training.evaluate import open_pairs
 
         dataset, chosen_pairs = open_pairs(data, split, pairs)
+        journal = Journal(output, dataset)
         with Narrator(quiet) as narrator:
             done = judge(
                 model,
@@ -626,8 +628,10 @@ def evaluate(
                 lambda one: narrator.note(
                     f"{one.model}  {one.moving} → {one.fixed}  Dice {one.mean('dice'):.3f}, {one.seconds:.1f} s"
                 ),
+                journal,
             )
             files = done.save(output, overwrite, command=["uresnet", *sys.argv[1:]])
+            journal.close()
         narrator.warn(done.record["warnings"])
         narrator.say((output / "table1.md").read_text(encoding="utf-8"))
         narrator.say(f"Results in {output}{os.sep}: {', '.join(file.name for file in files)}")

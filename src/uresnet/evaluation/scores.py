@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -51,6 +52,17 @@ class PairScores:
     seconds: float
     peak_bytes: int | None
     warnings: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """One line; :meth:`from_json` gives the same scores back."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> PairScores:
+        """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for a text that is none of ours."""
+        content = json.loads(text)
+        structures = tuple(StructureScore(**one) for one in content.pop("structures"))
+        return cls(structures=structures, warnings=tuple(content.pop("warnings")), **content)
 
     def dice(self, scheme: str = MERGED) -> dict[str, float]:
         """Dice of the warped labels by structure."""

@@ -29,7 +29,8 @@ from uresnet.preprocess import ConformSpec
 from uresnet.spaces import Grid
 
 FORMAT = 1
-_INDEX = "dataset.json"
+INDEX = "dataset.json"
+"""The file that makes a folder a training set."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,14 @@ class PackedDataset:
         except (OSError, ValueError) as error:
             raise UserError(f"Cannot read {path}; prepare the data again.") from error
         if array.shape != self.shape or array.dtype != np.uint8:
-            raise UserError(f"{path} does not fit {self.folder / _INDEX}; prepare the data again.")
+            raise UserError(f"{path} does not fit {self.folder / INDEX}; prepare the data again.")
         return array
 
 
 def open_dataset(folder: Path | str) -> PackedDataset:
     """Open a data folder. Raises :class:`UserError` when it is no such folder or one person is in two splits."""
     folder = Path(folder)
-    path = folder / _INDEX
+    path = folder / INDEX
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         scans = tuple(Scan(s["id"], s["subject"], s["split"]) for s in index["scans"])
@@ -116,7 +117,7 @@ def open_dataset(folder: Path | str) -> PackedDataset:
         )
     except OSError as error:
         raise UserError(
-            f"{folder} is not a prepared data folder, it has no readable {_INDEX}; make one with 'uresnet prepare', "
+            f"{folder} is not a prepared data folder, it has no readable {INDEX}; make one with 'uresnet prepare', "
             "or name another with --data."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -156,7 +157,7 @@ def write_index(folder: Path, shape: Sequence[int], scans: Sequence[Scan], **mor
     check_split(scans, str(folder))
     index = {"format": FORMAT, "shape": [int(n) for n in shape], "image_scale": 1 / 255, **more}
     index["scans"] = [asdict(scan) for scan in scans]
-    with written_whole(folder / _INDEX) as beside:
+    with written_whole(folder / INDEX) as beside:
         beside.write_text(json.dumps(index, indent=1), encoding="utf-8")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from uresnet import __version__
 from uresnet.checkpoint import Model, load_model
 from uresnet.errors import UserError
 from uresnet.evaluation.scores import PairScores, segmentation_scores, structure_scores
@@ -17,7 +20,7 @@ from uresnet.image import Image, LabelMap
 from uresnet.outputs import RECORD, fresh_folder
 from uresnet.record import environment, now, to_json
 from uresnet.registration import Registration, register_pair
-from uresnet.training.data import PackedDataset, Scan, open_dataset
+from uresnet.training.data import INDEX, PackedDataset, Scan, open_dataset
 from uresnet.training.pairs import ring_pairs
 from uresnet.transform import Composite, inverse_error, resample
 
@@ -54,6 +57,44 @@ class Evaluation:
         return [folder / name for name in texts]
 
 
+class Journal:
+    """Scores as they come, in a file beside the folder that will hold the tables, so that a stopped evaluation goes on.
+
+    Only what the same model, data and version of uresnet gave is taken up again; a line that a kill cut off is not.
+    """
+
+    def __init__(self, folder: Path, dataset: PackedDataset) -> None:
+        self.path = folder.with_name(f".{folder.name}.scores.jsonl")
+        index = (dataset.folder / INDEX).read_bytes()
+        self._data = f"{__version__} {hashlib.sha256(index).hexdigest()[:16]}"
+
+    def known(self, title: str, model: Model) -> list[PairScores]:
+        """What there is of a model already, as column ``title``."""
+        found = []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            key, _, text = line.partition("\t")
+            with suppress(ValueError, KeyError, TypeError):
+                if key == self._key(model):
+                    found.append(replace(PairScores.from_json(text), model=title))
+        return found
+
+    def note(self, model: Model, scores: PairScores) -> None:
+        """Add one pair. Raises :class:`UserError` when the file cannot be written."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"{self._key(model)}\t{scores.to_json()}\n")
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written ({error.strerror}); check the folder.") from error
+
+    def close(self) -> None:
+        """Remove it; the tables are written."""
+        self.path.unlink(missing_ok=True)
+
+    def _key(self, model: Model) -> str:
+        return f"{self._data} {model.card.kind} {model.sha256}"
+
+
 def open_pairs(folder: Path, split: str, limit: int | None = None) -> tuple[PackedDataset, list[tuple[Scan, Scan]]]:
     """The data and the fixed pairs (moving, fixed) of a split: a ring, each pair followed by itself swapped.
 
@@ -75,14 +116,22 @@ def evaluate(
     pairs: Sequence[tuple[Scan, Scan]],
     device: str = "cpu",
     progress: Callable[[PairScores], None] = lambda scores: None,
+    journal: Journal | None = None,
 ) -> Evaluation:
-    """Register every pair with every model and score it against the pair's labels; ``progress`` is told each pair."""
+    """Register every pair with every model and score it against the pair's labels; ``progress`` is told each pair.
+
+    Pairs that the ``journal`` knows are not registered again.
+    """
     scores: list[PairScores] = []
     described = {}
     for name, model in _loaded(models).items():
         described[name] = {"name": model.name, "kind": model.card.kind, "sha256": model.sha256}
+        known = {(one.moving, one.fixed): one for one in (journal.known(name, model) if journal else [])}
         waiting: dict[tuple[str, str], _Waiting] = {}
         for moving, fixed in pairs:
+            if (moving.id, fixed.id) in known:
+                scores.append(known[moving.id, fixed.id])
+                continue
             one = _register(name, model, dataset, (moving, fixed), device)
             other = waiting.pop((fixed.id, moving.id), None)
             found = [one.scored(None)] if other is None else _consistent(other, one)
@@ -91,6 +140,8 @@ def evaluate(
                 continue
             for each in found:
                 scores.append(each)
+                if journal:
+                    journal.note(model, each)
                 progress(each)
     split = pairs[0][0].split
     record = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from brains import COARSE
+from uresnet.checkpoint import load_model
 from uresnet.cli import app
 from uresnet.errors import UserError
+from uresnet.evaluation.scores import PairScores
 from uresnet.image import Image, LabelMap
 from uresnet.io import read_labels, write_image, write_labels
 from uresnet.labels import label_scheme
@@ -22,7 +25,7 @@ from uresnet.preprocess import ConformSpec
 from uresnet.registration import register_pair
 from uresnet.spaces import Grid
 from uresnet.training.data import open_dataset
-from uresnet.training.evaluate import evaluate, open_pairs
+from uresnet.training.evaluate import Journal, evaluate, open_pairs
 from uresnet.training.prepare import PrepareOptions, prepare
 from uresnet.training.sources import Source
 from uresnet.transform import Affine, resample
@@ -142,6 +145,50 @@ def test_the_command_writes_tables(data: Path, still_model: Path, tiny_model: Pa
     assert sorted(p.name for p in out.iterdir()) == sorted(record["files"])
     code, said = run(data, "-m", still_model, "-o", out)
     assert code == 2 and "exists already" in said
+
+
+def test_a_stopped_evaluation_goes_on_with_what_is_missing(data: Path, still_model: Path, tmp_path: Path) -> None:
+    dataset, pairs = open_pairs(data, "test", 4)
+    whole = evaluate([still_model], dataset, pairs)
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_two(one: PairScores) -> None:
+        told.append(one)
+        if len(told) == 2:
+            raise Stop
+
+    told: list[PairScores] = []
+    with pytest.raises(Stop):
+        evaluate([still_model], dataset, pairs, progress=stop_after_two, journal=Journal(tmp_path / "out", dataset))
+    journal = Journal(tmp_path / "out", dataset)
+    with journal.path.open("a", encoding="utf-8") as file:
+        file.write(journal.path.read_text(encoding="utf-8")[:100])  # as a kill leaves it
+    rest: list[PairScores] = []
+    resumed = evaluate([still_model], dataset, pairs, progress=rest.append, journal=journal)
+    assert [(one.moving, one.fixed) for one in rest] == [("b", "c"), ("c", "b")]
+    for a, b in zip(resumed.scores, whole.scores, strict=True):
+        same = {"seconds": 0.0, "peak_bytes": None}
+        # NaN is no number that equals itself; text is.
+        assert repr(replace(a, **same)) == repr(replace(b, **same))
+    code, said = run(data, "-m", still_model, "--pairs", 4, "-o", tmp_path / "out", "--device", "cpu")
+    assert code == 0 and not journal.path.exists(), said
+
+
+def test_a_journal_of_other_data_or_another_model_is_not_taken_up(
+    data: Path, still_model: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    dataset, pairs = open_pairs(data, "test", 1)
+    journal = Journal(tmp_path / "out", dataset)
+    evaluate([still_model], dataset, pairs, journal=journal)
+    assert len(journal.known("x", load_model(still_model))) == 1
+    assert journal.known("x", load_model(tiny_model)) == []
+    prepare(
+        [source(tmp_path, "a"), source(tmp_path, "d")], tmp_path / "data", PrepareOptions(spec=COARSE, method="none")
+    )
+    other = Journal(tmp_path / "out", open_dataset(tmp_path / "data"))
+    assert other.path == journal.path and other.known("x", load_model(still_model)) == []
 
 
 @pytest.mark.parametrize(
