@@ -265,7 +265,9 @@ def apply(
 
         kind = _file_kind(format, moving, fixed)
         result = apply_transform(transforms, image, like, interpolation.value if interpolation else None, kind)
-        write_series(result.values, result.grid, output, result.source)
+        write_series(
+            result.values, result.grid, output, result.source, names=result.interpolation in ("label", "nearest")
+        )
         change = "" if interpolation else "; --interpolation changes it"
         Narrator(quiet).say(
             f"interpolation {result.interpolation} ({result.reason}{change}), {result.values.dtype} → {output}"
