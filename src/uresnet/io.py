@@ -41,6 +41,7 @@ WRITABLE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 
 _MAX_SHEAR = 0.01  # cosine between two axes: 0.6 degrees, up to 2 mm over a head
 _NOTICEABLE_SHEAR = 1e-3
+_LABEL_INTENT = 1002
 _VECTOR_INTENTS = (1004, 1005, 1006, 1007, 1009, 2003, 2004, 2006)  # matrices, vectors, quaternions, colours, warps
 _TO_MM = {"meter": 1e3, "micron": 1e-3}
 _HEAD_MM = (20.0, 1000.0)
@@ -160,6 +161,11 @@ class Series:
     def volumes(self) -> list[np.ndarray]:
         """Each (I, J, K)."""
         return [self.values[..., t] for t in range(self.values.shape[3])] if self.values.ndim == 4 else [self.values]
+
+    @property
+    def called_labels(self) -> bool:
+        """Whether the header says that the values are labels (NIfTI's intent 1002)."""
+        return self.header is not None and int(self.header["intent_code"]) == _LABEL_INTENT
 
     @property
     def whole(self) -> bool:
