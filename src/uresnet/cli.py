@@ -220,7 +220,10 @@ def apply(
     ] = None,
     interpolation: Annotated[
         InterpolationChoice | None,
-        typer.Option(help="By default label for whole numbers in patches or called labels (intent 1002), else linear.", show_default=False),
+        typer.Option(
+            help="By default label for whole numbers in patches or called labels (intent 1002), else linear.",
+            show_default=False,
+        ),
     ] = None,
     lps: Annotated[bool, typer.Option("--lps", help="The .csv is in LPS, as ANTs writes it, not in RAS.")] = False,
     format: FromOption = None,
@@ -248,7 +251,9 @@ def apply(
     with _told(debug), _piped(image, output) as (image, output):
         if image.suffix.lower() == ".csv":
             if interpolation is not None:
-                raise UserError(f"{image} holds points, which are moved and not interpolated; leave --interpolation out.")
+                raise UserError(
+                    f"{image} holds points, which are moved and not interpolated; leave --interpolation out."
+                )
             check_output_file(output, (".csv",), (*transforms, image))
             _check_exist(*transforms, image, like, moving, fixed)
             _device("cpu", threads)

@@ -71,10 +71,10 @@ def apply_transform(
 
     Without an ``interpolation``, whole numbers in patches, or of a file whose header says that they are labels, are
     taken for labels ("label": the structure with the largest share of the voxel wins) and everything else is
-    interpolated linearly. "label" and "nearest" keep the file's data type. "linear" and "cubic" keep the integers of a scan, rounded and clipped to their range; they make float32 of
-    fractions, of scaled integers, and of a label map or mask, whose shares of a voxel rounding would lose. Raises
-    :class:`UserError` for files that cannot be used, and when no point of ``like`` falls into the image: the wrong
-    transform, or the inverse of the right one.
+    interpolated linearly. "label" and "nearest" keep the file's data type. "linear" and "cubic" keep the integers of a
+    scan, rounded and clipped to their range; they make float32 of fractions, of scaled integers, and of a label map or
+    mask, whose shares of a voxel rounding would lose. Raises :class:`UserError` for files that cannot be used, and when
+    no point of ``like`` falls into the image: the wrong transform, or the inverse of the right one.
     """
     chain, grid = read_chain(transform, kind), read_grid(like)
     moving = read_series(image)
