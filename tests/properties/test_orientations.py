@@ -268,10 +268,11 @@ def test_a_real_brain_turned_over_padded_and_moved(real_pair: RealPair):
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.xfail(reason="measured: 0.43 mm with the default model, 1.1 mm with the published network")
 def test_a_real_brain_on_another_grid(real_pair: RealPair):
-    """Finer voxels, turned by a few degrees: the network sees an interpolated image, half a voxel aside."""
+    """Finer voxels, turned by a few degrees: the network sees an interpolated image, a part of a voxel aside."""
     grid = turned(turned_over_and_padded(real_pair.moving[0]).rescaled(0.8), (3.0, -4.0, 6.0))
+    if real_pair.masks:
+        pytest.xfail("measured with the published network: 1.1 mm")
     found = on_real(real_pair, carried(real_pair.moving, grid)).apply(real_pair.points)
     assert apart(found.numpy(), real_pair.expected.numpy()) < ALLOWED_MM
 
