@@ -38,7 +38,7 @@ def _for_workbench(scheme: LabelScheme) -> ET.Element:
 
 def _add_label(table: ET.Element, key: int, name: str, colour: tuple[float, float, float, float]) -> None:
     shares = {what: f"{share:.6g}" for what, share in zip(("Red", "Green", "Blue", "Alpha"), colour, strict=True)}
-    ET.SubElement(table, "Label", Key=str(key), **shares).text = name
+    ET.SubElement(table, "Label", {"Key": str(key)} | shares).text = name
 
 
 def _for_afni(scheme: LabelScheme) -> ET.Element:
