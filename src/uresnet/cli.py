@@ -221,7 +221,10 @@ def apply(
     ] = None,
     interpolation: Annotated[
         InterpolationChoice | None,
-        typer.Option(help="By default label for whole numbers in patches, else linear.", show_default=False),
+        typer.Option(
+            help="By default label for whole numbers in patches or called labels (intent 1002), else linear.",
+            show_default=False,
+        ),
     ] = None,
     lps: Annotated[bool, typer.Option("--lps", help="The .csv is in LPS, as ANTs writes it, not in RAS.")] = False,
     format: FromOption = None,
@@ -248,6 +251,10 @@ def apply(
     quiet = quiet or str(output) == "-"
     with _told(debug), _piped(image, output) as (image, output):
         if image.suffix.lower() == ".csv":
+            if interpolation is not None:
+                raise UserError(
+                    f"{image} holds points, which are moved and not interpolated; leave --interpolation out."
+                )
             check_output_file(output, (".csv",), (*transforms, image))
             _check_exist(*transforms, image, like, moving, fixed)
             _device("cpu", threads)
@@ -266,7 +273,9 @@ def apply(
 
         kind = _file_kind(format, moving, fixed)
         result = apply_transform(transforms, image, like, interpolation.value if interpolation else None, kind)
-        write_series(result.values, result.grid, output, result.source)
+        write_series(
+            result.values, result.grid, output, result.source, names=result.interpolation in ("label", "nearest")
+        )
         change = "" if interpolation else "; --interpolation changes it"
         Narrator(quiet).say(
             f"interpolation {result.interpolation} ({result.reason}{change}), {result.values.dtype} → {output}"

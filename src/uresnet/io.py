@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from nibabel.wrapstruct import WrapStructError
 from uresnet.dicom import is_dicom, read_dicom
 from uresnet.errors import InputWarning, UserError
 from uresnet.image import Image, LabelMap
+from uresnet.label_names import CARET, name_extensions
 from uresnet.labels import LabelClass, LabelScheme
 from uresnet.spaces import Grid
 
@@ -39,6 +41,7 @@ WRITABLE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 
 _MAX_SHEAR = 0.01  # cosine between two axes: 0.6 degrees, up to 2 mm over a head
 _NOTICEABLE_SHEAR = 1e-3
+_LABEL_INTENT = 1002
 _VECTOR_INTENTS = (1004, 1005, 1006, 1007, 1009, 2003, 2004, 2006)  # matrices, vectors, quaternions, colours, warps
 _TO_MM = {"meter": 1e3, "micron": 1e-3}
 _HEAD_MM = (20.0, 1000.0)
@@ -158,6 +161,11 @@ class Series:
     def volumes(self) -> list[np.ndarray]:
         """Each (I, J, K)."""
         return [self.values[..., t] for t in range(self.values.shape[3])] if self.values.ndim == 4 else [self.values]
+
+    @property
+    def called_labels(self) -> bool:
+        """Whether the header says that the values are labels (NIfTI's intent 1002)."""
+        return self.header is not None and int(self.header["intent_code"]) == _LABEL_INTENT
 
     @property
     def whole(self) -> bool:
@@ -395,23 +403,26 @@ def write_image(image: Image, path: str | Path) -> None:
     _write(image.data.detach().cpu().numpy().astype(np.float32), image.grid, Path(path))
 
 
-def write_labels(labels: LabelMap, path: str | Path) -> None:
-    """Write int16 (int32 if a value needs it), otherwise as :func:`write_image`."""
+def write_labels(labels: LabelMap, path: str | Path, scheme: LabelScheme | None = None) -> None:
+    """Write int16 (int32 if a value needs it), otherwise as :func:`write_image`. With a ``scheme``, a NIfTI file also
+    holds the names and colours of its ids, and the intent "label"."""
     values = labels.data.detach().cpu().numpy()
     small = values.min() >= -(2**15) and values.max() < 2**15
-    _write(values.astype(np.int16 if small else np.int32), labels.grid, Path(path))
+    names = {} if scheme is None else name_extensions(scheme)
+    _write(values.astype(np.int16 if small else np.int32), labels.grid, Path(path), extensions=names)
 
 
-def write_series(values: np.ndarray, grid: Grid, path: str | Path, source: Series) -> None:
+def write_series(values: np.ndarray, grid: Grid, path: str | Path, source: Series, names: bool = False) -> None:
     """Write (I, J, K) or (I, J, K, T) on ``grid`` in the array's own data type, with the times, the intent and the
-    description of the file it was made from. Raises as :func:`write_image`."""
+    description of the file it was made from, and with ``names`` the label names in it (Workbench's extension). Raises
+    as :func:`write_image`."""
     path = Path(path)
     if _suffix(path) in (".mgz", ".mgh") and values.dtype not in (np.uint8, np.int16, np.int32, np.float32):
         whole = values.dtype.kind in "iub" and np.abs(values).max(initial=0) < 2**31
         values = values.astype(np.int32 if whole else np.float32)
     if values.dtype == bool:
         values = values.astype(np.uint8)
-    _write(values, grid, path, source.header)
+    _write(values, grid, path, source.header, _label_names(source.header) if names else None)
 
 
 def write_label_table(scheme: LabelScheme, path: str | Path) -> None:
@@ -468,7 +479,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def _write(data: np.ndarray, grid: Grid, path: Path, header: Any = None) -> None:
+def _write(
+    data: np.ndarray, grid: Grid, path: Path, header: Any = None, extensions: Mapping[int, bytes] | None = None
+) -> None:
     suffix = _suffix(path)
     if suffix not in WRITABLE_SUFFIXES:
         raise UserError(
@@ -486,10 +499,23 @@ def _write(data: np.ndarray, grid: Grid, path: Path, header: Any = None) -> None
         image.set_sform(grid.voxel_to_world, code=1)
         image.set_qform(grid.voxel_to_world, code=1)
         image.header.set_xyzt_units("mm", "unknown" if header is None else header.get_xyzt_units()[1])
+        if extensions:
+            image.header.set_intent("label")
+            image.header.extensions += [nib.nifti1.Nifti1Extension(*one) for one in extensions.items()]
     with written_whole(path) as beside:
         content = image.to_bytes()
         # As small as gzip's level 1 and eight times as fast; without a time stamp, the same data make the same file.
         beside.write_bytes(igzip.compress(content, 2, mtime=0) if suffix in (".nii.gz", ".mgz") else content)
+
+
+def _label_names(header: Any) -> dict[int, bytes]:
+    """Workbench's extension of a NIfTI header. AFNI's says more than names: where its voxels lie."""
+    for one in () if header is None else header.extensions:
+        if one.get_code() == CARET:
+            stored = io.BytesIO()
+            one.write_to(stored, False)  # nibabel 5.3 gives this extension's content away in no other way
+            return {CARET: stored.getvalue()[8:].rstrip(b"\0") + b"\0"}
+    return {}
 
 
 def _keep_meaning(header: Any, source: Any) -> None:

@@ -36,9 +36,10 @@ class ConformSpec:
 
     ``shape`` is the smallest grid; it grows, in steps of ``multiple_of`` voxels, until the brain and ``margin`` voxels
     around it fit. ``zooms`` in mm, ``axis_codes`` where the array axes point. ``centre``: the brain's centre of mass or
-    the middle of its bounding box goes to voxel shape // 2. ``normalisation``: "paper" is the z-score inside the brain,
-    cut at ±5, then minimum–maximum to [0, 1]; "percentile" takes the brain's 0.5th to 99.5th percentile to [0, 1].
-    ``blocks``: in the end, means over cubes of so many voxels a side; ``multiple_of`` has to be a multiple of it.
+    the middle of its bounding box goes to voxel shape // 2, within a voxel. ``normalisation``: "paper" is the z-score
+    inside the brain, cut at ±5, then minimum–maximum to [0, 1]; "percentile" takes the brain's 0.5th to 99.5th
+    percentile to [0, 1]. ``blocks``: in the end, means over cubes of so many voxels a side; ``multiple_of`` has to be a
+    multiple of it.
     """
 
     shape: Shape = (160, 176, 208)
@@ -156,17 +157,19 @@ def _copied(data: np.ndarray, brain: np.ndarray, grid: Grid, spec: ConformSpec) 
 def _interpolated(
     data: np.ndarray, brain: np.ndarray, grid: Grid, spec: ConformSpec
 ) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Trilinear onto world-aligned axes; the brain's centre lies exactly at voxel shape // 2."""
+    """Trilinear onto world-aligned axes; the brain's centre lies where copying whole voxels puts it on average."""
     # The brain's surface in voxels of the network, about the world's origin.
     axes = Grid((1, 1, 1), _with_axes(spec))
     surface = np.argwhere(brain & ~ndimage.binary_erosion(brain))
     edge = np.abs(voxel_to_voxel(grid, axes)[:3, :3]).sum(axis=1) / 2  # half a voxel of the image
     points = axes.points_to_voxel(grid.points_to_world(surface))
     low, high = points.min(axis=0) - edge, points.max(axis=0) + edge
+    # Copied voxels leave the centre of mass up to a voxel after shape // 2, the box's up to half a voxel before it. A
+    # brain that is stored in another way should come to lie in the same place, as near as can be.
     if spec.centre == "mass":
-        middle = axes.points_to_voxel(grid.points_to_world(_centre_of_mass(brain)))
+        middle = axes.points_to_voxel(grid.points_to_world(_centre_of_mass(brain))) - 0.5
     else:
-        middle = (low + high) / 2
+        middle = (low + high) / 2 + 0.25
     shape = _grown(spec, np.floor(low - middle), np.ceil(high - middle))
     placed = axes.subgrid(middle - np.array(shape) // 2, shape)
     to_image = voxel_to_voxel(placed, grid)

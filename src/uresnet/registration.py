@@ -142,7 +142,7 @@ class Registration:
         for name in ("moving", "fixed", "warped"):
             labels = getattr(self, f"{name}_segmentation")
             if labels is not None:
-                writers[f"{name}_dseg.nii.gz"] = partial(write_labels, labels)
+                writers[f"{name}_dseg.nii.gz"] = partial(write_labels, labels, scheme=self.scheme)
         if self.scheme is not None:
             brains = {name: one["brain_mm3"] for name, one in self.record["inputs"].items()}
             writers |= _label_tables(self.scheme, "dseg")
@@ -172,7 +172,7 @@ class Segmentation:
         """Write the label map, and beside it, named after it, its label tables, its ``_volumes.tsv`` and, unless
         ``report`` is False, ``_report.html``, a page to look at."""
         path = Path(path)
-        write_labels(self.labels, path)
+        write_labels(self.labels, path, self.scheme)
         stem = next(path.name[: -len(end)] for end in WRITABLE_SUFFIXES if path.name.lower().endswith(end))
         for name, write in _label_tables(self.scheme, stem).items():
             write(path.with_name(name))

@@ -69,12 +69,12 @@ def apply_transform(
 ) -> Applied:
     """The moving ``image`` on the grid of the fixed image ``like``, all files; a series volume by volume.
 
-    Without an ``interpolation``, whole numbers in patches are taken for labels ("label": the structure with the largest
-    share of the voxel wins) and everything else is interpolated linearly. "label" and "nearest" keep the file's data
-    type. "linear" and "cubic" keep the integers of a scan, rounded and clipped to their range; they make float32 of
-    fractions, of scaled integers, and of a label map or mask, whose shares of a voxel rounding would lose. Raises
-    :class:`UserError` for files that cannot be used, and when no point of ``like`` falls into the image: the wrong
-    transform, or the inverse of the right one.
+    Without an ``interpolation``, whole numbers in patches, or of a file whose header says that they are labels, are
+    taken for labels ("label": the structure with the largest share of the voxel wins) and everything else is
+    interpolated linearly. "label" and "nearest" keep the file's data type. "linear" and "cubic" keep the integers of a
+    scan, rounded and clipped to their range; they make float32 of fractions, of scaled integers, and of a label map or
+    mask, whose shares of a voxel rounding would lose. Raises :class:`UserError` for files that cannot be used, and when
+    no point of ``like`` falls into the image: the wrong transform, or the inverse of the right one.
     """
     chain, grid = read_chain(transform, kind), read_grid(like)
     moving = read_series(image)
@@ -144,9 +144,12 @@ def round_trip(forward: Transform, backward: Transform, grid: Grid) -> InverseEr
 
 
 def looks_like_labels(series: Series) -> bool:
-    """Whether a file holds whole numbers in patches: most neighbours that are not 0 are equal."""
+    """Whether a file holds whole numbers that are called labels (NIfTI's intent 1002), or that lie in patches: most
+    neighbours that are not 0 are equal. Single voxels far apart count as patches."""
     if not series.whole:
         return False
+    if series.called_labels:
+        return True
     first = series.volumes[0]
     equal = both = 0
     for axis in range(3):
@@ -155,7 +158,7 @@ def looks_like_labels(series: Series) -> bool:
         inside = (a != 0) & (b != 0)
         both += int(inside.sum())
         equal += int((inside & (a == b)).sum())
-    return both > 0 and equal > _PATCHES * both
+    return equal >= _PATCHES * both
 
 
 def _resampled(
@@ -182,7 +185,7 @@ def _as_integers(values: np.ndarray, stored: np.dtype) -> np.ndarray:
 
 def _reason(source: Series, labels: bool) -> str:
     if labels:
-        return "whole numbers in patches: a label map"
+        return f"{'called labels in the header' if source.called_labels else 'whole numbers in patches'}: a label map"
     if source.whole:
         return "whole numbers that change from voxel to voxel: a scan"
     return "not only whole numbers: a scan"

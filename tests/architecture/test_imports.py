@@ -18,7 +18,7 @@ PACKAGE = SOURCE / "uresnet"
 LEVELS = [
     {"__init__"},
     {"errors", "labels", "config"},
-    {"spaces", "catalogue", "outputs", "demo"},
+    {"spaces", "catalogue", "outputs", "demo", "label_names"},
     {"sampling", "dicom"},
     {"image"},
     {"io", "brain", "preprocess", "transform", "model", "losses"},

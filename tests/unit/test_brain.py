@@ -19,6 +19,7 @@ from uresnet.errors import InputWarning, UserError
 from uresnet.image import Image, LabelMap
 from uresnet.io import read_image, read_labels
 from uresnet.spaces import Grid, axis_order
+from uresnet.transform import Affine, resample
 
 ROOMY = made_from_scratch((100, 110, 90), (2, 2, 2), "RAS", (-100, -110, -90))
 
@@ -71,6 +72,23 @@ def test_background_of_a_resampled_image_is_nearly_zero() -> None:
     mask = ball(ROOMY, 1.4)
     data = image_of(mask).data + torch.randn(ROOMY.shape, generator=torch.Generator().manual_seed(0)) * 1e-3
     np.testing.assert_array_equal(find_foreground(Image(data, ROOMY)).mask, mask)
+
+
+def test_what_interpolation_blurred_into_the_background_is_background() -> None:
+    """Linear interpolation widens a ball by a layer; its mask is the ball all the same."""
+    grid = Grid.centred((60, 60, 60), (3.0, 3.0, 3.0), "RAS", (0.0, 0.0, 0.0))
+    voxels = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
+    for oblique in (False, True):
+        to = turned(grid.rescaled(0.8), (7.0, -12.0, 9.0)) if oblique else grid.subgrid((0.5, 0.5, 0.5), grid.shape)
+        for background in (0.0, -7.0):
+            inside = np.linalg.norm(grid.points_to_world(voxels), axis=-1) < 70
+            sharp = Image(torch.from_numpy(np.where(inside, 50.0 + voxels[..., 0], background)), grid)
+            np.testing.assert_array_equal(find_foreground(sharp).mask, inside)  # not touched as it is
+            moved = resample(Affine.identity(), Image(sharp.data - background, grid), to).data + background
+            found = find_foreground(Image(moved, to)).mask
+            there = resample(Affine.identity(), Image(torch.from_numpy(inside), grid), to).data.numpy()
+            widened, expected = there > 1e-3, there >= 0.5
+            assert dice(found, expected) > 0.985 > dice(widened, expected)
 
 
 def test_negative_brain_is_foreground() -> None:

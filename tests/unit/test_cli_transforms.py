@@ -137,6 +137,7 @@ def test_points_without_names_or_without_a_deformation(folder):
         expected = known_affine().apply(torch.from_numpy(np.array([centre, beyond])))
         np.testing.assert_allclose(np.array(rows, dtype=float)[:, :3], expected, atol=2e-5)
     assert "does not exist" in fails("apply a.txt p.csv -o r.csv --like nowhere.nii.gz")
+    assert "not interpolated" in fails("apply a.txt p.csv -o r.csv --interpolation nearest")
 
 
 def test_jacobian_log(folder):

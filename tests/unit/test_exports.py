@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from uresnet.spaces import Grid
 from uresnet.transform import FileKind, read_transform
 from uresnet.transform.export import FORMATS, parse_formats
 
+WALK_THROUGHS = Path(__file__).resolve().parents[2] / "docs" / "slicer-itksnap.md"
 MOVING = Grid.centred((44, 50, 40), (4.2, 4.4, 4.6), "LPS", (3.0, -7.0, 12.0))
 FIXED = turned(Grid.centred((50, 44, 46), (4.0, 4.8, 3.8), "LAS", (5.0, 20.0, -30.0)), (-6.0, 9.0, 14.0))
 
@@ -48,6 +50,8 @@ def test_a_registration_in_every_format(tmp_path: Path, tiny_model: Path) -> Non
         "freesurfer_affine.lta",
         "ants_1InverseWarp.nii.gz",
     }
+    named = set(re.findall(r"out/([\w.]+\.\w+)", WALK_THROUGHS.read_text(encoding="utf-8")))
+    assert len(named) > 6 and named <= {path.name for path in out.iterdir()}  # what people are told to open is there
     last = (out / "volumes.tsv").read_text(encoding="utf-8").splitlines()[-1].split("\t")
     mask = [
         np.count_nonzero(brain_on(grid, at)) * grid.voxel_volume

@@ -104,6 +104,20 @@ def test_whole_numbers_in_patches_are_labels_and_keep_their_type(files):
     np.testing.assert_array_equal(np.asarray(found.dataobj), resample(TRANSFORM, labels, FIXED).data.numpy())
 
 
+def test_what_the_header_calls_labels_and_what_stands_alone_are_labels(files):
+    """Noise of whole numbers looks like a scan, single voxels like nothing: mixing either would make other labels."""
+    noise = np.random.default_rng(0).integers(1, 300, MOVING.shape).astype(np.int16)
+    assert applied_as(files, save(files, "noise.nii.gz", noise)) == "linear"
+    assert applied_as(files, save(files, "called.nii.gz", noise, intent_code=1002)) == "label"
+    landmarks = np.zeros(MOVING.shape, np.int16)
+    landmarks[5::8, 5::8, 5::8] = 7
+    assert applied_as(files, save(files, "landmarks.nii.gz", landmarks)) == "label"
+
+
+def applied_as(files: Path, image: Path) -> str:
+    return apply_transform(files / "t.h5", image, files / "fixed.nii.gz").interpolation
+
+
 def test_an_image_of_whole_numbers_is_not_taken_for_labels(files):
     """Raw scans are stored as int16: their values are intensities all the same."""
     save(files, "raw.nii.gz", np.rint(300 + 100 * smooth_image(MOVING).numpy()).astype(np.int16))

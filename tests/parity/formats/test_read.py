@@ -13,6 +13,8 @@ import torch
 from fsl.data.image import Image as FslImage
 from fsl.transform import flirt, fnirt
 from fsl.transform.nonlinear import DeformationField, convertDeformationType
+from nitransforms.linear import Affine as NiAffine
+from nitransforms.nonlinear import DenseFieldTransform
 from picsl_greedy import Greedy3D
 
 from parity.formats.known import FIXED, MOVING
@@ -87,6 +89,22 @@ def test_what_simpleitk_writes(known, opened, tmp_path):
         sitk.WriteTransform(both, tmp_path / f"t.{ending}")
         mine = ours(read_transform(tmp_path / f"t.{ending}"), points)
         opened(f"SimpleITK's composite .{ending}", "uresnet", "points", apart(mine, itk_points(points, both)), MM)
+
+
+def test_what_nitransforms_writes(known, opened, tmp_path):
+    """For ITK: its writers for FSL and FreeSurfer are wrong on oblique grids, which is not ours to read."""
+    points = known.points(whole=True)
+    expected = points @ affine_of(known)[:3, :3].T + affine_of(known)[:3, 3]
+    NiAffine(affine_of(known), reference=known.path("fixed.nii.gz")).to_filename(tmp_path / "a.txt", fmt="itk")
+    mine = ours(read_transform(tmp_path / "a.txt"), points)
+    opened("nitransforms' ITK affine .txt", "uresnet", "points", apart(mine, expected), MM)
+    nodes = FIXED.points_to_world(np.moveaxis(np.indices(FIXED.shape), 0, -1))
+    moves = known.mapped(nodes.reshape(-1, 3)).reshape(nodes.shape) - nodes
+    field = DenseFieldTransform(nib.Nifti1Image(moves.astype(np.float32), FIXED.voxel_to_world), is_deltas=True)
+    field.to_filename(tmp_path / "w.nii.gz", fmt="itk")
+    mine = ours(read_transform(tmp_path / "w.nii.gz"), points)
+    opened("nitransforms' ITK displacement .nii.gz", "uresnet", "points at voxels", apart(mine, field.map(points)), MM)
+    assert apart(field.map(points), known.mapped(points)) < MM
 
 
 def test_what_surfa_writes(known, opened, tmp_path, monkeypatch):

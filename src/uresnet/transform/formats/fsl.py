@@ -98,5 +98,5 @@ def _stretch(points: torch.Tensor, arrived: torch.Tensor) -> float:
 
 def _through(matrix: np.ndarray, points: torch.Tensor) -> torch.Tensor:
     """A (4, 4) on points (3, I, J, K)."""
-    m = torch.from_numpy(np.ascontiguousarray(matrix))
+    m = torch.from_numpy(np.array(matrix))  # a grid's own is locked, which torch would warn about
     return (m[:3, :3] @ points.flatten(1) + m[:3, 3:]).view_as(points)
