@@ -155,6 +155,8 @@ def test_many_structures_leave_room_on_a_phone(browser, sided_page: str) -> None
     assert browser.run(f"{legend}.getBoundingClientRect().height") < 844
     heights = f"[...{legend}.querySelectorAll('label')].map(l => l.getBoundingClientRect().height)"
     assert min(browser.run(heights)) >= 24  # WCAG 2.2, target size
+    # What the table says is explained in the page's full width, not in a column of the table.
+    assert browser.run("document.querySelector('section[aria-labelledby=table] p').getBoundingClientRect().width") > 300
 
 
 def test_the_table_has_every_structure_and_its_asymmetry(browser, sided_page: str) -> None:
@@ -175,6 +177,8 @@ def test_it_prints_everything_on_white(browser, sided_page: str) -> None:
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.run("document.getElementById('split').getClientRects().length") == 0
+    signs = "[...document.querySelectorAll('details')].at(-1).querySelector('tbody td')"
+    assert browser.run(f"{signs}.checkVisibility({{contentVisibilityAuto: true}})")
     pdf = browser.ask("Page.printToPDF", printBackground=False)["data"]
     assert len(pdf) > 10_000
 
