@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,22 @@ def test_flicker_shows_one_and_then_the_other(browser, page: str) -> None:
     browser.run("document.querySelector('button[data-mode=fixed]').click()")
     assert browser.run(seen) == "hidden"
     assert browser.run("document.querySelector('button[data-mode=fixed]').getAttribute('aria-pressed')") == "true"
+
+
+def test_a_small_fold_is_marked(browser, tmp_path: Path) -> None:
+    """Single pixels would be lost in a compressed picture."""
+    results = made_up_results()
+    data = results.jacobian.data.clone()
+    data[tuple(slice(n // 2 - 1, n // 2 + 1) for n in data.shape)] = -0.5
+    file = tmp_path / "report.html"
+    write_page(registration_page(replace(results, jacobian=replace(results.jacobian, data=data))), file)
+    browser.open(file.as_uri())
+    marks = "[...document.querySelectorAll('.folds path')]"
+    assert browser.run(f"{marks}.length") == 3  # seen in every plane, and nowhere else
+    assert min(browser.run(f"{marks}.map(p => p.getBoundingClientRect().width)")) > 1
+    assert browser.run(f"getComputedStyle({marks}[0]).fill") == "rgb(255, 214, 0)"
+    assert browser.run("document.querySelectorAll('img[alt^=\"log Jacobian, tissue folds\"]').length") == 3
+    assert browser.complaints == []
 
 
 def test_sides_are_switched_apart_and_shown_together(browser, sided_page: str) -> None:
