@@ -38,6 +38,8 @@ def check_output_file(file: Path, suffixes: tuple[str, ...], inputs: tuple[Path,
     if any(file.exists() and one.exists() and file.samefile(one) for one in inputs):
         raise UserError(f"{file} is also an input; give the result another name.")
     _check_writable(file.parent, file)
+    if not file.parent.is_dir():  # said now, not when the work is done
+        raise UserError(f"{file} cannot be written because its folder does not exist; create it first.")
 
 
 @contextmanager

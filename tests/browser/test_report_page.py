@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,22 @@ def test_flicker_shows_one_and_then_the_other(browser, page: str) -> None:
     assert browser.run("document.querySelector('button[data-mode=fixed]').getAttribute('aria-pressed')") == "true"
 
 
+def test_a_small_fold_is_marked(browser, tmp_path: Path) -> None:
+    """Single pixels would be lost in a compressed picture."""
+    results = made_up_results()
+    data = results.jacobian.data.clone()
+    data[tuple(slice(n // 2 - 1, n // 2 + 1) for n in data.shape)] = -0.5
+    file = tmp_path / "report.html"
+    write_page(registration_page(replace(results, jacobian=replace(results.jacobian, data=data))), file)
+    browser.open(file.as_uri())
+    marks = "[...document.querySelectorAll('.folds path')]"
+    assert browser.run(f"{marks}.length") == 3  # seen in every plane, and nowhere else
+    assert min(browser.run(f"{marks}.map(p => p.getBoundingClientRect().width)")) > 1
+    assert browser.run(f"getComputedStyle({marks}[0]).fill") == "rgb(255, 214, 0)"
+    assert browser.run("document.querySelectorAll('img[alt^=\"log Jacobian, tissue folds\"]').length") == 3
+    assert browser.complaints == []
+
+
 def test_sides_are_switched_apart_and_shown_together(browser, sided_page: str) -> None:
     browser.open(sided_page)
     assert browser.complaints == []
@@ -155,6 +172,8 @@ def test_many_structures_leave_room_on_a_phone(browser, sided_page: str) -> None
     assert browser.run(f"{legend}.getBoundingClientRect().height") < 844
     heights = f"[...{legend}.querySelectorAll('label')].map(l => l.getBoundingClientRect().height)"
     assert min(browser.run(heights)) >= 24  # WCAG 2.2, target size
+    # What the table says is explained in the page's full width, not in a column of the table.
+    assert browser.run("document.querySelector('section[aria-labelledby=table] p').getBoundingClientRect().width") > 300
 
 
 def test_the_table_has_every_structure_and_its_asymmetry(browser, sided_page: str) -> None:
@@ -175,6 +194,8 @@ def test_it_prints_everything_on_white(browser, sided_page: str) -> None:
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.run("document.getElementById('split').getClientRects().length") == 0
+    signs = "[...document.querySelectorAll('details')].at(-1).querySelector('tbody td')"
+    assert browser.run(f"{signs}.checkVisibility({{contentVisibilityAuto: true}})")
     pdf = browser.ask("Page.printToPDF", printBackground=False)["data"]
     assert len(pdf) > 10_000
 

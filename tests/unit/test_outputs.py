@@ -97,3 +97,9 @@ def test_permissions_follow_the_user(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     write_run(tmp_path / "out", ["x"])
     assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_file_in_a_folder_that_does_not_exist_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="its folder does not exist; create it first"):
+        check_output_file(tmp_path / "none" / "labels.nii.gz", (".nii.gz",))
+    check_output_file(tmp_path / "labels.nii.gz", (".nii.gz",))

@@ -7,6 +7,8 @@ was mirrored on its way, which nothing else in an image of a brain gives away.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,36 +25,64 @@ TEMPLATE = Path(__file__).parent / "asymmetry.npz"
 
 FINE_MM, COARSE_MM = 3.0, 6.0
 BOX_MM = (180.0, 216.0, 180.0)
-SMOOTHING_MM = 9.0
+SMOOTHING_MM = 4.5
+NEIGHBOURHOOD_MM = 30.0
+"""Brightness that varies more slowly than this (Gaussian) is the scanner's."""
+
+EMPTY = 0.08
+"""Below this is background, where the brain is from 0.1 to 1."""
+
 FAINT = 0.3
 """A brain less than this share as asymmetric as the training images are on average (a symmetric template) has no
 handedness."""
 
 
 def handedness(image: Image, brain: LabelMap) -> float | None:
-    """Cosine between the asymmetry of a brain and the mean one of the training images, in [-1, 1].
+    """How far the asymmetry of a brain is the mean one of the training images (:meth:`Usual.likeness`), in [-1, 1].
 
     Below 0 it looks mirrored. None where a brain is too symmetric, or too empty, to tell.
     """
     pattern = asymmetry_pattern(image, brain, _template()["extents"])
-    mean, usual = _template()["pattern"], float(_template()["strength"])
-    if pattern is None or (strength := float(np.linalg.norm(pattern))) < FAINT * usual:
+    if pattern is None or np.linalg.norm(pattern) < FAINT * float(_template()["strength"]):
         return None
-    return float((pattern * mean).sum() / (strength * np.linalg.norm(mean)))
+    return Usual(_template()["mean"], _template()["weight"]).likeness(pattern)
+
+
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """The asymmetry that most brains have: ``mean`` of patterns of length 1, and the ``weight`` of every voxel, high
+    where people are alike."""
+
+    mean: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, patterns: Sequence[np.ndarray]) -> Usual:
+        """What is usual among some people's patterns."""
+        alike = np.stack([pattern / np.linalg.norm(pattern) for pattern in patterns])
+        mean = alike.mean(axis=0)
+        variance = ndimage.gaussian_filter(((alike - mean) ** 2).mean(axis=0), 1)
+        # The variance of so few people is itself uncertain: drawn towards its mean.
+        return cls(mean, 1 / np.sqrt(variance / variance.mean() + 0.3))
+
+    def likeness(self, pattern: np.ndarray) -> float:
+        """Weighted cosine: 1 for the usual asymmetry, -1 for its mirror image."""
+        one, mean = pattern * self.weight, self.mean * self.weight
+        return float((one * mean).sum() / (np.linalg.norm(one) * np.linalg.norm(mean)))
 
 
 def asymmetry_pattern(image: Image, brain: LabelMap, extents_mm: np.ndarray) -> np.ndarray | None:
     """Left half less mirrored right half of a brain, smoothed, every 6 mm, float32: (15, 37, 31), RAS axes.
 
-    The brain is turned so that its middle plane is the middle of the array, and stretched along the world's axes to
-    ``extents_mm`` (3,). None for a brain without extent.
+    Brightness is relative to the neighbourhood's. The brain is turned so that its middle plane is the middle of the
+    array, and stretched along the world's axes to ``extents_mm`` (3,). None for a brain without extent.
     """
     small = _small(image, brain)
     upright = _upright(small)
     if upright is None:
         return None
     still = resample(upright, small, _box(FINE_MM)).data.numpy()
-    inside = np.argwhere(still > 0.08)
+    inside = np.argwhere(still > EMPTY)
     if len(inside) < 1000:
         return None
     low, high = (np.percentile(inside, share, axis=0) * FINE_MM for share in (1, 99))
@@ -60,6 +90,7 @@ def asymmetry_pattern(image: Image, brain: LabelMap, extents_mm: np.ndarray) -> 
     stretch = np.diag([*((high - low) / extents_mm), 1.0])
     stretch[1:3, 3] = centre[1:]  # never along left-right: the middle plane stays where it is
     both = resample(Affine(upright.matrix @ stretch), small, _box(FINE_MM)).data.numpy()
+    both = _relative_to_neighbourhood(both)
     smooth = ndimage.gaussian_filter(both - both[::-1], SMOOTHING_MM / FINE_MM)
     return smooth[: both.shape[0] // 2 : 2, ::2, ::2].astype(np.float32)
 
@@ -70,11 +101,18 @@ def brain_extents(image: Image, brain: LabelMap) -> np.ndarray | None:
     upright = _upright(small)
     if upright is None:
         return None
-    inside = np.argwhere(resample(upright, small, _box(FINE_MM)).data.numpy() > 0.08)
+    inside = np.argwhere(resample(upright, small, _box(FINE_MM)).data.numpy() > EMPTY)
     return np.ptp(np.percentile(inside, (1, 99), axis=0), axis=0) * FINE_MM
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _relative_to_neighbourhood(values: np.ndarray) -> np.ndarray:
+    """Brightness as a share of the mean brightness around, 0 outside the brain."""
+    brain, reach = (values > EMPTY).astype(np.float32), NEIGHBOURHOOD_MM / FINE_MM
+    around = ndimage.gaussian_filter(values * brain, reach) / np.maximum(ndimage.gaussian_filter(brain, reach), 0.05)
+    return brain * values / np.maximum(around, 0.05)
 
 
 def _small(image: Image, brain: LabelMap) -> Image:
@@ -95,7 +133,7 @@ def _small(image: Image, brain: LabelMap) -> Image:
 
 def _upright(small: Image) -> Affine | None:
     """From a box whose middle plane is the brain's to the world: the turn and shift that make it most symmetric."""
-    bright = small.data.numpy() > 0.08
+    bright = small.data.numpy() > EMPTY
     if bright.sum() < 100:
         return None
     middle = small.grid.points_to_world(np.argwhere(bright).mean(axis=0))

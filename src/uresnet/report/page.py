@@ -12,9 +12,9 @@ import numpy as np
 
 from uresnet import __version__
 from uresnet.labels import LabelClass
-from uresnet.report.contours import SUBPIXELS, level_paths
+from uresnet.report.contours import SUBPIXELS, area_path, level_paths
 from uresnet.report.html import render
-from uresnet.report.pictures import DIVERGING, FOLD, SEQUENTIAL, ColourScale, data_uri, grey, nice_limit
+from uresnet.report.pictures import DIVERGING, SEQUENTIAL, ColourScale, data_uri, grey, nice_limit
 from uresnet.report.planes import one_scale, shown_planes
 from uresnet.report.results import Results
 from uresnet.report.signs import structure_dice
@@ -126,7 +126,10 @@ def _warp_panels(slices: list[WarpSlice]) -> list[Panel]:
         Panel(
             "Growth and shrinkage (log Jacobian)",
             "Red: this tissue is larger in the moving brain; blue: smaller. Yellow: folded, which no tissue does.",
-            [_picture(one, _growth(one, growth), "log Jacobian") for one in slices],
+            [
+                _picture(one, _growth(one, growth), f"log Jacobian, {_folds(one)}") | {"folds": area_path(one.folded)}
+                for one in slices
+            ],
             _scale(growth, f"{np.exp(growth.low):.2g} × the volume", f"{np.exp(growth.high):.2g} ×"),
         ),
     ]
@@ -163,7 +166,11 @@ def _displacements(slices: list[WarpSlice]) -> list[Panel]:
 def _picture(one: WarpSlice, uri: str, what: str) -> dict[str, Any]:
     rows, columns = one.inside.shape
     alt = f"{what}, {one.plane.name} slice"
-    return {"uri": uri, "width": columns, "height": rows, "alt": alt, "grid": ""}
+    return {"uri": uri, "width": columns, "height": rows, "alt": alt, "grid": "", "folds": ""}
+
+
+def _folds(one: WarpSlice) -> str:
+    return "tissue folds where it is marked" if one.folded.any() else "no folds"
 
 
 def _dimmed(one: WarpSlice) -> np.ndarray:
@@ -183,9 +190,8 @@ def _grid_lines(one: WarpSlice) -> str:
 
 
 def _growth(one: WarpSlice, scale: ColourScale) -> str:
-    painted = _painted(np.nan_to_num(one.log_jacobian), one.inside, scale)
-    painted[one.folded] = FOLD
-    return data_uri(painted, quality=90)
+    # Folds are drawn over the picture, because its compression washes single pixels out.
+    return data_uri(_painted(np.nan_to_num(one.log_jacobian), one.inside, scale), quality=90)
 
 
 def _coloured(values: np.ndarray, inside: np.ndarray, scale: ColourScale) -> str:

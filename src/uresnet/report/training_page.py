@@ -157,7 +157,8 @@ def chart(title: str, table: dict[str, np.ndarray], names: Sequence[str]) -> Cha
     values = np.concatenate([y for _, _, y in series]) if series else np.zeros(0)
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    if low == high:  # from nothing on: most of what is drawn cannot be negative
+        low, high = (0.0, 1.0) if low == 0 else (min(0.0, 2 * low), max(0.0, 2 * low))
     right = max(float(np.nanmax(x)), 1.0)
 
     def place(at: np.ndarray, value: np.ndarray) -> list[tuple[float, float]]:

@@ -146,9 +146,9 @@ IMAGE_RULES: tuple[Rule, ...] = (
     Rule(
         "handedness",
         "Usual left-right asymmetry",
-        Bounds(look_below=0.05),
-        "left and right look exchanged: most brains differ between the sides the other way round; check the file's "
-        "orientation against the scanner's own images",
+        Bounds(look_below=-0.05),
+        "left and right may be exchanged: the brain's sides differ the other way round than in most people, as they do "
+        "in about one brain in ten; compare left and right with the scanner's own images",
     ),
     Rule(
         "white_over_grey",
@@ -218,7 +218,9 @@ class Finding:
     @property
     def shown(self) -> str:
         """The value as text."""
-        return "not measured" if self.value is None else f"{self.value:.3g}{self.rule.unit}"
+        if self.value is None:
+            return "not measured"
+        return f"{self.value:.0f}{self.rule.unit}" if abs(self.value) >= 100 else f"{self.value:.3g}{self.rule.unit}"
 
     @property
     def wanted(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from uresnet.labels import SCHEMES
-from uresnet.report.contours import SUBPIXELS, level_paths, path_data, structure_paths
+from uresnet.report.contours import SUBPIXELS, area_path, level_paths, path_data, structure_paths
 
 
 def points_of(path: str) -> np.ndarray:
@@ -62,3 +62,14 @@ def test_lines_of_equal_value_lie_on_the_value() -> None:
     path = level_paths(values, [5.0, 12.0])
     starts = [float(x) / SUBPIXELS for x in re.findall(r"M(\d+) ", path)]
     assert sorted(starts) == pytest.approx([10.5, 24.5])
+
+
+def test_an_area_is_every_pixel_of_a_mask_and_no_other() -> None:
+    mask = np.random.default_rng(3).random((7, 9)) < 0.4
+    mask[0, 0] = mask[6, 8] = True  # corners too
+    drawn = np.zeros((7, 9), dtype=int)
+    for x, y, width in re.findall(r"M(\d+) (\d+)h(\d+)v10h-\3z", area_path(mask)):
+        column, row, across = (int(n) // SUBPIXELS for n in (x, y, width))
+        drawn[row, column : column + across] += 1
+    np.testing.assert_array_equal(drawn, mask)
+    assert area_path(np.zeros((3, 3), dtype=bool)) == ""

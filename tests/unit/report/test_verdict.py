@@ -130,6 +130,18 @@ def test_a_symmetric_brain_has_no_handedness_and_may_be_good() -> None:
     assert judge(replace(GOOD, fixed=replace(BRAIN, handedness=None))).level is Level.good
 
 
+def test_a_brain_the_other_way_round_calls_for_a_look_and_one_that_is_hard_to_tell_does_not() -> None:
+    mirrored = judge(replace(GOOD, moving=replace(BRAIN, handedness=-0.17)))
+    assert mirrored.level is Level.look
+    assert "left and right may be exchanged" in mirrored.reasons[0]
+    assert judge(replace(GOOD, moving=replace(BRAIN, handedness=-0.01))).level is Level.good
+
+
+def test_large_numbers_are_written_out() -> None:
+    small = judge(replace(GOOD, fixed=replace(BRAIN, brain_ml=2345.6)))
+    assert "2346 ml" in small.reasons[0]
+
+
 def test_the_record_gives_the_verdict_back() -> None:
     bad = replace(GOOD, overlap=0.5, dice={"Cerebral-Cortex": float("nan")})
     verdict = judge(bad)
