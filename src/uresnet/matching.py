@@ -115,9 +115,10 @@ def velocity_between(moving: Side, fixed: Side, affine_log: np.ndarray, groups: 
 def brain_between(moving: Side, fixed: Side, affine_log: np.ndarray, velocity: Tensor, spacing: int) -> Tensor:
     """(i, j, k) bool on the lattice of ``velocity``, voxels of ``spacing`` mm: where either image has its brain in the
     mid-space, or close by."""
-    rows = [_pyramid(side, torch.zeros(len(side.probabilities)).long(), [spacing])[spacing] for side in (moving, fixed)]
+    nothing = torch.zeros(len(moving.probabilities), dtype=torch.long, device=velocity.device)  # intensities will do
+    one, other = (_pyramid(side, nothing, [spacing])[spacing] for side in (moving, fixed))
     halves = [_in_voxels(matrix_exponential(sign * affine_log / 2), spacing) for sign in (1, -1)]
-    return _region(*rows, halves, _centred(velocity.shape[2:], 1.0, velocity.device), velocity)
+    return _region(one, other, halves, _centred(velocity.shape[2:], 1.0, velocity.device), velocity)
 
 
 def displacements(
@@ -282,18 +283,18 @@ def _structure_force(
             for rows, place in zip((moving, fixed), places, strict=True)
         )
         mine = (part, *box[1:])
-        images[0][(0, 0, *mine)], images[1][(0, 0, *mine)] = a[own, ..., -1], b[own, ..., -1]
+        images[0][0, 0][mine], images[1][0, 0][mine] = a[own, ..., -1], b[own, ..., -1]
         a, b = a[..., :-1], b[..., :-1]
         both, apart = a + b, (a - b)[own] * weights
         for axis in (1, 2):
             n = both.shape[axis]
             change = (both.narrow(axis, 2, n - 2) - both.narrow(axis, 0, n - 2))[own]
             slopes = (apart.narrow(axis, 1, n - 2) * change).sum(-1)
-            force[(0, axis, *mine)].narrow(axis, 1, n - 2).copy_(slopes)
+            force[0, axis][mine].narrow(axis, 1, n - 2).copy_(slopes)
         inner = slice(max(1, part.start), min(last - 1, part.stop))
         here = slice(inner.start - halo.start, inner.stop - halo.start)
         change = both[here.start + 1 : here.stop + 1] - both[here.start - 1 : here.stop - 1]
-        force[(0, 0, inner, *box[1:])] = (apart[inner.start - part.start : inner.stop - part.start] * change).sum(-1)
+        force[0, 0][(inner, *box[1:])] = (apart[inner.start - part.start : inner.stop - part.start] * change).sum(-1)
     return force / 2, images
 
 
@@ -315,13 +316,13 @@ def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
         slice(max(0, one.start - around), one.stop + around)
         for one in (_filled(seen[0, 0].any(dim=other[0]).any(dim=other[1])) for other in ((2, 1), (2, 0), (1, 0)))
     )
-    a, b = (image[(..., *box)] for image in images)
+    a, b = (image[0, 0][box][None, None] for image in images)
     factor = effort.correlation / seen.sum()
     for pull, image, sign in zip(
-        correlation_slopes(a, b, seen[(..., *box)], effort.window, 1e-4), (a, b), (-0.5, 0.5), strict=True
+        correlation_slopes(a, b, seen[0, 0][box][None, None], effort.window, 1e-4), (a, b), (-0.5, 0.5), strict=True
     ):
         for axis in range(3):
-            out[(0, axis, *box)] += sign * factor * pull[0, 0] * half_difference(image[0, 0], axis)
+            out[0, axis][box] += sign * factor * pull[0, 0] * half_difference(image[0, 0], axis)
     return out
 
 

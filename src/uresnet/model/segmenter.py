@@ -114,7 +114,7 @@ class Segmenter(nn.Module):
         classes = torch.zeros(image.shape[2:], dtype=torch.uint8, device=image.device)
         probabilities = torch.zeros((self.config.classes, *(n // 2 for n in image.shape[2:])), device=image.device)
         probabilities[0] = 1
-        found = self._answer(image[(..., *box)])
+        found = self._answer(image[0, 0][box][None, None])
         classes[box] = found[0]
         probabilities[(slice(None), *(slice(one.start // 2, one.stop // 2) for one in box))] = found[1]
         return classes, probabilities
