@@ -19,7 +19,16 @@ from uresnet.checkpoint import CHRISTODOULIDIS, MIDSPACE, PAIR, TRANSLATION, Mod
 from uresnet.errors import UserError
 from uresnet.image import LabelMap, ProbabilityMap
 from uresnet.labels import LabelScheme
-from uresnet.matching import REFINED, SWIFT, Effort, Side, affine_between, displacements, velocity_between
+from uresnet.matching import (
+    REFINED,
+    SWIFT,
+    Effort,
+    Side,
+    affine_between,
+    brain_between,
+    displacements,
+    velocity_between,
+)
 from uresnet.model.network import UResNetOutput
 from uresnet.preprocess import Conformed
 from uresnet.spaces import Grid
@@ -174,7 +183,9 @@ def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, e
     if freedom in ("joint", "deformable"):
         groups = _merged_sides(_scheme_of(model)).to(model.device)
         velocity = velocity_between(one, other, affine_log, groups, effort)
-        forward, backward = displacements(velocity, effort.levels[-1].spacing, middle.shape)
+        spacing = effort.levels[-1].spacing
+        brain = brain_between(one, other, affine_log, velocity, spacing)
+        forward, backward = displacements(velocity, spacing, middle.shape, brain)
         inverse = DisplacementField(backward.cpu(), middle, domain=middle, codomain=middle)
         parts.append(DisplacementField(forward.cpu(), middle, inverse, domain=middle, codomain=middle))
     parts.append(Affine(np.linalg.inv(back), domain=middle, codomain=moving.grid))

@@ -39,6 +39,32 @@ def squared_correlation(a: Tensor, b: Tensor, window: int = 9, epsilon: float = 
         return covariance * covariance / (variance_a * variance_b + epsilon)
 
 
+def correlation_slopes(
+    a: Tensor, b: Tensor, counted: Tensor, window: int = 9, epsilon: float = 1e-9
+) -> tuple[Tensor, Tensor]:
+    """Derivatives by ``a`` and ``b`` of the sum of :func:`squared_correlation` over the voxels ``counted`` (bool).
+
+    All (1, 1, I, J, K) → two of the same shape, float32. In closed form, which a CPU does several times as fast as
+    automatic differentiation.
+    """
+    mean_a, mean_b, square_a, square_b, product = _box_mean_in_place(
+        torch.cat([a, b, a * a, b * b, a * b], dim=1), window
+    ).split(1, dim=1)
+    variance_a = square_a.addcmul_(mean_a, mean_a, value=-1).clamp_min_(0)
+    variance_b = square_b.addcmul_(mean_b, mean_b, value=-1).clamp_min_(0)
+    covariance = product.addcmul_(mean_a, mean_b, value=-1)
+    scale = 2 * covariance * counted / (variance_a * variance_b).add_(epsilon)  # by the covariance
+    shrink = scale * covariance / (variance_a * variance_b).add_(epsilon)
+    by_square_a, by_square_b = shrink * variance_b / -2, shrink * variance_a / -2
+    by_mean_a = -(scale * mean_b + 2 * by_square_a * mean_a)
+    by_mean_b = -(scale * mean_a + 2 * by_square_b * mean_b)
+    # A mean over cubes is its own adjoint.
+    of_a, of_b, of_aa, of_bb, of_ab = _box_mean_in_place(
+        torch.cat([by_mean_a, by_mean_b, by_square_a, by_square_b, scale], dim=1), window
+    ).split(1, dim=1)
+    return of_a + 2 * a * of_aa + b * of_ab, of_b + 2 * b * of_bb + a * of_ab
+
+
 def _box_mean(x: Tensor, window: int) -> Tensor:
     """Mean over a cube, zeros beyond the border; one axis at a time costs 3·window instead of window³."""
     for axis in range(3):
@@ -46,6 +72,17 @@ def _box_mean(x: Tensor, window: int) -> Tensor:
         size[axis], padding[axis] = window, window // 2
         x = F.avg_pool3d(x, size, stride=1, padding=padding)
     return x
+
+
+def _box_mean_in_place(x: Tensor, window: int) -> Tensor:
+    """As :func:`_box_mean`, without gradients: sums of shifted copies, a channel (1, C, I, J, K) at a time."""
+    for channel in x[0]:
+        for axis, n in enumerate(channel.shape):
+            shifted = channel.clone()
+            for step in range(1, min(window // 2, n - 1) + 1):
+                channel.narrow(axis, 0, n - step).add_(shifted.narrow(axis, step, n - step))
+                channel.narrow(axis, step, n - step).add_(shifted.narrow(axis, 0, n - step))
+    return x.div_(window**3)
 
 
 def affine_distance(affine: Tensor) -> Tensor:

@@ -19,15 +19,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uresnet.losses import squared_correlation
-from uresnet.sampling import gather, identity_coordinates, slabs
+from uresnet.losses import correlation_slopes
+from uresnet.sampling import gather, identity_coordinates, sample, slabs
 from uresnet.transform.affine import matrix_exponential, matrix_logarithm
-from uresnet.transform.deformation import compose_displacements, integrate_velocity
+from uresnet.transform.deformation import integrate_velocity
 from uresnet.transform.inversion import half_difference
 
 _SMALLEST_MM3 = 100.0  # a structure smaller than this says nothing of where the head is
 _MOMENTUM, _MEMORY = 0.8, 0.95  # of the force and of its square, as Adam's
-_CORRECTIONS = 2  # one leaves 0.06 mm at the worst point of a brain, two 0.05
+_CORRECTIONS, _FINISHING = 2, 1  # of all points, and of those that are still off by more than
+_OFF_MM = 0.05
+_DARK = 0.02  # of intensities, and of probabilities of structures
+_AROUND = 2  # voxels around the brain that move with it
+_LONGEST_MM = 8  # decides into how many doublings half a velocity is cut: 2 at 2 mm, none at 8 mm
 _QUIET = 0.3  # share of the mean force below which forces count as noise
 
 
@@ -108,23 +112,59 @@ def velocity_between(moving: Side, fixed: Side, affine_log: np.ndarray, groups: 
     return velocity
 
 
-def displacements(velocity: Tensor, spacing: int, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+def brain_between(moving: Side, fixed: Side, affine_log: np.ndarray, velocity: Tensor, spacing: int) -> Tensor:
+    """(i, j, k) bool on the lattice of ``velocity``, voxels of ``spacing`` mm: where either image has its brain in the
+    mid-space, or close by."""
+    nothing = torch.zeros(len(moving.probabilities), dtype=torch.long, device=velocity.device)  # intensities will do
+    one, other = (_pyramid(side, nothing, [spacing])[spacing] for side in (moving, fixed))
+    halves = [_in_voxels(matrix_exponential(sign * affine_log / 2), spacing) for sign in (1, -1)]
+    return _region(one, other, halves, _centred(velocity.shape[2:], 1.0, velocity.device), velocity)
+
+
+def displacements(
+    velocity: Tensor, spacing: int, shape: Sequence[int], where: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on the 1 mm lattice of ``shape``.
 
     Both are integrated where the velocity lives and brought to 1 mm, which costs them a little of being each other's
-    inverse. Each then takes half of what the other is off by, which mends it as Newton's method would and keeps the two
-    exchangeable.
+    inverse. Each then takes half of Newton's step towards what undoes the other, which keeps the two exchangeable.
+    ``where`` (i, j, k) bool, on the velocity's lattice, is where that is done; everywhere by default.
     """
-    both = integrate_velocity(torch.cat([velocity, -velocity])) * spacing
+    both = integrate_velocity(torch.cat([velocity, -velocity]), 5, where) * spacing
     fine = F.interpolate(both, size=list(shape), mode="trilinear", align_corners=False)
     # The creases of linear interpolation would be read as such by whoever reads the field between its voxels.
-    fine = F.avg_pool3d(fine, 3, stride=1, padding=1, count_include_pad=False)
-    one, other = fine[:1], fine[1:]
-    identity = identity_coordinates(shape, device=fine.device)
-    for _ in range(_CORRECTIONS):
-        residuals = compose_displacements(one, other, identity), compose_displacements(other, one, identity)
-        one, other = one - residuals[0] / 2, other - residuals[1] / 2
-    return one[0], other[0]
+    _blur(fine)
+    inside = torch.ones(tuple(shape), dtype=torch.bool, device=fine.device)
+    if where is not None:
+        inside = F.interpolate(where[None, None].float(), size=list(shape))[0, 0] > 0
+    points = inside.flatten().nonzero()[:, 0]
+    for n in range(_CORRECTIONS + _FINISHING):
+        off = _correct(fine, points)
+        if n >= _CORRECTIONS - 1:
+            points = points[off > _OFF_MM]
+    return fine[0], fine[1]
+
+
+def _blur(x: Tensor) -> None:
+    """Means over 3×3×3 voxels in place, but for the faces; one volume of (B, C, I, J, K) at a time, for the cache."""
+    for volume in x.flatten(0, 1):
+        for axis, n in enumerate(volume.shape):
+            before = volume.clone()
+            inner = volume.narrow(axis, 1, n - 2)
+            inner.add_(before.narrow(axis, 0, n - 2)).add_(before.narrow(axis, 2, n - 2)).div_(3)
+
+
+def _correct(both: Tensor, points: Tensor) -> Tensor:
+    """Changes two displacements (2, 3, I, J, K), voxels, at ``points`` (indices of voxels) so that they come closer to
+    undoing each other; how far off they were, (N,), voxels."""
+    flat = both.flatten(2)
+    start = identity_coordinates(both.shape[2:], device=both.device).flatten(2)[:, :, points]
+    own = flat[:, :, points]
+    rest = own + sample(both.flip(0), (start + own)[..., None, None], padding="border")[..., 0, 0]
+    # φ(x + r) − φ(x) is the derivative of φ along r, and that the inverse of the other's derivative.
+    ahead = sample(both, (start + rest)[..., None, None], padding="border")[..., 0, 0]
+    flat[:, :, points] = own - (rest + ahead - own) / 2
+    return rest.square().sum(dim=1).amax(dim=0).sqrt()
 
 
 # -- the affine --------------------------------------------------------------------------------------------------------
@@ -176,14 +216,13 @@ def _solve(
     middle = _centred(lattice, 1.0, velocity.device)
     halves = [_in_voxels(matrix_exponential(sign * affine_log / 2), level.spacing) for sign in (1, -1)]
     weights = _dice_weights(moving.table, fixed.table)
+    steps = (_LONGEST_MM // level.spacing).bit_length() - 1
+    region = _region(moving, fixed, halves, middle, velocity)
     force_mean, square_mean = torch.zeros_like(velocity), torch.zeros_like(velocity[:, :1])
     for n in range(1, level.iterations + 1):
-        moved = integrate_velocity(torch.cat([velocity, -velocity]) / 2, steps=3)
-        places = [
-            _placed(half, middle + moved[s : s + 1], rows.shape)[0]
-            for s, (rows, half) in enumerate(zip((moving, fixed), halves, strict=True))
-        ]
-        force, images = _structure_force(moving, fixed, places, weights)
+        moved = integrate_velocity(torch.cat([velocity, -velocity]) / 2, steps, region)
+        places = _places(moving, fixed, halves, middle, moved)
+        force, images = _structure_force(moving, fixed, places, weights, region)
         force = force + _intensity_force(images, effort)
         force = _smoothed(force, level.force)
         force_mean = _MOMENTUM * force_mean + (1 - _MOMENTUM) * force
@@ -194,6 +233,27 @@ def _solve(
     return velocity
 
 
+def _places(moving: _Rows, fixed: _Rows, halves: Sequence[np.ndarray], middle: Tensor, moved: Tensor) -> list[Tensor]:
+    """Where the mid-space's voxels lie in both images, each (3, i, j, k), after they have ``moved`` (2, 3, i, j, k)."""
+    return [
+        _placed(half, middle + moved[s : s + 1], rows.shape)[0]
+        for s, (rows, half) in enumerate(zip((moving, fixed), halves, strict=True))
+    ]
+
+
+def _region(moving: _Rows, fixed: _Rows, halves: Sequence[np.ndarray], middle: Tensor, velocity: Tensor) -> Tensor:
+    """(i, j, k) bool: where either image has a brain in the mid-space, and some voxels around it. No force is felt
+    elsewhere."""
+    places = _places(moving, fixed, halves, middle, torch.cat([velocity, -velocity]) / 2)
+    found = torch.zeros((1, 1, *velocity.shape[2:]), device=velocity.device)
+    for rows, place in zip((moving, fixed), places, strict=True):
+        brain = (rows.table.sum(dim=1) > _DARK).float().view(1, 1, *rows.shape)
+        found = torch.maximum(found, sample(brain, place[None]))
+    for _ in range(_AROUND):
+        found = F.max_pool3d(found, 3, stride=1, padding=1)
+    return found[0, 0] > 0
+
+
 def _dice_weights(a: Tensor, b: Tensor) -> Tensor:
     """(C,): what turns squared differences into 1 - Dice averaged over the structures that are there."""
     mass = a[:, :-1].square().sum(0) + b[:, :-1].square().sum(0)
@@ -201,51 +261,68 @@ def _dice_weights(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _structure_force(
-    moving: _Rows, fixed: _Rows, places: Sequence[Tensor], weights: Tensor
+    moving: _Rows, fixed: _Rows, places: Sequence[Tensor], weights: Tensor, region: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Derivative of the Dice distance by the velocity (1, 3, i, j, k), and both intensities in the mid-space.
+    """Derivative of the Dice distance by the velocity (1, 3, i, j, k), and both intensities in the mid-space; 0 outside
+    of the ``region``'s box in each of the slabs that stay in the processor's cache.
 
-    What pulls one image forwards pulls the other back as much, so the slopes of the two are added first. Works in slabs
-    that stay in the processor's cache.
+    What pulls one image forwards pulls the other back as much, so the slopes of the two are added first.
     """
     lattice = places[0].shape[1:]
     force = torch.zeros((1, 3, *lattice), device=places[0].device)
-    images = [torch.empty((1, 1, *lattice), device=force.device) for _ in range(2)]
+    images = [torch.zeros((1, 1, *lattice), device=force.device) for _ in range(2)]
     last = lattice[0]
     for part in slabs(lattice, channels=moving.table.shape[1], budget=1_500_000):
         halo = slice(max(0, part.start - 1), min(last, part.stop + 1))
         own = slice(part.start - halo.start, part.stop - halo.start)
+        if not region[part].any():
+            continue
+        box = (halo, *(_filled(region[part].any(dim=0).any(dim=1 - axis)) for axis in range(2)))
         a, b = (
-            gather(rows.table, rows.shape, place[:, halo].flatten(1)).view(halo.stop - halo.start, *lattice[1:], -1)
+            gather(rows.table, rows.shape, place[(slice(None), *box)].flatten(1)).view(*region[box].shape, -1)
             for rows, place in zip((moving, fixed), places, strict=True)
         )
-        images[0][0, 0, part], images[1][0, 0, part] = a[own, ..., -1], b[own, ..., -1]
+        mine = (part, *box[1:])
+        images[0][0, 0][mine], images[1][0, 0][mine] = a[own, ..., -1], b[own, ..., -1]
         a, b = a[..., :-1], b[..., :-1]
         both, apart = a + b, (a - b)[own] * weights
         for axis in (1, 2):
-            n = lattice[axis]
+            n = both.shape[axis]
             change = (both.narrow(axis, 2, n - 2) - both.narrow(axis, 0, n - 2))[own]
-            force[0, axis, part].narrow(axis, 1, n - 2).copy_((apart.narrow(axis, 1, n - 2) * change).sum(-1))
+            slopes = (apart.narrow(axis, 1, n - 2) * change).sum(-1)
+            force[0, axis][mine].narrow(axis, 1, n - 2).copy_(slopes)
         inner = slice(max(1, part.start), min(last - 1, part.stop))
         here = slice(inner.start - halo.start, inner.stop - halo.start)
         change = both[here.start + 1 : here.stop + 1] - both[here.start - 1 : here.stop - 1]
-        force[0, 0, inner] = (apart[inner.start - part.start : inner.stop - part.start] * change).sum(-1)
+        force[0, 0][(inner, *box[1:])] = (apart[inner.start - part.start : inner.stop - part.start] * change).sum(-1)
     return force / 2, images
+
+
+def _filled(line: Tensor) -> slice:
+    """From the first True to the last, at least three: a slope needs two neighbours."""
+    found = line.nonzero()[:, 0]
+    start = max(0, min(int(found[0]), len(line) - 3))
+    return slice(start, max(int(found[-1]) + 1, start + 3))
 
 
 def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
     """Derivative of minus the local cross-correlation by the velocity, (1, 3, i, j, k)."""
-    # Inference runs without gradients; the correlation's are taken here alone.
-    with torch.inference_mode(False), torch.enable_grad():
-        free = [image.clone().requires_grad_() for image in images]
-        seen = ((free[0] > 0.02) | (free[1] > 0.02)).detach()
-        agreement = squared_correlation(free[0], free[1], effort.window, 1e-4)
-        correlation = (agreement * seen).sum() / seen.sum().clamp_min(1)
-        pulls = torch.autograd.grad(-effort.correlation * correlation, free)
     out = torch.zeros((1, 3, *images[0].shape[2:]), device=images[0].device)
-    for pull, image, sign in zip(pulls, images, (0.5, -0.5), strict=True):
+    seen = (images[0] > _DARK) | (images[1] > _DARK)
+    if not seen.any():
+        return out
+    around = effort.window // 2
+    box = tuple(
+        slice(max(0, one.start - around), one.stop + around)
+        for one in (_filled(seen[0, 0].any(dim=other[0]).any(dim=other[1])) for other in ((2, 1), (2, 0), (1, 0)))
+    )
+    a, b = (image[0, 0][box][None, None] for image in images)
+    factor = effort.correlation / seen.sum()
+    for pull, image, sign in zip(
+        correlation_slopes(a, b, seen[0, 0][box][None, None], effort.window, 1e-4), (a, b), (-0.5, 0.5), strict=True
+    ):
         for axis in range(3):
-            out[0, axis] += sign * pull[0, 0] * half_difference(image[0, 0], axis)
+            out[0, axis][box] += sign * factor * pull[0, 0] * half_difference(image[0, 0], axis)
     return out
 
 

@@ -105,17 +105,18 @@ def gather(table: Tensor, shape: Sequence[int], voxels: Tensor) -> Tensor:
     """
     last = torch.tensor([n - 1 for n in shape], device=voxels.device).view(3, 1)
     where = torch.minimum(voxels.float().clamp(min=0), last.float())
-    low = torch.minimum(where.floor().int(), (last - 1).clamp(min=0).int())
+    low = torch.minimum(where.int(), (last - 1).clamp(min=0).int())
     fraction = where - low
     strides = (shape[1] * shape[2], shape[2], 1)
     first = low[0] * strides[0] + low[1] * strides[1] + low[2]
     # A lattice of one voxel has no second one to go to.
     up = [stride if n > 1 else 0 for stride, n in zip(strides, shape, strict=True)]
     steps = torch.tensor([a * up[0] + b * up[1] + c * up[2] for a, b, c in product((0, 1), repeat=3)])
-    one, two, three = (torch.stack([1 - f, f], dim=1) for f in fraction)
-    weights = one[:, :, None, None] * two[:, None, :, None] * three[:, None, None, :]
-    rows = first[:, None] + steps.to(first)
-    return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights.reshape(-1, 8))
+    # The points stay the last axis until the end: short last axes are slow.
+    sides = torch.stack([1 - fraction, fraction])
+    weights = sides[:, None, None, 0] * sides[None, :, None, 1] * sides[None, None, :, 2]
+    rows = (first + steps.to(first)[:, None]).T.contiguous()
+    return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights.flatten(0, 2).T.contiguous())
 
 
 def sample_labels(labels: Tensor, coordinates: Tensor, majority: bool = True) -> Tensor:
@@ -130,21 +131,28 @@ def sample_labels(labels: Tensor, coordinates: Tensor, majority: bool = True) ->
     if not majority:
         i, j, k = (where + 0.5).floor().long()
         return labels[i, j, k]
-    low = where.floor()
-    fraction = where - low
-    low = low.long()
-    high = torch.minimum(low + 1, size - 1)
-    corners, weights = [], []
-    for a, b, c in product((0, 1), repeat=3):
-        i, j, k = (high[axis] if up else low[axis] for axis, up in enumerate((a, b, c)))
-        corners.append(labels[i, j, k])
-        one_sided = [fraction[axis] if up else 1 - fraction[axis] for axis, up in enumerate((a, b, c))]
-        weights.append(one_sided[0] * one_sided[1] * one_sided[2])
+    labels = labels.contiguous()
+    flat, strides = labels.flatten(), labels.stride()
+    where, shape = where.flatten(1), where.shape[1:]
+    low = where.long()
+    first = low[0] * strides[0] + low[1] * strides[1] + low[2] * strides[2]
+    up = [(low[axis] < labels.shape[axis] - 1) * strides[axis] for axis in range(3)]
+    corners = torch.stack([flat[first + a * up[0] + b * up[1] + c * up[2]] for a, b, c in product((0, 1), repeat=3)])
+    best = corners[0].clone()
+    # Nearly everywhere all eight agree.
+    undecided = (corners != best).any(dim=0).nonzero()[:, 0]
+    best[undecided] = _majority(corners[:, undecided], (where - low)[:, undecided])
+    return best.view(shape)
+
+
+def _majority(corners: Tensor, fraction: Tensor) -> Tensor:
+    """The label (N,) with the largest trilinear weight among ``corners`` (8, N), last axis fastest, at ``fraction``
+    (3, N) of the way from the first; the smallest wins a tie."""
+    sides = torch.stack([1 - fraction, fraction])
+    weights = (sides[:, None, None, 0] * sides[None, :, None, 1] * sides[None, None, :, 2]).flatten(0, 2)
     best, best_weight = corners[0], torch.full_like(weights[0], -1.0)
     for candidate in corners:
-        weight = sum(
-            (w * (label == candidate) for w, label in zip(weights, corners, strict=True)), best_weight.new_zeros(1)
-        )
+        weight = (weights * (corners == candidate)).sum(dim=0)
         wins = (weight > best_weight) | ((weight == best_weight) & (candidate < best))
         best, best_weight = torch.where(wins, candidate, best), torch.where(wins, weight, best_weight)
     return best

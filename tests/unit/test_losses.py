@@ -167,3 +167,14 @@ def test_no_loss_is_negative_or_undefined() -> None:
     ):
         assert math.isfinite(value.item())
         assert value.item() >= 0
+
+
+@pytest.mark.parametrize("window", [3, 5, 9])
+def test_slopes_of_the_correlation_are_those_of_automatic_differentiation(window: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.rand((2, 1, 1, 14, 9, 11), generator=generator).unbind(0)
+    counted = torch.rand((1, 1, 14, 9, 11), generator=generator) > 0.5
+    free = a.clone().requires_grad_(), b.clone().requires_grad_()
+    expected = torch.autograd.grad((losses.squared_correlation(*free, window, 1e-4) * counted).sum(), free)
+    for found, wanted in zip(losses.correlation_slopes(a, b, counted, window, 1e-4), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))

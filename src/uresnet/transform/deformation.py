@@ -73,19 +73,38 @@ def apply_voxel_affine(
     return moved.view_as(voxel_map)
 
 
-def integrate_velocity(velocity: Tensor, steps: int = 6) -> Tensor:
+def integrate_velocity(velocity: Tensor, steps: int = 6, where: Tensor | None = None) -> Tensor:
     """Displacement ``exp(velocity) - id`` (B, 3, I, J, K), voxels, of a stationary velocity (B, 3, I, J, K), voxels.
 
     Scaling and squaring (Arsigny et al. 2006): a first step of length 2^-steps, taken by the midpoint rule, which makes
     the error fall with 4^-steps instead of 2^-steps, then ``steps`` doublings. Differentiable, float32 or better.
     Beyond the edge the field continues unchanged, so a velocity that points outwards leaves instead of piling up.
+    ``where`` (I, J, K) bool saves time, without gradients: elsewhere the displacement is the velocity itself.
     """
     velocity = velocity if velocity.dtype == torch.float64 else velocity.float()
     identity = identity_coordinates(velocity.shape[2:], device=velocity.device, dtype=velocity.dtype)
     scale = 1 / 2**steps
+    if where is not None:
+        return _integrate_some(velocity, steps, identity, where.flatten().nonzero()[:, 0])
     displacement = scale * sample(velocity, identity + (scale / 2) * velocity, padding="border")
     for _ in range(steps):
         displacement = compose_displacements(displacement, displacement, identity)
+    return displacement
+
+
+def _integrate_some(velocity: Tensor, steps: int, identity: Tensor, points: Tensor) -> Tensor:
+    """As :func:`integrate_velocity` at ``points``, indices of voxels; elsewhere the velocity."""
+    start = identity.flatten(2)[:, :, points]
+    scale = 1 / 2**steps
+    displacement = scale * velocity
+    flat = displacement.flatten(2)
+    half = (start + flat[:, :, points] / 2)[..., None, None]
+    own = scale * sample(velocity, half, padding="border")[..., 0, 0]
+    flat[:, :, points] = own
+    for _ in range(steps):
+        own = own + sample(displacement, (start + own)[..., None, None], padding="border")[..., 0, 0]
+        displacement.mul_(2)
+        flat[:, :, points] = own
     return displacement
 
 

@@ -117,6 +117,17 @@ def test_the_flow_back_undoes_the_flow_and_gradients_flow():
     assert torch.isfinite(velocity.grad).all() and velocity.grad.abs().max() > 0
 
 
+def test_a_flow_wanted_in_some_places_is_the_whole_flow_there_and_the_velocity_elsewhere():
+    velocity = torch.from_numpy(smooth_noise((24, 28, 20), 4.0, 1.0))[None]
+    where = torch.zeros((24, 28, 20), dtype=torch.bool)
+    where[4:20, 4:24, 4:16] = True
+    some, whole = integrate_velocity(velocity, 5, where), integrate_velocity(velocity, 5)
+    deep = (slice(None), slice(None), slice(8, 16), slice(8, 20), slice(8, 12))
+    torch.testing.assert_close(some[deep], whole[deep], atol=1e-3, rtol=0)
+    assert torch.equal(some[..., ~where], velocity[..., ~where])
+    assert (velocity - whole)[deep].abs().max() > 0.02
+
+
 # -- as a map of the world -----------------------------------------------------------------------------------------
 
 

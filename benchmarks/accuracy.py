@@ -1,0 +1,271 @@
+"""uresnet beside ANTs SyN and greedy: the same pairs, one judge, one table.
+
+    python benchmarks/accuracy.py OASIS_MALF OUT [--methods default refine syn greedy] [--pairs 1101-1107] [--threads 2]
+
+OASIS_MALF holds ``SCAN_T1.nii.gz`` and ``SCAN_labels.nii.gz`` (manual Neuromorphometrics labels). The ten pairs are the
+five people of ``val`` in a ring, both ways. Every registration is a process of its own, timed from its start until its
+files are there. Manual labels are carried over by what it exported, nearest-neighbour, by SimpleITK (greedy's by greedy
+itself); Dice is the mean over the fifteen structures of the paper's Table 1. Folds and SDlogJ are uresnet's measure of
+the exported files over the fixed brain. OUT/accuracy.csv gets a row as soon as it is known, and a run that was stopped
+goes on where it was; OUT/accuracy.md is the table. ANTs and greedy come with ``pip install 'uresnet[test]'``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from uresnet.brain import extract_brain
+from uresnet.evaluation.metrics import dice_per_class
+from uresnet.io import read_image
+from uresnet.labels import label_scheme, neuromorphometrics_to_freesurfer
+from uresnet.resampling import read_chain
+from uresnet.transform import folding_fraction, jacobian_determinant, log_jacobian_std
+
+VAL = ("1101", "1107", "1113", "1119", "1125")
+RING = [(VAL[n], VAL[(n + 1) % 5]) for n in range(5)]
+PAIRS = [*RING, *((fixed, moving) for moving, fixed in RING)]
+SCHEME = label_scheme("table1")
+MEASURES = ("dice", "folds", "sdlogj", "seconds")
+COLUMNS = ("method", "moving", "fixed", *MEASURES, "threads", "version", *(one.name for one in SCHEME.classes))
+
+SYN = """
+import sys, ants
+moving, fixed, prefix = sys.argv[1:4]
+ants.registration(ants.image_read(fixed), ants.image_read(moving), 'SyN', outprefix=prefix, random_seed=1)
+"""
+GREEDY = """
+import sys
+from picsl_greedy import Greedy3D
+for command in sys.argv[1:]:
+    Greedy3D().execute(command)
+"""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a tool registers: ``command`` (moving, fixed, folder, threads) → the process's arguments; ``files`` of the
+    transform that it leaves, the first applied first to a fixed point; ``package`` and ``module`` that it needs."""
+
+    title: str
+    package: str
+    module: str
+    command: Callable[[Path, Path, Path, int], list[str]]
+    files: tuple[str, ...]
+
+
+def uresnet(*options: str) -> Callable[[Path, Path, Path, int], list[str]]:
+    """``uresnet register`` with options."""
+
+    def command(moving: Path, fixed: Path, folder: Path, threads: int) -> list[str]:
+        inputs = [sys.executable, "-m", "uresnet", "register", str(moving), str(fixed), "-o", str(folder / "result")]
+        return [*inputs, "--no-report", "--threads", str(threads), *options]
+
+    return command
+
+
+def syn(moving: Path, fixed: Path, folder: Path, threads: int) -> list[str]:
+    """antspyx's default SyN, its affine first."""
+    return [sys.executable, "-c", SYN, str(moving), str(fixed), f"{folder}/"]
+
+
+def greedy(moving: Path, fixed: Path, folder: Path, threads: int) -> list[str]:
+    """Affine, then the deformation, as its documentation does."""
+    both = f"-d 3 -threads {threads} -m NCC 2x2x2 -i {fixed} {moving}"
+    affine = f"{both} -a -dof 12 -ia-image-centers -n 100x50x10 -o {folder}/affine.mat"
+    return [
+        sys.executable,
+        "-c",
+        GREEDY,
+        affine,
+        f"{both} -it {folder}/affine.mat -n 100x50x10 -o {folder}/warp.nii.gz",
+    ]
+
+
+OURS = ("result/transform.h5",)
+METHODS = {
+    "translation": Method("uresnet, translation", "uresnet", "uresnet", uresnet("--model", "translation"), OURS),
+    "default": Method("uresnet", "uresnet", "uresnet", uresnet(), OURS),
+    "refine": Method("uresnet --refine", "uresnet", "uresnet", uresnet("--refine"), OURS),
+    "syn": Method("ANTs SyN (antspyx)", "antspyx", "ants", syn, ("1Warp.nii.gz", "0GenericAffine.mat")),
+    "greedy": Method("greedy", "picsl-greedy", "picsl_greedy", greedy, ("warp.nii.gz", "affine.mat")),
+}
+
+
+def missing(methods: Sequence[str]) -> list[str]:
+    """A sentence for each method whose tool is not installed."""
+    return [
+        f"{METHODS[name].title} needs {METHODS[name].package}, which is not installed: pip install "
+        f"{METHODS[name].package}, or choose other --methods."
+        for name in methods
+        if importlib.util.find_spec(METHODS[name].module) is None
+    ]
+
+
+def register(method: Method, moving: Path, fixed: Path, folder: Path, threads: int) -> float:
+    """Run a method in a process of its own; seconds from its start to its files. ``RuntimeError`` when it fails."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+    start = time.perf_counter()
+    done = subprocess.run(
+        method.command(moving, fixed, folder, threads),
+        env=os.environ | dict.fromkeys(names, str(threads)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - start
+    absent = [name for name in method.files if not (folder / name).exists()]
+    if done.returncode or absent:
+        said = (done.stderr or done.stdout).strip()[-500:]
+        raise RuntimeError(f"{method.title} failed on {moving.name} and {fixed.name}: {said or f'no {absent}'}")
+    return seconds
+
+
+def carried(method: Method, folder: Path, labels: Path, like: Path) -> np.ndarray:
+    """The moving ``labels`` on the grid of ``like`` through the exported transform, nearest-neighbour, (k, j, i)."""
+    files = [folder / name for name in method.files]
+    if method.module == "picsl_greedy":
+        from picsl_greedy import Greedy3D
+
+        out = folder / "labels.nii.gz"
+        with (folder / "greedy.log").open("w") as log:
+            Greedy3D().execute(f"-d 3 -rf {like} -ri NN -rm {labels} {out} -r {files[0]} {files[1]}", log, log)
+        return np.rint(sitk.GetArrayFromImage(sitk.ReadImage(str(out)))).astype(np.int32)
+    chain = sitk.CompositeTransform(3)
+    for file in reversed(files):  # ITK applies the last one that was added first
+        chain.AddTransform(_itk(file))
+    fixed, moving = sitk.ReadImage(str(like)), sitk.ReadImage(str(labels))
+    return sitk.GetArrayFromImage(sitk.Resample(moving, fixed, chain, sitk.sitkNearestNeighbor, 0)).astype(np.int32)
+
+
+def _itk(file: Path) -> sitk.Transform:
+    if file.name.endswith(".nii.gz"):
+        return sitk.DisplacementFieldTransform(sitk.ReadImage(str(file), sitk.sitkVectorFloat64))
+    return sitk.ReadTransform(str(file))
+
+
+def merged(values: np.ndarray) -> torch.Tensor:
+    """Manual labels as the classes of Table 1, 0 for everything else."""
+    # Table 1 merges the sides, so that it does not matter which one the vermis goes to.
+    return torch.from_numpy(SCHEME.to_classes(neuromorphometrics_to_freesurfer(values, np.array(True))))
+
+
+def judge(method: Method, folder: Path, data: Path, moving: str, fixed: str) -> dict[str, float]:
+    """Dice of every structure, their mean, folds and SDlogJ of what a method left in ``folder``."""
+    like = data / f"{fixed}_labels.nii.gz"
+    found = merged(carried(method, folder, data / f"{moving}_labels.nii.gz", like))
+    truth = merged(sitk.GetArrayFromImage(sitk.ReadImage(str(like))))
+    dice = dice_per_class(found, truth, SCHEME.number_of_classes)
+    image = read_image(data / f"{fixed}_T1.nii.gz")
+    brain = extract_brain(image)[0].mask
+    determinant = jacobian_determinant(read_chain([folder / name for name in method.files]), image.grid)
+    return {
+        "dice": float(dice.nanmean()),
+        "folds": folding_fraction(determinant, brain),
+        "sdlogj": log_jacobian_std(determinant, brain),
+        **{one.name: float(value) for one, value in zip(SCHEME.classes, dice, strict=True)},
+    }
+
+
+def table(rows: Sequence[dict[str, str]]) -> str:
+    """The rows of ``accuracy.csv`` as one Markdown table, a line a method."""
+    lines = [
+        "| | pairs | Dice | lowest | folds | SDlogJ | seconds | threads | version |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, method in METHODS.items():
+        own = [row for row in rows if row["method"] == name]
+        for threads in sorted({row["threads"] for row in own}):
+            some = [row for row in own if row["threads"] == threads]
+            dice, folds, spread, seconds = (np.array([float(row[key]) for row in some]) for key in MEASURES)
+            versions = ", ".join(sorted({row["version"] for row in some}))
+            lines.append(
+                f"| {method.title} | {len(some)} | {dice.mean():.3f} | {dice.min():.3f} | {folds.mean():.1e} | "
+                f"{spread.mean():.2f} | {seconds.mean():.1f} | {threads} | {versions} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def stamp() -> str:
+    """Where and from which source this was measured."""
+    here = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return f"uresnet at {commit or 'an unknown commit'}; {platform.platform()}, {os.cpu_count()} CPU cores.\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Register, judge, write. 2 when it cannot begin, 1 when a registration failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=["default", "refine", "syn", "greedy"])
+    parser.add_argument("--pairs", nargs="+", default=[f"{m}-{f}" for m, f in PAIRS], help="MOVING-FIXED …")
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args(arguments)
+    pairs = [pair.partition("-")[::2] for pair in chosen.pairs]
+    ends = ("T1", "labels")
+    needed = [chosen.data / f"{scan}_{end}.nii.gz" for pair in pairs for scan in pair for end in ends]
+    wrong = [
+        *missing(chosen.methods),
+        *(f"{file} does not exist." for file in dict.fromkeys(needed) if not file.exists()),
+    ]
+    if wrong:
+        print(*wrong, sep="\n", file=sys.stderr)
+        return 2
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    results = chosen.output / "accuracy.csv"
+    rows: list[dict[str, str]] = []
+    if results.exists():
+        with results.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    failed = False
+    with results.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        for moving, fixed in pairs:
+            for name in chosen.methods:
+                key = {"method": name, "moving": moving, "fixed": fixed, "threads": str(chosen.threads)}
+                if any(all(row[k] == v for k, v in key.items()) for row in rows):
+                    continue
+                try:
+                    with tempfile.TemporaryDirectory(dir=chosen.output) as folder:
+                        images = (chosen.data / f"{scan}_T1.nii.gz" for scan in (moving, fixed))
+                        seconds = register(METHODS[name], *images, Path(folder), chosen.threads)
+                        found = judge(METHODS[name], Path(folder), chosen.data, moving, fixed) | {"seconds": seconds}
+                except RuntimeError as error:
+                    print(error, file=sys.stderr, flush=True)
+                    failed = True
+                    continue
+                rows.append(
+                    key | {"version": version(METHODS[name].package)} | {k: f"{v:.6g}" for k, v in found.items()}
+                )
+                writer.writerow(rows[-1])
+                file.flush()
+                said = "  ".join(f"{k} {found[k]:.4g}" for k in MEASURES)
+                print(f"{moving} → {fixed}  {name:<12}{said}", flush=True)
+    text = f"# Accuracy\n\n{table(rows)}\n{stamp()}"
+    (chosen.output / "accuracy.md").write_text(text, encoding="utf-8")
+    print("", table(rows), sep="\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
