@@ -17,6 +17,7 @@ from uresnet.catalogue import find_model
 from uresnet.checkpoint import Model, load_model
 from uresnet.coupling import Coupling, Freedom, Segmented, check_refinable, couple, segment_conformed
 from uresnet.errors import InputWarning, UserError
+from uresnet.evaluation.intracranial import intracranial_volume
 from uresnet.evaluation.metrics import dice_per_class
 from uresnet.evaluation.volumes import structure_volumes, volumes_table
 from uresnet.image import Image, LabelMap
@@ -144,9 +145,12 @@ class Registration:
             if labels is not None:
                 writers[f"{name}_dseg.nii.gz"] = partial(write_labels, labels, scheme=self.scheme)
         if self.scheme is not None:
-            brains = {name: one["brain_mm3"] for name, one in self.record["inputs"].items()}
+            inputs = self.record["inputs"].items()
+            brains, heads = (
+                {name: one.get(what) for name, one in inputs} for what in ("brain_mm3", "intracranial_mm3")
+            )
             writers |= _label_tables(self.scheme, "dseg")
-            writers["volumes.tsv"] = partial(_write_text, volumes_table(self.scheme, self.volumes, brains))
+            writers["volumes.tsv"] = partial(_write_text, volumes_table(self.scheme, self.volumes, brains, heads))
         if report:
             writers[PAGE] = lambda path: write_page(registration_page(self.results), path)
         return writers
@@ -176,8 +180,10 @@ class Segmentation:
         stem = next(path.name[: -len(end)] for end in WRITABLE_SUFFIXES if path.name.lower().endswith(end))
         for name, write in _label_tables(self.scheme, stem).items():
             write(path.with_name(name))
-        brain = {"image": self.record["inputs"]["image"]["brain_mm3"]}
-        _write_text(volumes_table(self.scheme, {"image": self.volumes}, brain), path.with_name(f"{stem}_volumes.tsv"))
+        one = self.record["inputs"]["image"]
+        brain, head = {"image": one["brain_mm3"]}, {"image": one.get("intracranial_mm3")}
+        table = volumes_table(self.scheme, {"image": self.volumes}, brain, head)
+        _write_text(table, path.with_name(f"{stem}_volumes.tsv"))
         if report:
             page = segmentation_page(self.image, self.labels, self.scheme, self.volumes, self.record)
             write_page(page, path.with_name(f"{stem}_{PAGE}"))
@@ -241,6 +247,7 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
             volumes = _volumes(network.scheme, labels)
     record = _record(network, device, stages, sentences, {"moving": one, "fixed": other})
     record |= {"transform": transform, "refined": refine, "measures": _measures_as_json(measures)}
+    _note_head_sizes(record, labels)
     results = Results(
         one.image,
         other.image,
@@ -298,6 +305,7 @@ def segment_image(
         with stages("segment"):
             labels = _labels_on(segment_conformed(network, subject.conformed), network.scheme, given.grid)
     record = _record(network, device, stages, sentences, {"image": subject})
+    _note_head_sizes(record, [labels])
     signs = image_signs(given, found, labels, network.scheme)
     record["quality"] = judge_image(signs, network.scheme.name, network.name).to_dict(signs)
     return Segmentation(given, labels, network.scheme, structure_volumes(labels, network.scheme), record)
@@ -440,6 +448,14 @@ def _describe(subject: Subject) -> dict[str, Any]:
         "conformed_shape": list(subject.conformed.grid.shape),
         "notes": list(subject.conformed.notes),
     }
+
+
+def _note_head_sizes(record: dict[str, Any], labels: Sequence[LabelMap | None]) -> None:
+    """Only where there is an estimate."""
+    for one, found in zip(record["inputs"].values(), labels, strict=False):
+        size = None if found is None else intracranial_volume(found)
+        if size is not None:
+            one["intracranial_mm3"] = round(size, 1)
 
 
 def _measures_as_json(measures: Measures) -> dict[str, Any]:

@@ -18,14 +18,22 @@ def structure_volumes(labels: LabelMap, scheme: LabelScheme) -> dict[int, float]
 
 
 def volumes_table(
-    scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]], brains: Mapping[str, float] | None = None
+    scheme: LabelScheme,
+    volumes: Mapping[str, Mapping[int, float]],
+    brains: Mapping[str, float] | None = None,
+    heads: Mapping[str, float | None] | None = None,
 ) -> str:
     """Tab-separated text: a row per structure with its ``index``, ``name`` and a column ``NAME_mm3`` per entry of
-    ``volumes``. ``brains`` (mm³ by the same names) adds a last row, ``Brain-Mask``: everything in the brain mask. That
-    is the intracranial volume only as far as the mask holds all cerebrospinal fluid, so it is not called that."""
+    ``volumes``, then what has no index, from mm³ by the same names.
+
+    ``brains`` adds ``Brain-Mask``: everything in the brain mask. ``heads`` adds ``Estimated-Total-Intracranial``
+    (:mod:`uresnet.evaluation.intracranial`), n/a where there is no estimate; no row where there is none at all.
+    """
     rows: list[Iterable[str]] = [("index", "name", *(f"{name}_mm3" for name in volumes))]
     for one in scheme.classes:
         rows.append((str(one.id), one.name, *(f"{column[one.id]:.1f}" for column in volumes.values())))
-    if brains is not None:
-        rows.append(("n/a", "Brain-Mask", *(f"{brains[name]:.1f}" for name in volumes)))
+    for name, values in (("Brain-Mask", brains), ("Estimated-Total-Intracranial", heads)):
+        shown = [(values or {}).get(column) for column in volumes]
+        if any(value is not None for value in shown):
+            rows.append(("n/a", name, *("n/a" if value is None else f"{value:.1f}" for value in shown)))
     return "".join("\t".join(row) + "\n" for row in rows)
