@@ -107,6 +107,17 @@ def test_forward_and_backward_undo_each_other_and_are_the_exponential() -> None:
     assert float((forward - expected).norm(dim=0)[8:-8, 8:-8, 8:-8].mean()) < 0.1
 
 
+def test_only_where_it_is_asked_for_the_inverse_is_mended() -> None:
+    knots = torch.randn((1, 3, 5, 5, 5), generator=torch.Generator().manual_seed(0))
+    velocity = F.interpolate(knots, size=[n // 2 for n in SHAPE], mode="trilinear", align_corners=True)
+    where = torch.zeros([n // 2 for n in SHAPE], dtype=torch.bool)
+    where[4:20] = True
+    forward, backward = displacements(velocity, 2, SHAPE, where)
+    residual = compose_displacements(forward[None], backward[None])[0].norm(dim=0)[:, 8:-8, 8:-8]
+    assert float(residual[14:34].mean()) < 0.01 and float(residual[14:34].max()) < 0.1
+    assert float(residual[46:-4].mean()) > 3 * float(residual[14:34].mean())
+
+
 def test_too_few_structures_are_said() -> None:
     nothing = torch.zeros(9, 8, 8, 8)
     with pytest.raises(ValueError, match="fewer than six"):

@@ -40,6 +40,21 @@ def test_classes_and_probabilities_are_those_of_the_logits(small: Segmenter) -> 
 
 
 @torch.no_grad()
+def test_black_surroundings_are_background_and_not_looked_at(small: Segmenter) -> None:
+    image = torch.zeros(1, 1, 40, 32, 24)
+    bright = (slice(9, 24), slice(6, 16), slice(11, 13))
+    image[0, 0][bright] = torch.rand(15, 10, 2)
+    classes, probabilities = small(image)
+    box = (slice(8, 24), slice(4, 16), slice(10, 14))  # even, multiples of 4, about the bright voxels
+    part = small(image[0, 0][box][None, None])
+    assert torch.equal(classes[box], part[0])
+    torch.testing.assert_close(probabilities[:, 4:12, 2:8, 5:7], part[1])
+    classes[box] = 0
+    assert not classes.any()
+    assert probabilities[0, 12:].min() == 1 and probabilities[1:, 12:].max() == 0
+
+
+@torch.no_grad()
 def test_far_from_its_edges_a_crop_is_seen_as_the_whole(small: Segmenter) -> None:
     """Normalisation knows one voxel at a time, so only the receptive field counts."""
     image = torch.rand(1, 1, 96, 16, 16)

@@ -158,6 +158,21 @@ def test_labels_keep_their_values_and_type():
         resample(mid_space(grid), Image(labels.data.float(), grid), grid, "label")
 
 
+@pytest.mark.parametrize("codes", ["LAS", "PIR", "SRA"])
+def test_labels_are_copied_where_axes_only_turn_and_shift(codes):
+    grid = grid_of("RAS")
+    values = np.random.default_rng(0).choice([0, 2, 2035], grid.shape)
+    like = grid.reoriented(tuple(codes)).subgrid((-2, 1, 3), (9, 7, 11))
+    moved = resample(Affine.identity(), LabelMap(torch.from_numpy(values).to(torch.int32), grid), like, fill=7)
+    assert moved.data.dtype == torch.int32 and moved.grid.same_as(like)
+    index = np.indices(like.shape).reshape(3, -1).T
+    source = np.rint(grid.points_to_voxel(like.points_to_world(index))).astype(int)
+    inside = ((source >= 0) & (source < np.array(grid.shape))).all(axis=1)
+    expected = np.full(len(source), 7)
+    expected[inside] = values[tuple(source[inside].T)]
+    assert np.array_equal(moved.data.numpy().ravel(), expected) and inside.any() and not inside.all()
+
+
 def test_label_resampling_is_the_argmax_of_resampled_probabilities():
     grid = grid_of("oblique")
     classes = torch.from_numpy(np.random.default_rng(1).integers(0, 4, grid.shape))
