@@ -49,9 +49,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Effort:
-    """The levels, coarse to fine, and the weight of the intensities' correlation (in cubes of ``window`` voxels)."""
+    """The levels, coarse to fine, and the weights of the structures' Dice distance and of the intensities' correlation
+    (in cubes of ``window`` voxels)."""
 
     levels: tuple[Level, ...]
+    structures: float = 1.0
     correlation: float = 2.0
     window: int = 5
 
@@ -215,7 +217,7 @@ def _solve(
     lattice = velocity.shape[2:]
     middle = _centred(lattice, 1.0, velocity.device)
     halves = [_in_voxels(matrix_exponential(sign * affine_log / 2), level.spacing) for sign in (1, -1)]
-    weights = _dice_weights(moving.table, fixed.table)
+    weights = effort.structures * _dice_weights(moving.table, fixed.table)
     steps = (_LONGEST_MM // level.spacing).bit_length() - 1
     region = _region(moving, fixed, halves, middle, velocity)
     force_mean, square_mean = torch.zeros_like(velocity), torch.zeros_like(velocity[:, :1])

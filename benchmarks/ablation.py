@@ -1,0 +1,133 @@
+"""What each part of the flagship is worth: registrations with a part left out, on pairs with manual labels.
+
+    python benchmarks/ablation.py OASIS_MALF OUT [--model FILE] [--pairs 1101-1107 1119-1125] [--threads 2]
+
+Registers as ``uresnet register`` does, in this process, with one thing changed at a time; Dice is that of manual labels
+warped nearest-neighbour, mean over the fifteen structures of Table 1, SDlogJ and folds are those of ``run.json``, seconds
+those of the stage "couple" (network and solver). OUT/ablation.csv gets a row as soon as it is known and a run that was
+stopped goes on; OUT/ablation.md is the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from uresnet import coupling
+from uresnet.checkpoint import MIDSPACE, Model, load_model
+from uresnet.evaluation.scores import structure_scores
+from uresnet.image import LabelMap
+from uresnet.io import read_labels
+from uresnet.labels import left_of_midline, neuromorphometrics_to_freesurfer
+from uresnet.matching import SWIFT, Effort
+from uresnet.registration import register_pair
+from uresnet.transform import resample
+
+PAIRS = ("1101-1107", "1119-1125")
+COARSE, MIDDLE, FINE = SWIFT.levels
+EFFORTS: dict[str, Effort] = {
+    "as it is": SWIFT,
+    "structures alone, no intensities": replace(SWIFT, correlation=0.0),
+    "intensities alone, no structures": replace(SWIFT, structures=0.0),
+    "8 mm alone": replace(SWIFT, levels=(COARSE,)),
+    "8 and 4 mm": replace(SWIFT, levels=(COARSE, MIDDLE)),
+    "2 mm alone": replace(SWIFT, levels=(FINE,)),
+}
+FREEDOMS = {"affine of the structures' centroids alone": "affine", "rigid part of it alone": "rigid"}
+DEFORMABLE = "deformation without the affine"
+REFINE = "--refine"
+ROWS = (*EFFORTS, *FREEDOMS, DEFORMABLE, REFINE)
+MEASURES = ("dice", "sdlogj", "folds", "seconds")
+
+
+@contextmanager
+def effort(chosen: Effort) -> Iterator[None]:
+    """The solver with other settings."""
+    before = coupling.COUPLINGS[MIDSPACE]
+    coupling.COUPLINGS[MIDSPACE] = replace(before, couple=partial(before.couple, effort=chosen))
+    try:
+        yield
+    finally:
+        coupling.COUPLINGS[MIDSPACE] = before
+
+
+def manual(path: Path) -> LabelMap:
+    """Manual labels as FreeSurfer ids."""
+    labels = read_labels(path)
+    values = labels.data.numpy()
+    ids = neuromorphometrics_to_freesurfer(values, left_of_midline(values, labels.grid.voxel_to_world), labels.name)
+    return LabelMap(torch.from_numpy(ids), labels.grid, labels.path)
+
+
+def measure(row: str, model: Model, data: Path, pair: str) -> dict[str, float]:
+    """One registration."""
+    moving, fixed = pair.split("-")
+    images = [data / f"{one}_T1.nii.gz" for one in (moving, fixed)]
+    with effort(EFFORTS.get(row, SWIFT)):
+        freedom = FREEDOMS.get(row, "deformable" if row == DEFORMABLE else "joint")
+        done = register_pair(*images, model=model, transform=freedom, refine=row == REFINE)  # type: ignore[arg-type]
+    truth = manual(data / f"{fixed}_labels.nii.gz")
+    warped = resample(done.transform, manual(data / f"{moving}_labels.nii.gz"), truth.grid, "nearest")
+    scores = [one.dice for one in structure_scores(warped, truth) if one.scheme == "table1"]
+    return {
+        "dice": float(np.nanmean(scores)),
+        "sdlogj": done.measures.sd_log_jacobian,
+        "folds": done.measures.folding_fraction,
+        "seconds": done.record["seconds"]["couple"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--pairs", nargs="+", default=PAIRS)
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    torch.set_grad_enabled(False)
+    model = load_model(chosen.model)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    table = chosen.output / "ablation.csv"
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    if table.exists():
+        with table.open(newline="", encoding="utf-8") as file:
+            for line in csv.DictReader(file):
+                if line["model"] == model.sha256[:12]:
+                    found[line["row"], line["pair"]] = {name: float(line[name]) for name in MEASURES}
+    for row in ROWS:
+        for pair in chosen.pairs:
+            if (row, pair) not in found:
+                found[row, pair] = measure(row, model, chosen.data, pair)
+                fresh = not table.exists()
+                with table.open("a", newline="", encoding="utf-8") as file:
+                    writer = csv.writer(file, lineterminator="\n")
+                    if fresh:
+                        writer.writerow(["model", "row", "pair", *MEASURES])
+                    writer.writerow([model.sha256[:12], row, pair, *found[row, pair].values()])
+            print(row, pair, found[row, pair], flush=True)
+    lines = [
+        f"Mean of {', '.join(chosen.pairs)}; model {model.name} {model.sha256[:12]}; {chosen.threads} threads.",
+        "",
+    ]
+    lines += ["| | Dice | SDlogJ | folds | couple, s |", "|---|---|---|---|---|"]
+    for row in ROWS:
+        dice, deviation, folds, seconds = (
+            float(np.mean([found[row, pair][name] for pair in chosen.pairs])) for name in MEASURES
+        )
+        lines.append(f"| {row} | {dice:.3f} | {deviation:.2f} | {folds:.1e} | {seconds:.1f} |")
+    (chosen.output / "ablation.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
