@@ -4,8 +4,8 @@
 
 Registers as ``uresnet register`` does, in this process, with one thing changed at a time; Dice is that of manual labels
 warped nearest-neighbour, mean over the fifteen structures of Table 1, SDlogJ and folds are those of ``run.json``,
-seconds those of the stage "couple" (network and solver). OUT/ablation.csv gets a row as soon as it is known and a run that was
-stopped goes on; OUT/ablation.md is the table.
+seconds those of the stage "couple" (network and solver). OUT/ablation.csv gets a row as soon as it is known and a run
+that was stopped goes on; OUT/ablation.md is the table.
 """
 
 from __future__ import annotations

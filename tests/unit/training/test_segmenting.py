@@ -16,6 +16,7 @@ from uresnet.config import BlockConfig, Config, SegmenterConfig, TrainingConfig,
 from uresnet.errors import UserError
 from uresnet.labels import SCHEMES
 from uresnet.preprocess import ConformSpec
+from uresnet.report.training_page import training_page
 from uresnet.training.blocks import NOT_JUDGED, BlockMaker, read_label_maps
 from uresnet.training.data import DeviceStore, class_table
 from uresnet.training.log import VALIDATIONS, Logbook
@@ -203,12 +204,14 @@ def test_resuming_gives_the_same_bits(tmp_path: Path) -> None:
     assert_identical(whole.network.state_dict(), second.network.state_dict())
 
 
-def test_the_tables_name_what_a_segmenter_has(tmp_path: Path) -> None:
+def test_tables_and_page_show_what_a_segmenter_has(tmp_path: Path) -> None:
     one = trainer(tmp_path, epochs=1)
     one.report = Logbook(tmp_path, one.scheme)
     one.run()
     header = (tmp_path / VALIDATIONS).read_text().splitlines()[0].split(",")
     assert header[:2] == ["step", "segmentation_dice"] and "registration_dice" not in header
+    page = training_page(tmp_path)
+    assert "Best segmentation Dice" in page and "structures that the network found" in page
 
 
 def test_keys_of_pair_networks_do_not_go_with_a_segmenter() -> None:
