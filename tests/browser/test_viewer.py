@@ -65,3 +65,19 @@ def test_the_volumes_are_shown_and_nothing_else_is_asked_for(server: int, browse
     browser.picture(tmp_path / "viewer.png", whole=False)
     drawn = browser.run("(c => [c.width, c.height])(document.getElementById('canvas'))")
     assert min(drawn) > 100
+
+
+def test_a_click_moves_the_crosshair_and_the_wheel_goes_through_the_slices(server: int, browser) -> None:
+    browser.open(f"http://{HOST}:{server}/")
+    browser.wait_for(lambda: browser.run("document.body.dataset.ready") is not None)
+    box = browser.run(
+        "(r => [r.left, r.top, r.width, r.height])(document.getElementById('canvas').getBoundingClientRect())"
+    )
+    x, y = box[0] + 0.14 * box[2], box[1] + 0.45 * box[3]
+    place = "document.getElementById('place').textContent"
+    seen = [browser.run(place)]
+    browser.drag((x, y), (x + 3, y + 3))
+    browser.wait_for(lambda: browser.run(place) != seen[0])
+    seen.append(browser.run(place))
+    browser.ask("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=120)
+    browser.wait_for(lambda: browser.run(place) != seen[1])

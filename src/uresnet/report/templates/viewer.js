@@ -18,9 +18,17 @@ const colourTable = (labels) => {
   };
 };
 
+// Rays through a volume are for graphics hardware; slices are quick on any processor.
+const drawnInSoftware = () => {
+  const context = document.createElement("canvas").getContext("webgl2");
+  const told = context && context.getExtension("WEBGL_debug_renderer_info");
+  return !told || /swiftshader|llvmpipe|software/i.test(context.getParameter(told.UNMASKED_RENDERER_WEBGL));
+};
+
 const start = async () => {
+  text.textContent = "Loading the images …";
   const { layers, labels } = await (await fetch("/layers.json")).json();
-  const viewer = new NiiVue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, isRadiologicalConvention: true, loadingText: "" });
+  const viewer = new NiiVue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, multiplanarShowRender: drawnInSoftware() ? 0 : 2, isRadiologicalConvention: true, loadingText: "" });
   viewer.onLocationChange = (at) => { text.textContent = at.string; };
   await viewer.attachToCanvas(document.getElementById("canvas"));
   await viewer.loadVolumes(layers.map((one, n) => ({ ...looks[one.name], url: one.url, name: one.url.slice(8), ...(n === 0 ? { opacity: 1 } : {}) })));
@@ -35,6 +43,7 @@ const start = async () => {
     label.append(titles[one.name] || one.name, " ", range);
     document.getElementById("layers").append(label);
   });
+  if (text.textContent.startsWith("Loading")) text.textContent = "Click to move the crosshair, scroll to go through the slices.";
   document.body.dataset.ready = String(viewer.volumes.length);
 };
 start().catch((error) => { text.textContent = `The viewer could not start: ${error.message || error}`; document.body.dataset.ready = "failed"; });
