@@ -234,7 +234,7 @@ def real_pair(request: pytest.FixtureRequest, shared_data: Path, shared_referenc
     published = request.param == "published"
     file = shared_reference / "published_weights" / "use_mask.hdf5" if published else find_model(None).path
     model, folder = load_model(file), shared_data / "oasis_malf"
-    scans = (1000, 1001) if published else (1113, 1107)  # the default model was not trained on these two
+    scans = (1000, 1001) if published else (1113, 1107)
     moving, fixed = (masked(folder / f"{scan}_T1.nii.gz", folder / f"{scan}_labels.nii.gz") for scan in scans)
     points = torch.from_numpy(fixed[1].grid.points_to_world(fixed[1].mask.nonzero()[::5000].numpy()))
     pair = RealPair(model, moving, fixed, points, points, published)

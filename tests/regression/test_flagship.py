@@ -1,4 +1,4 @@
-"""The default model on two real brains of people it was not trained on, through the files that it writes."""
+"""The default model on two real brains through the files that it writes (its weights have seen all labelled brains here)."""
 
 from __future__ import annotations
 
