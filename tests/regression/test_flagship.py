@@ -1,4 +1,4 @@
-"""The default model on two real brains through the files that it writes (its weights have seen all labelled brains here)."""
+"""The default model on two real brains, which its weights have seen, through the files that it writes."""
 
 from __future__ import annotations
 
