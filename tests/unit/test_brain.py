@@ -286,7 +286,7 @@ def test_threads_are_put_back(raw_head: tuple[Image, np.ndarray]) -> None:
 
 STRIPPED = [
     *(f"freesurfer_subject/sub-0001/mri/{name}.mgz" for name in ("norm", "brainmask")),
-    *(f"lesions/patient{n}_{kind}.nii.gz" for n in ("07", "19") for kind in ("T1", "FLAIR")),
+    *(f"lesions/patient{name}.nii.gz" for name in ("07_T1", "07_FLAIR", "19_FLAIR")),
     *(f"oasis_malf/{n}_T1.nii.gz" for n in (1000, 1003, 1012, 1036, 1101, 1107, 1113, 1119, 1125)),
     "odd_inputs/FLAIR.nrrd",
 ]
@@ -300,6 +300,18 @@ def test_stripped_brains_are_left_alone(name: str, shared_data: Path) -> None:
     assert how == "no skull found, image used as it is"
     outside = ~found.mask
     assert float((image.data[outside] != 0).float().mean()) < 1e-4
+
+
+def test_the_rim_that_resampling_left_on_a_patient_is_trimmed_and_nothing_else(shared_data: Path) -> None:
+    image = read_image(shared_data / "lesions/patient19_T1.nii.gz")  # stripped, then brought to MNI space
+    found, how = extract_brain(image)
+    assert how == "no skull found, image used as it is"
+    filled = (image.data != 0).numpy()
+    trimmed = filled & ~found.mask.numpy()
+    core = ndimage.binary_erosion(ndimage.binary_fill_holes(filled), iterations=3)
+    assert not (trimmed & core).any()
+    values = image.data.numpy()
+    assert np.percentile(values[trimmed], 95) < 0.5 * np.median(values[core])
 
 
 HEADS = {
