@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import nn
 
 from uresnet.catalogue import METADATA_KEY, ModelCard, ModelFile, find_model
 from uresnet.config import ModelConfig, model_config_from_dict, segmenter_config_from_dict, to_dict
 from uresnet.errors import UserError
+from uresnet.io import written_whole
 from uresnet.labels import SCHEMES, LabelScheme, label_scheme
 from uresnet.model.christodoulidis import pair_network
 from uresnet.model.network import placed
@@ -100,17 +101,10 @@ def save_model(path: str | Path, network: nn.Module, card: ModelCard, half: bool
 
     ``half`` keeps 16 bits of each weight, enough for inference; loading gives float32 either way.
     """
-    path = Path(path)
     dtype = torch.float16 if half else torch.float32
     tensors = {name: value.detach().to(dtype).cpu().contiguous() for name, value in network.state_dict().items()}
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        save_file(tensors, beside, metadata={METADATA_KEY: card.to_json()})
-        beside.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be written ({error}); check the folder and its free space.") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_whole(path) as beside:
+        beside.write_bytes(save(tensors, metadata={METADATA_KEY: card.to_json()}))
 
 
 def uresnet_card(name: str, config: ModelConfig, conform: ConformSpec, **about: Any) -> ModelCard:

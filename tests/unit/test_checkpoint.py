@@ -139,7 +139,7 @@ def test_a_failed_write_leaves_nothing(tiny_model: Path, tmp_path: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     model = load_model(tiny_model)
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="No space left"):
         checkpoint.save_model(tmp_path / "m.safetensors", model.network, replace(model.card, name="x"))
     assert not list(tmp_path.iterdir())
