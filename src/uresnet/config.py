@@ -274,6 +274,16 @@ class Config:
             self.segmenter is None or pair,
             "model, losses and augment are those of networks that take a pair; with segmenter, use blocks",
         )
+        # What a training would leave unused without a word.
+        chosen = self.training.optimiser
+        _require(
+            chosen != ("soap" if self.segmenter else "muon"),
+            f"training.optimiser {chosen} is not for this network: soap is for pairs, muon for the segmenter",
+        )
+        _require(
+            self.segmenter is None or self.training.stages == (Stage(),),
+            "training.stages are those of networks that take a pair; the segmenter has none",
+        )
 
 
 def load_config(path: Path | str) -> Config:

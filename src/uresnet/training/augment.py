@@ -31,7 +31,7 @@ class Augmenter:
 
     def flips(self, generator: torch.Generator) -> bool:
         """Whether the next pair is to be mirrored."""
-        return self.config.flip > 0 and bool(_uniform(1, generator).item() * 0.5 + 0.5 < self.config.flip)
+        return self.config.flip > 0 and bool(uniform(1, generator).item() * 0.5 + 0.5 < self.config.flip)
 
     def _coordinates(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Where every voxel of the new image reads the old one: affine about the centre of (x + elastic)."""
@@ -46,18 +46,11 @@ class Augmenter:
 
     def _affine(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         c = self.config
-        angles = _uniform((batch, 3), generator) * math.radians(c.rotation)
-        scales = torch.exp(_uniform((batch, 3), generator) * c.scaling)
-        shears = _uniform((batch, 3), generator) * c.shear
-        shift = _uniform((batch, 3), generator) * (c.translation / self.downsampling)
-        zero = torch.zeros(batch, device=angles.device)
-        cross = torch.stack(
-            [zero, -angles[:, 2], angles[:, 1], angles[:, 2], zero, -angles[:, 0], -angles[:, 1], angles[:, 0], zero],
-            dim=1,
-        ).view(batch, 3, 3)
-        stretch = torch.diag_embed(scales)
-        stretch[:, 0, 1], stretch[:, 0, 2], stretch[:, 1, 2] = shears[:, 0], shears[:, 1], shears[:, 2]
-        return torch.linalg.matrix_exp(cross) @ stretch, shift
+        angles = uniform((batch, 3), generator) * math.radians(c.rotation)
+        scales = torch.exp(uniform((batch, 3), generator) * c.scaling)
+        shears = uniform((batch, 3), generator) * c.shear
+        shift = uniform((batch, 3), generator) * (c.translation / self.downsampling)
+        return linear_map(angles, scales, shears), shift
 
     def _elastic(self, images: Tensor, generator: torch.Generator) -> Tensor:
         spacing = max(2, self.config.elastic_spacing // self.downsampling)
@@ -68,16 +61,27 @@ class Augmenter:
         c, batch, shape = self.config, images.shape[0], images.shape[2:]
         inside = images > 0
         if c.gamma:
-            images = images.clamp_min(0) ** (2 ** (_uniform((batch, 1, 1, 1, 1), generator) * c.gamma))
+            images = images.clamp_min(0) ** (2 ** (uniform((batch, 1, 1, 1, 1), generator) * c.gamma))
         if c.brightness:
-            images = images * 2 ** (_uniform((batch, 1, 1, 1, 1), generator) * c.brightness)
+            images = images * 2 ** (uniform((batch, 1, 1, 1, 1), generator) * c.brightness)
         if c.bias:
             spacing = max(4, max(shape) // 4)
             images = images * torch.exp(c.bias * smooth_field(batch, shape, spacing, generator)[:, None])
         if c.noise:
-            level = c.noise * (0.5 + 0.5 * _uniform((batch, 1, 1, 1, 1), generator))
+            level = c.noise * (0.5 + 0.5 * uniform((batch, 1, 1, 1, 1), generator))
             images = images + level * torch.randn(images.shape, generator=generator, device=images.device)
         return torch.where(inside, images.clamp(0, 1), torch.zeros_like(images))
+
+
+def linear_map(angles: Tensor, scales: Tensor, shears: Tensor) -> Tensor:
+    """(B, 3, 3): a rotation about the axis ``angles`` (B, 3) by its length in radians, after a stretch by ``scales``
+    (B, 3) and the ``shears`` (B, 3) of axes (0, 1), (0, 2) and (1, 2)."""
+    a, b, c = angles.unbind(dim=1)
+    zero = torch.zeros_like(a)
+    spin = torch.stack([zero, -c, b, c, zero, -a, -b, a, zero], dim=1).view(-1, 3, 3)
+    stretch = torch.diag_embed(scales)
+    stretch[:, 0, 1], stretch[:, 0, 2], stretch[:, 1, 2] = shears.unbind(dim=1)
+    return torch.linalg.matrix_exp(spin) @ stretch
 
 
 def mirror(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,7 +101,7 @@ def smooth_field(count: int, shape: torch.Size | tuple[int, ...], spacing: int, 
     return field / field.std().clamp_min(1e-6)
 
 
-def _uniform(shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Uniform in [-1, 1]."""
+def uniform(shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Uniform in [-1, 1], on the generator's device."""
     size = (shape,) if isinstance(shape, int) else shape
     return 2 * torch.rand(size, generator=generator, device=generator.device) - 1

@@ -26,7 +26,7 @@ from uresnet.labels import FREESURFER, LabelScheme, fold_parcels
 from uresnet.preprocess import ConformSpec, conform
 from uresnet.sampling import affine_coordinates, identity_coordinates, sample, sample_labels
 from uresnet.spaces import voxel_to_voxel
-from uresnet.training.augment import mirror, smooth_field
+from uresnet.training.augment import linear_map, mirror, smooth_field, uniform
 from uresnet.training.data import DeviceStore, class_table, mirror_table
 
 NOT_JUDGED = 255
@@ -137,7 +137,7 @@ class BlockMaker:
             x = x + strength * smooth_field(3, tuple(size), spacing, generator)[None]
         centre = torch.tensor([(n - 1) / 2 for n in shape], device=device).view(1, 3, 1, 1, 1)
         matrix = self._matrix(generator)
-        shift = (c.translation * _uniform(3, generator)).view(1, 3, 1, 1, 1)
+        shift = (c.translation * uniform(3, generator)).view(1, 3, 1, 1, 1)
         where = torch.einsum("cd,bdijk->bcijk", matrix, x + start - centre) + centre + shift
         if _chance(c.ventricles, generator):
             low, high = c.ventricle_growth
@@ -148,12 +148,9 @@ class BlockMaker:
     def _matrix(self, generator: torch.Generator) -> Tensor:
         c = self.config
         degrees = c.rare_rotation if _chance(c.rare, generator) else c.rotation
-        a, b, d = (_uniform(3, generator) * math.radians(degrees)).unbind()
-        zero = torch.zeros_like(a)
-        spin = torch.stack([zero, -d, b, d, zero, -a, -b, a, zero]).view(3, 3)
-        stretch = torch.diag(torch.exp(_uniform(3, generator) * c.scaling))
-        stretch[0, 1], stretch[0, 2], stretch[1, 2] = _uniform(3, generator) * c.shear
-        return torch.linalg.matrix_exp(spin) @ stretch
+        angles = uniform((1, 3), generator) * math.radians(degrees)
+        scales = torch.exp(uniform((1, 3), generator) * c.scaling)
+        return linear_map(angles, scales, uniform((1, 3), generator) * c.shear)[0]
 
     # -- intensities ---------------------------------------------------------------------------------------------
 
@@ -174,8 +171,8 @@ class BlockMaker:
 
     def _intensities(self, image: Tensor, generator: torch.Generator) -> Tensor:
         c, inside, device = self.config, image > 0, image.device
-        image = image.clamp(0, 1) ** (2 ** (float(_uniform(1, generator)) * c.gamma))
-        image = image * 2 ** (float(_uniform(1, generator)) * c.brightness)
+        image = image.clamp(0, 1) ** (2 ** (float(uniform(1, generator)) * c.gamma))
+        image = image * 2 ** (float(uniform(1, generator)) * c.brightness)
         spacing = max(8, max(image.shape[2:]) // 3)
         strength = c.bias * float(torch.rand(1, generator=generator, device=device))
         image = image * torch.exp(strength * smooth_field(1, image.shape[2:], spacing, generator)[None])
@@ -246,11 +243,6 @@ def _thick(image: Tensor, generator: torch.Generator) -> Tensor:
     size[axis] = factor
     slices = F.avg_pool3d(image, size, ceil_mode=True, count_include_pad=False)
     return F.interpolate(slices, size=list(image.shape[2:]), mode="trilinear")
-
-
-def _uniform(count: int, generator: torch.Generator) -> Tensor:
-    """Uniform in [-1, 1]."""
-    return 2 * torch.rand(count, generator=generator, device=generator.device) - 1
 
 
 def _chance(probability: float, generator: torch.Generator) -> bool:

@@ -219,6 +219,19 @@ def test_keys_of_pair_networks_do_not_go_with_a_segmenter() -> None:
         config_from_dict({"segmenter": {}, "losses": {"alpha": 0.2}})
 
 
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"segmenter": {}, "training": {"optimiser": "soap"}},
+        {"training": {"optimiser": "muon"}},
+        {"segmenter": {}, "training": {"stages": [{"downsampling": 2}]}},
+    ],
+)
+def test_what_a_training_would_not_use_is_refused(tree: dict) -> None:
+    with pytest.raises(UserError, match="training"):
+        config_from_dict(tree)
+
+
 @pytest.mark.parametrize("wrong", [{"shape": [16, 16, 20]}, {"parts": 9}, {"knots": [3]}])
 def test_blocks_that_make_no_sense_are_refused(wrong: dict) -> None:
     with pytest.raises(UserError, match="blocks"):
