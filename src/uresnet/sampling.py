@@ -57,6 +57,24 @@ def affine_coordinates(
     return out.to(device) if device is not None else out
 
 
+def coarser_map(where: Tensor, block: int) -> Tensor:
+    """A voxel map (B, 3, I, J, K) as a map between the grids whose voxels are blocks of ``block`` voxels."""
+    # The centre of block n lies at voxel block·n + (block - 1) / 2.
+    return where if block == 1 else (F.avg_pool3d(where, block) - (block - 1) / 2) / block
+
+
+def finer_map(where: Tensor, block: int) -> Tensor:
+    """The converse of :func:`coarser_map`: a map between blocks as one between the voxels they are made of.
+
+    Linear between the blocks' centres; the outer half of the outer blocks moves as their centres do.
+    """
+    if block == 1:
+        return where
+    moved = where - identity_coordinates(where.shape[2:], where.device, where.dtype)
+    fine = F.interpolate(moved, scale_factor=block, mode="trilinear", align_corners=False) * block
+    return fine + identity_coordinates(fine.shape[2:], where.device, where.dtype)
+
+
 def sample(volume: Tensor, coordinates: Tensor, mode: Mode = "linear", padding: Padding = "zeros") -> Tensor:
     """Read ``volume`` (B, C, I, J, K) at ``coordinates`` (B, 3, i, j, k) in voxels: ``(B, C, i, j, k)``.
 

@@ -157,6 +157,20 @@ def test_dice_is_a_mean_over_the_batch() -> None:
     assert both.item() == pytest.approx(0.5, abs=1e-5)
 
 
+def test_share_dice_by_hand_and_its_optimum() -> None:
+    """p = (1/2, 1), t = (1/4, 1): 2 (1/8 + 1) / (1/4 + 1 + 1/16 + 1); where they agree the loss is 0 and is least."""
+    p, t = torch.tensor([[[0.5, 1.0]]]), torch.tensor([[[0.25, 1.0]]])
+    assert losses.share_dice_loss(p, t).item() == pytest.approx(1 - 2.25 / (1.25 + 1.0625), abs=1e-4)
+    free = t.clone().requires_grad_()
+    loss = losses.share_dice_loss(free, t)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    loss.backward()
+    assert free.grad.abs().max() < 1e-5
+    free = t.clone().requires_grad_()
+    losses.dice_loss(free, t).backward()
+    assert free.grad.abs().max() > 0.1  # the plain one is not at rest there
+
+
 def test_no_loss_is_negative_or_undefined() -> None:
     a, b = volume(6, 6, 6), volume(6, 6, 6, seed=4)
     for value in (

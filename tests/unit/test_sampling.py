@@ -9,6 +9,8 @@ from scipy import ndimage
 
 from uresnet.sampling import (
     affine_coordinates,
+    coarser_map,
+    finer_map,
     gather,
     identity_coordinates,
     sample,
@@ -144,3 +146,20 @@ def test_gathering_rows_reads_as_sampling_does() -> None:
         expected = sample_points(volume[0], voxels.T, padding="border")
         found = gather(volume[0].flatten(1).T.contiguous(), shape, voxels)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_maps_between_blocks_and_their_voxels_are_each_others_converse(block):
+    """A linear map between blocks is the same map between their voxels, but for the outermost halves of blocks."""
+    matrix = torch.tensor([[1.02, 0.03, -0.01], [0.0, 0.97, 0.02], [0.01, 0.0, 1.05]])
+    shift = torch.tensor([0.7, -1.2, 2.0])
+    coarse = identity_coordinates((6, 7, 8))
+    where = torch.einsum("cd,bdijk->bcijk", matrix, coarse) + shift.view(1, 3, 1, 1, 1)
+    fine = finer_map(where, block)
+    assert fine.shape == (1, 3, 6 * block, 7 * block, 8 * block)
+    half = (block - 1) / 2
+    places = (identity_coordinates(fine.shape[2:]) - half) / block
+    expected = (torch.einsum("cd,bdijk->bcijk", matrix, places) + shift.view(1, 3, 1, 1, 1)) * block + half
+    inner = (slice(None), slice(None), *[slice(block, -block)] * 3)
+    torch.testing.assert_close(fine[inner], expected[inner], rtol=0, atol=2e-5)
+    torch.testing.assert_close(coarser_map(fine, block)[..., 1:-1, 1:-1, 1:-1], where[..., 1:-1, 1:-1, 1:-1])

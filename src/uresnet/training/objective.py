@@ -13,8 +13,8 @@ from uresnet.config import LossConfig
 from uresnet.evaluation.metrics import dice_per_class
 from uresnet.labels import LabelScheme, label_scheme
 from uresnet.model.network import UResNetOutput
-from uresnet.sampling import sample
-from uresnet.training.data import class_table, one_hot
+from uresnet.sampling import coarser_map, finer_map, sample
+from uresnet.training.data import class_shares, class_table
 from uresnet.transform.deformation import (
     GridConvention,
     apply_voxel_affine,
@@ -25,7 +25,8 @@ from uresnet.transform.deformation import (
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs on one grid: images (B, 1, I, J, K) in [0, 1], labels uint8 FreeSurfer ids of the same shape."""
+    """Pairs on one grid: images (B, 1, I, J, K) in [0, 1], means over blocks of ``downsampling`` voxels, and the labels
+    of those voxels, uint8 FreeSurfer ids (B, 1, I·downsampling, J·downsampling, K·downsampling)."""
 
     moving: Tensor
     fixed: Tensor
@@ -64,7 +65,7 @@ class Objective:
         self.table = class_table(scheme, device)
         warped = label_scheme(config.warped_label_scheme)
         self.warped_classes = warped.number_of_classes
-        self.warped_table = class_table(warped, device)
+        self.table_of_warped = class_table(warped, device)
 
     def __call__(self, output: UResNetOutput, batch: Batch, downsampling: int | None = None) -> dict[str, Tensor]:
         """Every term, unweighted, by its name in :class:`LossConfig`, and their weighted sum as ``total``.
@@ -84,30 +85,32 @@ class Objective:
         terms["beta"] = losses.gradient_distance(output.spatial_gradients)
         if c.roughness:
             terms["roughness"] = losses.roughness(output.spatial_gradients)
+        side = block * batch.downsampling
         if c.warped_labels:
-            moving_truth = _blocks(one_hot(batch.moving_labels, self.warped_table, self.warped_classes), block)
-            fixed_truth = _blocks(one_hot(batch.fixed_labels, self.warped_table, self.warped_classes), block)
-            terms["warped_labels"] = losses.dice_loss(sample(moving_truth, where), fixed_truth)
+            truth = (self.table_of_warped, self.warped_classes, side)
+            moving_truth = class_shares(batch.moving_labels, *truth)[:, 1:]
+            fixed_truth = class_shares(batch.fixed_labels, *truth)[:, 1:]
+            terms["warped_labels"] = _dice(sample(moving_truth, where), fixed_truth, side)
         if output.segmentation_logits is not None:
             probabilities = output.segmentation_logits.float().softmax(dim=1)[:, 1:]
-            terms["gamma"] = losses.dice_loss(probabilities, one_hot(batch.moving_labels, self.table, self.classes))
+            moving_truth = class_shares(batch.moving_labels, self.table, self.classes, batch.downsampling)[:, 1:]
+            terms["gamma"] = _dice(probabilities, moving_truth, batch.downsampling)
             if c.delta:
-                truth = _blocks(one_hot(batch.fixed_labels, self.table, self.classes), block)
-                terms["delta"] = losses.dice_loss(sample(_blocks(probabilities, block), where), truth)
+                fixed_truth = class_shares(batch.fixed_labels, self.table, self.classes, side)[:, 1:]
+                terms["delta"] = _dice(sample(_blocks(probabilities, block), where), fixed_truth, side)
         groups = {"mse": c.w1, "lcc": c.w1, "alpha": c.w1, "beta": c.w1, "roughness": c.w1}
         weighted = [groups.get(name, c.w2) * getattr(c, name) * term for name, term in terms.items()]
         terms["total"] = torch.stack(weighted).sum()
         return terms
 
 
-def coarser_map(where: Tensor, block: int) -> Tensor:
-    """A voxel map (B, 3, I, J, K) as a map between the grids whose voxels are blocks of ``block`` voxels."""
-    # The centre of block n lies at voxel block·n + (block - 1) / 2.
-    return where if block == 1 else (F.avg_pool3d(where, block) - (block - 1) / 2) / block
-
-
 def _blocks(volume: Tensor, block: int) -> Tensor:
     return volume if block == 1 else F.avg_pool3d(volume, block)
+
+
+def _dice(predicted: Tensor, target: Tensor, side: int) -> Tensor:
+    """The paper's where every voxel has one label, else the one for shares."""
+    return losses.dice_loss(predicted, target) if side == 1 else losses.share_dice_loss(predicted, target)
 
 
 @dataclass(frozen=True)
@@ -125,16 +128,19 @@ class PairScore:
 
 @torch.no_grad()
 def score_pair(output: UResNetOutput, batch: Batch, scheme: LabelScheme, convention: GridConvention) -> PairScore:
-    """Score one pair (a batch of one) on the network's grid."""
+    """Score one pair (a batch of one): Dice on the labels' voxels, the rest on the network's grid."""
     table1 = label_scheme("table1")
     table = class_table(table1, batch.moving.device)
     where = sampling_map(output, convention)
-    warped = sample(batch.moving_labels, where, mode="nearest").to(torch.uint8)
+    warped = sample(batch.moving_labels, finer_map(where, batch.downsampling), mode="nearest").to(torch.uint8)
     dice = dice_per_class(table[warped.long()], table[batch.fixed_labels.long()], table1.number_of_classes)
     segmentation: tuple[float, ...] = ()
     if output.segmentation_logits is not None:
         truth = class_table(scheme, batch.moving.device)[batch.moving_labels.long()]
-        predicted = output.segmentation_logits.argmax(dim=1, keepdim=True)
+        probabilities = output.segmentation_logits.float().softmax(dim=1)
+        if batch.downsampling > 1:
+            probabilities = F.interpolate(probabilities, scale_factor=batch.downsampling, mode="trilinear")
+        predicted = probabilities.argmax(dim=1, keepdim=True)
         segmentation = tuple(dice_per_class(predicted, truth, scheme.number_of_classes).tolist())
     axes = [torch.arange(n, device=where.device, dtype=where.dtype) for n in where.shape[2:]]
     determinant = lattice_determinant(where[0] - torch.stack(torch.meshgrid(*axes, indexing="ij")))

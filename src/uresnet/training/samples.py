@@ -13,8 +13,9 @@ from torch import Tensor
 from uresnet.io import written_whole
 from uresnet.labels import FREESURFER, LabelScheme
 from uresnet.model.network import UResNetOutput
-from uresnet.sampling import sample
+from uresnet.sampling import finer_map, sample
 from uresnet.spaces import AxisCodes, axis_order
+from uresnet.training.data import class_shares, class_table
 from uresnet.training.objective import Batch, sampling_map
 from uresnet.transform.deformation import GridConvention
 
@@ -52,10 +53,12 @@ def take_sample(
     """Pictures of a batch of one pair, whose array axes point to ``axis_codes``."""
     where = sampling_map(output, convention)
     images = {"moving": batch.moving, "fixed": batch.fixed, "warped": sample(batch.moving, where)}
-    true = {"fixed": batch.fixed_labels, "warped": sample(batch.moving_labels, where, mode="nearest").to(torch.uint8)}
-    labels = {name: scheme.to_ids(scheme.to_classes(_array(one), strict=False)) for name, one in true.items()}
+    fine = finer_map(where, batch.downsampling)
+    true = {"fixed": batch.fixed_labels, "warped": sample(batch.moving_labels, fine, mode="nearest").to(torch.uint8)}
+    truth = (class_table(scheme, where.device), scheme.number_of_classes, batch.downsampling)
+    labels = {name: scheme.to_ids(_array(_likeliest(class_shares(one, *truth)))) for name, one in true.items()}
     if output.segmentation_logits is not None:
-        labels["moving"] = scheme.to_ids(_array(output.segmentation_logits.argmax(dim=1, keepdim=True)))
+        labels["moving"] = scheme.to_ids(_array(_likeliest(output.segmentation_logits)))
     return Sample(
         {name: _planes((_array(one).clip(0, 1) * 255).round(), axis_codes) for name, one in images.items()},
         {name: _planes(one, axis_codes) for name, one in labels.items()},
@@ -100,6 +103,10 @@ def painted(one: Sample) -> np.ndarray:
                 picture[edge & (labels == structure)] = FREESURFER[structure].colour
         parts.append(picture)
     return np.concatenate(parts).transpose(2, 0, 1)
+
+
+def _likeliest(classes: Tensor) -> Tensor:
+    return classes.argmax(dim=1, keepdim=True)
 
 
 def _array(volume: Tensor) -> np.ndarray:

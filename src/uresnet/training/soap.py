@@ -18,7 +18,7 @@ State = dict[str, Any]
 
 
 class Soap(torch.optim.Optimizer):
-    """SOAP for weights of up to a few thousand numbers a layer; a weight is the matrix (outputs, everything else).
+    """SOAP; a weight is the matrix (outputs, everything else), of which a side above ``largest`` keeps its basis.
 
     ``betas`` are Adam's, ``covariance_decay`` is that of the gradients' covariances, whose eigenbases are refreshed
     every ``refresh`` updates by one step of subspace iteration. The first update only collects statistics.
@@ -32,8 +32,10 @@ class Soap(torch.optim.Optimizer):
         covariance_decay: float = 0.95,
         refresh: int = 5,
         epsilon: float = 1e-8,
+        largest: int = 1024,
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "covariance_decay": covariance_decay, "refresh": refresh, "eps": epsilon}
+        defaults["largest"] = largest
         super().__init__(parameters, defaults)
 
     @torch.no_grad()
@@ -49,39 +51,57 @@ class Soap(torch.optim.Optimizer):
         gradient = gradient.reshape(gradient.shape[0], -1) if gradient.ndim > 1 else gradient.reshape(1, -1)
         first = not state
         if first:
-            _start(state, gradient)
+            _start(state, gradient, group["largest"])
         keep = group["covariance_decay"]
-        state["left"].lerp_(gradient @ gradient.T, 1 - keep)
-        state["right"].lerp_(gradient.T @ gradient, 1 - keep)
-        if first:
-            for side in ("left", "right"):
+        for side, rows in _sides(state, gradient):
+            state[side].lerp_(rows @ rows.T, 1 - keep)
+            if first:
                 state[f"{side}_basis"] = torch.linalg.eigh(state[side])[1].flip(1).contiguous()
+        if first:
             return
         state["step"] += 1
         count = int(state["step"])
         beta1, beta2 = group["betas"]
-        left, right = state["left_basis"], state["right_basis"]
         state["exp_avg"].lerp_(gradient, 1 - beta1)
-        turned = left.T @ gradient @ right
+        turned = _turned(state, gradient)
         state["exp_avg_sq"].mul_(beta2).addcmul_(turned, turned, value=1 - beta2)
-        mean = (left.T @ state["exp_avg"] @ right) / (1 - beta1**count)
+        mean = _turned(state, state["exp_avg"]) / (1 - beta1**count)
         scale = (state["exp_avg_sq"] / (1 - beta2**count)).sqrt() + group["eps"]
-        update = left @ (mean / scale) @ right.T
+        update = _turned_back(state, mean / scale)
         parameter.add_(update.reshape(parameter.shape).to(parameter.dtype), alpha=-group["lr"])
         if count % group["refresh"] == 0:
             _refresh(state)
 
 
-def _start(state: State, gradient: Tensor) -> None:
-    rows, columns = gradient.shape
+def _start(state: State, gradient: Tensor, largest: int) -> None:
     state["step"] = torch.zeros((), dtype=torch.float32)
     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-    state["left"], state["right"] = gradient.new_zeros(rows, rows), gradient.new_zeros(columns, columns)
+    for side, n in zip(("left", "right"), gradient.shape, strict=True):
+        if n <= largest:
+            state[side] = gradient.new_zeros(n, n)
+
+
+def _sides(state: State, gradient: Tensor) -> list[tuple[str, Tensor]]:
+    """The sides that have a covariance, each with the gradient whose rows it is of."""
+    return [(side, rows) for side, rows in (("left", gradient), ("right", gradient.T)) if side in state]
+
+
+def _turned(state: State, matrix: Tensor) -> Tensor:
+    """Into the eigenbases."""
+    matrix = state["left_basis"].T @ matrix if "left" in state else matrix
+    return matrix @ state["right_basis"] if "right" in state else matrix
+
+
+def _turned_back(state: State, matrix: Tensor) -> Tensor:
+    matrix = state["left_basis"] @ matrix if "left" in state else matrix
+    return matrix @ state["right_basis"].T if "right" in state else matrix
 
 
 def _refresh(state: State) -> None:
-    """One step of subspace iteration for both bases, the largest eigenvalue first; second moments move along."""
+    """One step of subspace iteration for the bases, the largest eigenvalue first; second moments move along."""
     for axis, side in enumerate(("left", "right")):
+        if side not in state:
+            continue
         basis = state[f"{side}_basis"]
         product = state[side] @ basis
         order = (basis * product).sum(0).argsort(descending=True)

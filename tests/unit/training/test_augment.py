@@ -52,6 +52,22 @@ def test_labels_move_with_the_image(settings: dict, seed: int) -> None:
     assert (moved > 0.999)[moved_labels == 0].sum() == 0
 
 
+@pytest.mark.parametrize("settings", MOVES, ids=str)
+def test_fine_labels_move_with_the_image_of_their_blocks(settings: dict) -> None:
+    image, labels = box()
+    fine = labels.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    augmenter, bias = Augmenter(AugmentConfig(**settings), downsampling=2), []
+    for seed in range(8):
+        moved, moved_fine = augmenter(image, fine, seeded(seed))
+        assert moved_fine.shape == fine.shape
+        shares = torch.nn.functional.avg_pool3d((moved_fine == 17).float(), 2)
+        assert (moved - image).abs().max() > 0.3
+        # Both are the box, one interpolated linearly, one read in eighths: apart at its surface alone, by half a voxel.
+        assert (shares - moved).abs().mean() < 0.01
+        bias.append(float((shares - moved).mean()))
+    assert abs(np.mean(bias)) < 0.0015
+
+
 @pytest.mark.parametrize("settings", CHANGES, ids=str)
 def test_intensities_change_where_the_brain_is_and_labels_never(settings: dict) -> None:
     image, labels = box()

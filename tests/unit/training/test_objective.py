@@ -9,7 +9,9 @@ from uresnet import losses
 from uresnet.config import LossConfig
 from uresnet.labels import label_scheme
 from uresnet.model.network import UResNetOutput
-from uresnet.training.objective import Batch, Objective, at_resolution, coarser_map, sampling_map, score_pair
+from uresnet.sampling import coarser_map
+from uresnet.training.data import class_shares, class_table
+from uresnet.training.objective import Batch, Objective, at_resolution, sampling_map, score_pair
 from uresnet.transform.deformation import GridConvention
 
 CONVENTION = GridConvention.IDENTITY_AT_ONE
@@ -21,7 +23,8 @@ def batch(downsampling: int = 1) -> Batch:
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand((1, 1, *SHAPE), generator=generator) for _ in range(2)]
     ids = torch.tensor([0, 2, 3, 4, 41, 42, 43, 17], dtype=torch.uint8)
-    labels = [ids[torch.randint(0, 8, (1, 1, *SHAPE), generator=generator)] for _ in range(2)]
+    fine = [downsampling * n for n in SHAPE]
+    labels = [ids[torch.randint(0, 8, (1, 1, *fine), generator=generator)] for _ in range(2)]
     return Batch(images[0], images[1], labels[0], labels[1], downsampling)
 
 
@@ -37,11 +40,7 @@ def objective(**change: float | int | str) -> Objective:
 
 def sure(labels: torch.Tensor) -> torch.Tensor:
     """Logits that are certain of the true classes."""
-    from uresnet.training.data import class_table, one_hot
-
-    table = class_table(SCHEME)
-    background = (table[labels.long()] == 0).float()
-    return 50 * torch.cat([background, one_hot(labels, table, 4)], 1)
+    return 50 * class_shares(labels, class_table(SCHEME), 4)
 
 
 def test_the_identity_compares_the_images_as_they_are() -> None:
@@ -124,6 +123,30 @@ def test_images_that_are_blocks_already_are_not_averaged_again() -> None:
     fine, coarse = objective(), objective(downsampling=2)
     b = batch(downsampling=2)
     assert coarse(output(1.0), b)["mse"].item() == fine(output(1.0), b)["mse"].item()
+
+
+def test_the_target_of_blocks_is_the_share_of_every_class() -> None:
+    """Probabilities that equal the shares cost nothing; certainty of the largest share does."""
+    b = batch(downsampling=2)
+    shares = class_shares(b.moving_labels, class_table(SCHEME), 4, 2)
+    exact = objective()(
+        output(logits=shares.clamp_min(1e-9).log()), Batch(b.moving, b.moving, *[b.moving_labels] * 2, 2)
+    )
+    assert exact["gamma"].item() == pytest.approx(0, abs=1e-4)
+    assert exact["delta"].item() == pytest.approx(0, abs=1e-4)
+    certain = 50 * torch.nn.functional.one_hot(shares.argmax(1), 4).permute(0, 4, 1, 2, 3).float()
+    assert objective()(output(logits=certain), b)["gamma"].item() > 0.1
+
+
+def test_warped_labels_of_blocks_follow_a_shift_of_whole_blocks() -> None:
+    b = batch(downsampling=2)
+    shifted = torch.zeros_like(b.moving_labels)
+    shifted[..., :-2] = b.moving_labels[..., 2:]
+    moved = Batch(b.moving, b.fixed, b.moving_labels, shifted, 2)
+    settings = {"warped_labels": 1.0, "warped_label_scheme": "tissue3"}
+    assert objective(**settings)(output(shift=1.0), moved)["warped_labels"].item() == pytest.approx(0, abs=1e-4)
+    assert objective(**settings)(output(), moved)["warped_labels"].item() > 0.1
+    assert score_pair(output(shift=1.0), moved, SCHEME, CONVENTION).registration == pytest.approx(1)
 
 
 def test_a_map_between_blocks_keeps_centres() -> None:

@@ -53,6 +53,20 @@ def test_it_learns_weak_directions_that_adam_does_not() -> None:
     assert soap < 0.1 * adam
 
 
+def test_a_side_that_is_too_long_keeps_its_basis() -> None:
+    """With neither side turned it is Adam, whose first moving step has the rate's size in every number."""
+    weight = torch.nn.Parameter(torch.zeros(2, 3))
+    optimiser = Soap([weight], lr=0.1, largest=1)
+    for _ in range(2):
+        weight.grad = torch.tensor([[3.0, -1e-3, 5.0], [1.0, -2.0, 1e-2]])
+        optimiser.step()
+    torch.testing.assert_close(weight.detach(), -0.1 * weight.grad.sign(), rtol=1e-3, atol=0)
+    optimiser = Soap([weight], lr=0.1, largest=2)
+    optimiser.step()
+    assert "left" in optimiser.state[weight]
+    assert "right" not in optimiser.state[weight]
+
+
 def test_biases_and_tensors_keep_their_shape() -> None:
     generator = torch.Generator().manual_seed(1)
     for shape in ((5,), (4, 3), (3, 2, 3, 3, 3)):
