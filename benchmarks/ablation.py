@@ -37,9 +37,10 @@ EFFORTS: dict[str, Effort] = {
     "as it is": SWIFT,
     "structures alone, no intensities": replace(SWIFT, correlation=0.0),
     "intensities alone, no structures": replace(SWIFT, structures=0.0),
-    "8 mm alone": replace(SWIFT, levels=(COARSE,)),
-    "8 and 4 mm": replace(SWIFT, levels=(COARSE, MIDDLE)),
-    "2 mm alone": replace(SWIFT, levels=(FINE,)),
+    "8 mm alone": replace(SWIFT, levels=(COARSE,), finest=None),
+    "8 and 4 mm": replace(SWIFT, levels=(COARSE, MIDDLE), finest=None),
+    "8, 4 and 2 mm": replace(SWIFT, finest=None),
+    "2 and 1 mm": replace(SWIFT, levels=(FINE,)),
 }
 FREEDOMS = {"affine of the structures' centroids alone": "affine", "rigid part of it alone": "rigid"}
 DEFORMABLE = "deformation without the affine"

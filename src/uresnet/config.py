@@ -115,7 +115,8 @@ class AugmentConfig:
 
     ``rotation`` degrees, ``scaling`` and ``shear`` fractions, ``translation`` voxels: largest values, each image on its
     own. ``elastic`` voxels: standard deviation of a smooth displacement with knots every ``elastic_spacing`` voxels.
-    ``flip``: probability that a pair is mirrored left–right (labels change sides). ``gamma``: largest |log2| of the
+    ``ventricles``: probability that an image's grow by ``ventricle_growth`` (from, to) mm. ``flip``: probability that a
+    pair is mirrored left–right (labels change sides). ``gamma``: largest |log2| of the
     exponent; ``brightness``: largest |log2| of a factor; ``bias``: standard deviation of the log of a smooth field;
     ``noise``: largest standard deviation of white noise. Intensities are those of conformed images, in [0, 1].
     """
@@ -126,6 +127,8 @@ class AugmentConfig:
     translation: float = 0.0
     elastic: float = 0.0
     elastic_spacing: int = 24
+    ventricles: float = 0.0
+    ventricle_growth: tuple[float, ...] = (-2.0, 12.0)
     flip: float = 0.0
     gamma: float = 0.0
     brightness: float = 0.0
@@ -135,7 +138,7 @@ class AugmentConfig:
     @property
     def moves(self) -> bool:
         """Whether images are resampled."""
-        return any((self.rotation, self.scaling, self.shear, self.translation, self.elastic))
+        return any((self.rotation, self.scaling, self.shear, self.translation, self.elastic, self.ventricles))
 
 
 @dataclass(frozen=True)

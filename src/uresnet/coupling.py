@@ -27,6 +27,7 @@ from uresnet.matching import (
     affine_between,
     brain_between,
     displacements,
+    finest_velocity,
     velocity_between,
 )
 from uresnet.model.network import UResNetOutput
@@ -185,7 +186,8 @@ def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, e
         velocity = velocity_between(one, other, affine_log, groups, effort)
         spacing = effort.levels[-1].spacing
         brain = brain_between(one, other, affine_log, velocity, spacing)
-        forward, backward = displacements(velocity, spacing, middle.shape, brain)
+        finest = finest_velocity(one, other, affine_log, velocity, groups, effort) if effort.finest else None
+        forward, backward = displacements(velocity, spacing, middle.shape, brain, finest)
         inverse = DisplacementField(backward.cpu(), middle, domain=middle, codomain=middle)
         parts.append(DisplacementField(forward.cpu(), middle, inverse, domain=middle, codomain=middle))
     parts.append(Affine(np.linalg.inv(back), domain=middle, codomain=moving.grid))

@@ -5,8 +5,9 @@ after half the affine, and the fixed one by exp(-v/2) after the other half. Exch
 else: the map from B to A is the inverse of that from A to B by construction, which the paper says it lacks. What is
 lowered is the paper's loss with both images in the middle (Eq. 4, 6): a Dice distance of the predicted structures and
 one minus the local cross-correlation of the intensities. Forces come from the images as they lie in the mid-space, as
-in symmetric log-demons (Vercauteren et al. 2008), and are smoothed; the velocity is smoothed in every step. There are
-no weights here and nothing is kept from one pair to the next.
+in symmetric log-demons (Vercauteren et al. 2008), and are smoothed; the velocity is smoothed in every step. In the end
+a second, short velocity w is found at 1 mm between the images as v has brought them together; exp(v) becomes exp(v/2)
+exp(w) exp(v/2), symmetric as before. There are no weights here and nothing is kept from one pair to the next.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from uresnet.transform.inversion import half_difference
 
 _SMALLEST_MM3 = 100.0  # a structure smaller than this says nothing of where the head is
 _MOMENTUM, _MEMORY = 0.8, 0.95  # of the force and of its square, as Adam's
-_CORRECTIONS, _FINISHING = 2, 1  # of all points, and of those that are still off by more than
+_CORRECTIONS, _FINISHING = 2, 3  # of all points, and of those that are still off by more than
 _OFF_MM = 0.05
 _DARK = 0.02  # of intensities, and of probabilities of structures
 _AROUND = 2  # voxels around the brain that move with it
@@ -50,18 +51,28 @@ class Level:
 @dataclass(frozen=True)
 class Effort:
     """The levels, coarse to fine, and the weights of the structures' Dice distance and of the intensities' correlation
-    (in cubes of ``window`` voxels)."""
+    (in cubes of ``window`` voxels). ``finest``, if any, comes after a level of 2 mm, is at 1 mm and finds a velocity of
+    its own."""
 
     levels: tuple[Level, ...]
     structures: float = 1.0
     correlation: float = 2.0
     window: int = 5
+    finest: Level | None = None
 
 
-SWIFT = Effort((Level(8, 12, velocity=0.85), Level(4, 20, velocity=0.85), Level(2, 10, velocity=0.85)))
+SWIFT = Effort(
+    (Level(8, 12, velocity=0.85), Level(4, 20, velocity=0.85), Level(2, 4, 0.5, velocity=1.0)),
+    correlation=6.0,
+    finest=Level(1, 4, 0.5, force=1.5, velocity=2.0),
+)
 """What a registration does unless it is told otherwise."""
 
-REFINED = Effort((Level(8, 12), Level(4, 20), Level(2, 35)))
+REFINED = Effort(
+    (Level(8, 12), Level(4, 20), Level(2, 12, velocity=0.85)),
+    correlation=5.0,
+    finest=Level(1, 8, force=1.5, velocity=1.5),
+)
 """What ``--refine`` does: more steps, less smoothing."""
 
 
@@ -114,6 +125,58 @@ def velocity_between(moving: Side, fixed: Side, affine_log: np.ndarray, groups: 
     return velocity
 
 
+def finest_velocity(
+    moving: Side, fixed: Side, affine_log: np.ndarray, velocity: Tensor, groups: Tensor, effort: Effort
+) -> Tensor:
+    """A second velocity w (1, 3, I, J, K), mm, of voxels of 1 mm: T is half the affine, exp(v/2), exp(w), exp(v/2),
+    half the affine.
+
+    ``velocity`` is v, of voxels of 2 mm. Both images are brought to the mid-space by it once; w is what is still to be
+    done there, so short that half of it is its own exponential while it is looked for. Exchanging the images turns it
+    round, as v. 0 where no brain is.
+    """
+    level, shape = effort.finest, moving.intensities.shape[2:]
+    assert level is not None
+    out = torch.zeros((1, 3, *shape), device=velocity.device)
+    rows = [_pyramid(side, groups, [2])[2] for side in (moving, fixed)]
+    middle = _centred(velocity.shape[2:], 1.0, velocity.device)
+    halves = [matrix_exponential(sign * affine_log / 2) for sign in (1, -1)]
+    coarse_halves = [_in_voxels(half, 2) for half in halves]
+    region = _region(rows[0], rows[1], coarse_halves, middle, velocity)
+    moved = integrate_velocity(torch.cat([velocity, -velocity]) / 2, (_LONGEST_MM // 2).bit_length() - 1, region)
+    box = tuple(_filled(region.any(dim=other[0]).any(dim=other[1])) for other in ((2, 1), (2, 0), (1, 0)))
+    fine_box = (slice(None), slice(None), *(slice(2 * one.start, 2 * one.stop) for one in box))
+    region = region[box]
+
+    places = _places(rows[0], rows[1], coarse_halves, middle, moved)
+    structures = [
+        _Rows(gather(one.table, one.shape, place[(slice(None), *box)].flatten(1)), tuple(region.shape))
+        for one, place in zip(rows, places, strict=True)
+    ]
+    start = _centred(shape, 1.0, velocity.device)[fine_box]
+    moved = 2 * F.interpolate(moved, size=list(shape), mode="trilinear", align_corners=False)[fine_box]
+    images = [
+        sample(side.intensities, _placed(half, start + moved[s : s + 1], shape))
+        for s, (side, half) in enumerate(zip((moving, fixed), halves, strict=True))
+    ]
+
+    weights = effort.structures * _dice_weights(rows[0].table, rows[1].table)
+    voxels, coarse_voxels = (identity_coordinates(one.shape[-3:], device=out.device) for one in (images[0], region))
+    found = torch.zeros_like(start)
+    descent = _Descent(level, found)
+    for _ in range(level.iterations):
+        half = found / 2
+        seen = [sample(image, voxels + s * half, padding="border") for s, image in zip((1, -1), images, strict=True)]
+        half = F.avg_pool3d(half, 2) / 2
+        places = [(coarse_voxels + s * half)[0] for s in (1, -1)]
+        force, _ = _structure_force(structures[0], structures[1], places, weights, region)
+        # A voxel of 2 mm is eight, each with half the slope.
+        force = F.interpolate(force / 16, scale_factor=2, mode="trilinear", align_corners=False)
+        found = descent(found, force + _intensity_force(seen, effort))
+    out[fine_box] = found
+    return out
+
+
 def brain_between(moving: Side, fixed: Side, affine_log: np.ndarray, velocity: Tensor, spacing: int) -> Tensor:
     """(i, j, k) bool on the lattice of ``velocity``, voxels of ``spacing`` mm: where either image has its brain in the
     mid-space, or close by."""
@@ -124,15 +187,17 @@ def brain_between(moving: Side, fixed: Side, affine_log: np.ndarray, velocity: T
 
 
 def displacements(
-    velocity: Tensor, spacing: int, shape: Sequence[int], where: Tensor | None = None
+    velocity: Tensor, spacing: int, shape: Sequence[int], where: Tensor | None = None, finest: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on the 1 mm lattice of ``shape``.
+    """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on the 1 mm lattice of ``shape``; with ``finest`` the second
+    velocity w is between two halves of v.
 
     Both are integrated where the velocity lives and brought to 1 mm, which costs them a little of being each other's
     inverse. Each then takes half of Newton's step towards what undoes the other, which keeps the two exchangeable.
     ``where`` (i, j, k) bool, on the velocity's lattice, is where that is done; everywhere by default.
     """
-    both = integrate_velocity(torch.cat([velocity, -velocity]), 5, where) * spacing
+    part = 1.0 if finest is None else 0.5
+    both = integrate_velocity(part * torch.cat([velocity, -velocity]), 5, where) * spacing
     fine = F.interpolate(both, size=list(shape), mode="trilinear", align_corners=False)
     # The creases of linear interpolation would be read as such by whoever reads the field between its voxels.
     _blur(fine)
@@ -140,6 +205,9 @@ def displacements(
     if where is not None:
         inside = F.interpolate(where[None, None].float(), size=list(shape))[0, 0] > 0
     points = inside.flatten().nonzero()[:, 0]
+    if finest is not None:
+        between = integrate_velocity(torch.cat([finest, -finest]), 1, inside)
+        fine = _chained((fine, between, fine), points)
     for n in range(_CORRECTIONS + _FINISHING):
         off = _correct(fine, points)
         if n >= _CORRECTIONS - 1:
@@ -154,6 +222,18 @@ def _blur(x: Tensor) -> None:
             before = volume.clone()
             inner = volume.narrow(axis, 1, n - 2)
             inner.add_(before.narrow(axis, 0, n - 2)).add_(before.narrow(axis, 2, n - 2)).div_(3)
+
+
+def _chained(parts: Sequence[Tensor], points: Tensor) -> Tensor:
+    """One displacement after the other, each (B, 3, I, J, K), voxels, at ``points`` (indices of voxels); elsewhere they
+    are added."""
+    out = torch.stack(list(parts)).sum(dim=0)
+    start = identity_coordinates(out.shape[2:], device=out.device).flatten(2)[:, :, points]
+    own = parts[0].flatten(2)[:, :, points]
+    for part in parts[1:]:
+        own = own + sample(part, (start + own)[..., None, None], padding="border")[..., 0, 0]
+    out.flatten(2)[:, :, points] = own
+    return out
 
 
 def _correct(both: Tensor, points: Tensor) -> Tensor:
@@ -220,19 +300,33 @@ def _solve(
     weights = effort.structures * _dice_weights(moving.table, fixed.table)
     steps = (_LONGEST_MM // level.spacing).bit_length() - 1
     region = _region(moving, fixed, halves, middle, velocity)
-    force_mean, square_mean = torch.zeros_like(velocity), torch.zeros_like(velocity[:, :1])
-    for n in range(1, level.iterations + 1):
+    descent = _Descent(level, velocity)
+    for _ in range(level.iterations):
         moved = integrate_velocity(torch.cat([velocity, -velocity]) / 2, steps, region)
         places = _places(moving, fixed, halves, middle, moved)
         force, images = _structure_force(moving, fixed, places, weights, region)
-        force = force + _intensity_force(images, effort)
-        force = _smoothed(force, level.force)
-        force_mean = _MOMENTUM * force_mean + (1 - _MOMENTUM) * force
-        square_mean = _MEMORY * square_mean + (1 - _MEMORY) * _smoothed(force.square().sum(1, keepdim=True), 2.0)
-        size = (square_mean / (1 - _MEMORY**n)).sqrt()
-        step = force_mean / (1 - _MOMENTUM**n) / (size + _QUIET * square_mean.mean().sqrt() + 1e-12)
-        velocity = _smoothed(velocity - level.rate * step, level.velocity)
+        velocity = descent(velocity, force + _intensity_force(images, effort))
     return velocity
+
+
+class _Descent:
+    """Steps against a smoothed force, about as long wherever there is one, with a memory of those before."""
+
+    def __init__(self, level: Level, velocity: Tensor) -> None:
+        self.level = level
+        self.force_mean, self.square_mean = torch.zeros_like(velocity), torch.zeros_like(velocity[:, :1])
+        self.count = 0
+
+    def __call__(self, velocity: Tensor, force: Tensor) -> Tensor:
+        """The velocity after a step, smoothed; both (1, 3, i, j, k)."""
+        self.count += 1
+        force = _smoothed(force, self.level.force)
+        self.force_mean.lerp_(force, 1 - _MOMENTUM)
+        self.square_mean.lerp_(_smoothed(force.square().sum(1, keepdim=True), 2.0), 1 - _MEMORY)
+        size = (self.square_mean / (1 - _MEMORY**self.count)).sqrt()
+        quiet = _QUIET * self.square_mean.mean().sqrt() + 1e-12
+        step = self.force_mean / (1 - _MOMENTUM**self.count) / (size + quiet)
+        return _smoothed(velocity - self.level.rate * step, self.level.velocity)
 
 
 def _places(moving: _Rows, fixed: _Rows, halves: Sequence[np.ndarray], middle: Tensor, moved: Tensor) -> list[Tensor]:
@@ -329,18 +423,32 @@ def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
 
 
 def _smoothed(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian of ``sigma`` voxels over (1, C, i, j, k); the edge continues."""
+    """Gaussian of ``sigma`` voxels over (1, C, i, j, k); the edge continues. In slabs that stay in the processor's
+    cache, which takes a third of a convolution's time."""
     if sigma <= 0:
         return x
     reach = max(1, round(2.5 * sigma))
-    kernel = torch.exp(-torch.arange(-reach, reach + 1, device=x.device).float().square() / (2 * sigma * sigma))
-    kernel = kernel / kernel.sum()
-    for axis in range(3):
-        shape, padding = [1, 1, 1], [0] * 6
-        shape[axis], padding[4 - 2 * axis], padding[5 - 2 * axis] = len(kernel), reach, reach
-        weight = kernel.view(1, 1, *shape).expand(x.shape[1], 1, *shape)
-        x = F.conv3d(F.pad(x, padding, mode="replicate"), weight, groups=x.shape[1])
-    return x
+    kernel = torch.exp(-torch.arange(reach + 1).float().square() / (2 * sigma * sigma))
+    weights = (kernel / (2 * kernel.sum() - kernel[0])).tolist()
+    out = torch.empty_like(x)
+    for volume, smooth in zip(x[0], out[0], strict=True):
+        partly = _smoothed_along(volume, weights, 0)
+        for part in slabs(volume.shape, channels=1, budget=200_000):
+            smooth[part] = _smoothed_along(_smoothed_along(partly[part], weights, 1), weights, 2)
+    return out
+
+
+def _smoothed_along(x: Tensor, weights: Sequence[float], axis: int) -> Tensor:
+    """Of (i, j, k): ``weights[n]`` times both voxels at a distance of n, summed; the edge continues."""
+    n, out = x.shape[axis], x * weights[0]
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, n - 1, 1)
+    for step, weight in enumerate(weights[1:], start=1):
+        inside = max(0, n - step)
+        out.narrow(axis, 0, inside).add_(x.narrow(axis, n - inside, inside), alpha=weight)
+        out.narrow(axis, inside, n - inside).add_(last, alpha=weight)
+        out.narrow(axis, n - inside, inside).add_(x.narrow(axis, 0, inside), alpha=weight)
+        out.narrow(axis, 0, n - inside).add_(first, alpha=weight)
+    return out
 
 
 def _centred(shape: Sequence[int], spacing: float, device: torch.device) -> Tensor:

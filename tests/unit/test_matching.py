@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy import linalg
+from scipy import linalg, ndimage
 from torch import Tensor
 
-from uresnet.matching import Effort, Level, Side, affine_between, displacements, velocity_between
+from uresnet import matching
+from uresnet.matching import Effort, Level, Side, affine_between, displacements, finest_velocity, velocity_between
 from uresnet.sampling import identity_coordinates, sample
 from uresnet.transform.deformation import compose_displacements, integrate_velocity, lattice_determinant
 
@@ -18,7 +19,7 @@ CENTRES = np.array(
     [[-14, -12, 4], [14, -12, 4], [-12, 16, -6], [12, 16, -6], [0, 0, 10], [0, -22, -8], [0, 6, -2], [9, 2, 3]]
 )
 GROUPS = torch.arange(len(CENTRES) + 1)
-QUICK = Effort((Level(8, 6), Level(4, 12), Level(2, 6)))
+QUICK = Effort((Level(8, 6), Level(4, 12), Level(2, 6)), finest=Level(1, 3))
 
 
 def blobs(matrix: np.ndarray) -> Side:
@@ -83,6 +84,54 @@ def test_the_deformation_brings_the_structures_together_without_folds(pair: tupl
     assert lattice_determinant(forward).min() > 0
 
 
+def test_the_finest_level_turns_round_and_brings_the_images_closer() -> None:
+    """A millimetre apart, with all of it left to be done."""
+    pair = blobs(affine(0.04, 0.02, 0.6)), blobs(affine(-0.02, 0.0, -0.4))
+    nothing = torch.zeros((1, 3, *[n // 2 for n in SHAPE]))
+    there = finest_velocity(*pair, np.zeros((4, 4)), nothing, GROUPS, QUICK)
+    back = finest_velocity(*reversed(pair), np.zeros((4, 4)), nothing, GROUPS, QUICK)
+    assert there.shape == (1, 3, *SHAPE)
+    torch.testing.assert_close(there, -back, atol=1e-3, rtol=0)
+    forward, _ = displacements(nothing, 2, SHAPE, finest=there)
+    warped = sample(pair[0].intensities, identity_coordinates(SHAPE) + forward[None])
+    before, after = ((one - pair[1].intensities).square().mean() for one in (pair[0].intensities, warped))
+    assert after < 0.3 * before
+
+
+def test_the_finest_level_begins_where_the_velocity_ends(pair: tuple[Side, Side]) -> None:
+    """Images that the affine brings together exactly leave it nothing to do; without the affine there is much."""
+    log = affine_between(pair[0].probabilities, pair[1].probabilities)
+    nothing = torch.zeros((1, 3, *[n // 2 for n in SHAPE]))
+    still = finest_velocity(*pair, log, nothing, GROUPS, QUICK)
+    moved = finest_velocity(*pair, np.zeros((4, 4)), nothing, GROUPS, QUICK)
+    assert still.square().mean() < 0.1 * moved.square().mean()
+
+
+def test_with_the_finest_velocity_it_is_three_exponentials_one_after_the_other() -> None:
+    generator = torch.Generator().manual_seed(0)
+    knots = torch.randn((1, 3, 5, 5, 5), generator=generator)
+    velocity = F.interpolate(knots, size=[n // 2 for n in SHAPE], mode="trilinear", align_corners=True)
+    knots = torch.randn((1, 3, 9, 9, 9), generator=generator)
+    finest = 0.4 * F.interpolate(knots, size=SHAPE, mode="trilinear", align_corners=True)
+    forward, backward = displacements(velocity, 2, SHAPE, finest=finest)
+    half = displacements(velocity / 2, 2, SHAPE)[0][None]
+    expected = compose_displacements(compose_displacements(half, integrate_velocity(finest)), half)[0]
+    inner = (..., *[slice(8, -8)] * 3)
+    assert float((forward - expected)[inner].norm(dim=0).mean()) < 0.02
+    residual = compose_displacements(forward[None], backward[None])[0][inner].norm(dim=0)
+    assert float(residual.mean()) < 0.02 and float(residual.max()) < 0.2
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 8, 7), (1, 3, 2, 1)])
+@pytest.mark.parametrize("sigma", [0.8, 1.2, 2.0])
+def test_smoothing_is_scipys(shape: tuple[int, ...], sigma: float) -> None:
+    """The same truncated Gaussian along every axis; the edge continues."""
+    x = torch.randn((1, *shape), generator=torch.Generator().manual_seed(0))
+    reach = max(1, round(2.5 * sigma))
+    expected = ndimage.gaussian_filter(x.double().numpy(), sigma, mode="nearest", radius=reach, axes=(2, 3, 4))
+    np.testing.assert_allclose(matching._smoothed(x, sigma), expected, atol=1e-6)
+
+
 def test_a_pair_does_not_depend_on_the_pair_before(pair: tuple[Side, Side]) -> None:
     log = affine_between(pair[0].probabilities, pair[1].probabilities)
     first = velocity_between(*pair, log, GROUPS, QUICK)
@@ -93,6 +142,8 @@ def test_a_pair_does_not_depend_on_the_pair_before(pair: tuple[Side, Side]) -> N
 def test_equal_images_stay_where_they_are(pair: tuple[Side, Side]) -> None:
     velocity = velocity_between(pair[0], pair[0], np.zeros((4, 4)), GROUPS, QUICK)
     assert float(velocity.abs().max()) < 1e-6
+    finest = finest_velocity(pair[0], pair[0], np.zeros((4, 4)), velocity, GROUPS, QUICK)
+    assert float(finest.abs().max()) < 1e-6
 
 
 def test_forward_and_backward_undo_each_other_and_are_the_exponential() -> None:

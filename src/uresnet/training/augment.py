@@ -6,13 +6,18 @@ import math
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from uresnet.config import AugmentConfig
 from uresnet.sampling import identity_coordinates, sample
 from uresnet.training.data import mirror_table
+
+_VENTRICLES = (4, 43)
+_SLOPE_MM = 8.0  # blur of the ventricles' mask along whose slope they grow
 
 
 @dataclass
@@ -22,10 +27,17 @@ class Augmenter:
     config: AugmentConfig
     downsampling: int = 1
 
-    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images (B, 1, I, J, K) in [0, 1] with background 0, labels uint8 ids of the full voxels; each on its own."""
+    def __call__(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator, slope: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Images (B, 1, I, J, K) in [0, 1] with background 0, labels uint8 ids of the full voxels; each on its own.
+
+        With ``slope``, the :func:`ventricle_slope` of the image, the ventricles may grow.
+        """
         if self.config.moves:
             where = self._coordinates(images, generator)
+            if slope is not None and chance(self.config.ventricles, generator):
+                where = where + self._growth(slope, where, generator)
             images = sample(images, where)
             labels = _read_blocks(labels, where, self.downsampling)
         return self._intensities(images, generator), labels
@@ -57,6 +69,12 @@ class Augmenter:
         spacing = max(2, self.config.elastic_spacing // self.downsampling)
         field = smooth_field(images.shape[0] * 3, images.shape[2:], spacing, generator)
         return field.view(images.shape[0], 3, *images.shape[2:]) * (self.config.elastic / self.downsampling)
+
+    def _growth(self, slope: Tensor, where: Tensor, generator: torch.Generator) -> Tensor:
+        """How much further inwards to read, in the images' voxels."""
+        low, high = self.config.ventricle_growth
+        growth = low + (high - low) * float(torch.rand(1, generator=generator, device=generator.device))
+        return growth / self.downsampling * sample_slope(slope, where, self.downsampling)
 
     def _intensities(self, images: Tensor, generator: torch.Generator) -> Tensor:
         c, batch, shape = self.config, images.shape[0], images.shape[2:]
@@ -91,6 +109,31 @@ def _read_blocks(labels: Tensor, where: Tensor, side: int) -> Tensor:
     return out
 
 
+def ventricle_slope(labels: Tensor) -> Tensor:
+    """(3, I/2, J/2, K/2) float16: the slope of the lateral ventricles' blurred mask, longest 1, towards the inside.
+
+    Reading an image some way along it makes the ventricles of young people as wide as those of old ones. ``labels``
+    (1, I, J, K) are FreeSurfer ids.
+    """
+    mask = torch.isin(labels[0].cpu(), torch.tensor(_VENTRICLES, dtype=labels.dtype)).float()
+    blurred = ndimage.gaussian_filter(F.avg_pool3d(mask[None, None], 2)[0, 0].numpy(), _SLOPE_MM / 2)
+    slope = torch.from_numpy(np.stack(np.gradient(blurred)))
+    return (slope / slope.norm(dim=0).max().clamp(min=1e-6)).half().to(labels.device)
+
+
+def sample_slope(slope: Tensor, where: Tensor, side: int = 1) -> Tensor:
+    """A :func:`ventricle_slope` at ``where`` (1, 3, i, j, k), in blocks of ``side`` full voxels: the same shape."""
+    voxel = side * where + (side - 1) / 2
+    return sample(slope[None].float(), voxel / 2 - 0.25)
+
+
+def mirror_slope(slope: Tensor) -> Tensor:
+    """Of the image that :func:`mirror` makes."""
+    flipped = slope.flip(1)
+    flipped[0].neg_()
+    return flipped
+
+
 def linear_map(angles: Tensor, scales: Tensor, shears: Tensor) -> Tensor:
     """(B, 3, 3): a rotation about the axis ``angles`` (B, 3) by its length in radians, after a stretch by ``scales``
     (B, 3) and the ``shears`` (B, 3) of axes (0, 1), (0, 2) and (1, 2)."""
@@ -117,6 +160,11 @@ def smooth_field(count: int, shape: torch.Size | tuple[int, ...], spacing: int, 
     field = F.avg_pool3d(field, 3, stride=1, padding=1, count_include_pad=False)
     field = F.interpolate(field, size=list(shape), mode="trilinear", align_corners=True)[:, 0]
     return field / field.std().clamp_min(1e-6)
+
+
+def chance(probability: float, generator: torch.Generator) -> bool:
+    """True with that probability."""
+    return float(torch.rand(1, generator=generator, device=generator.device)) < probability
 
 
 def uniform(shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:

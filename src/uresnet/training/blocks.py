@@ -26,17 +26,23 @@ from uresnet.labels import FREESURFER, LabelScheme, fold_parcels
 from uresnet.preprocess import ConformSpec, conform
 from uresnet.sampling import affine_coordinates, identity_coordinates, sample, sample_labels
 from uresnet.spaces import voxel_to_voxel
-from uresnet.training.augment import linear_map, mirror, smooth_field, uniform
+from uresnet.training.augment import (
+    chance,
+    linear_map,
+    mirror,
+    sample_slope,
+    smooth_field,
+    uniform,
+    ventricle_slope,
+)
 from uresnet.training.data import DeviceStore, class_table, mirror_table
 
 NOT_JUDGED = 255
 """The class of voxels whose truth is not known: they are shown to the network and left out of the loss."""
 
 _FLUID = 24
-_VENTRICLES = (4, 43)
 # Outside the sulci, the fluid of these maps is not what manual labels call CSF; lesions and vessels have no class.
 _UNSURE = (_FLUID, 25, 57, 30, 62, 72, 77, 78, 79, 80, 81, 82, 85)
-_SLOPE_MM = 8.0  # blur of the ventricles' mask along whose slope they grow
 _FADED = 1e-3
 _SEEN = 100  # voxels, for a grey value to be known
 
@@ -98,13 +104,13 @@ class BlockMaker:
         self.unsure = self.classes.clone()
         self.unsure[list(_UNSURE)] = NOT_JUDGED
         self.greys = _grey_values(store)
-        self.slopes = [_ventricle_slope(volume) for volume in store.labels]
-        self.map_slopes = [] if label_maps is None else [_ventricle_slope(volume) for volume in label_maps]
+        self.slopes = [ventricle_slope(volume) for volume in store.labels]
+        self.map_slopes = [] if label_maps is None else [ventricle_slope(volume) for volume in label_maps]
 
     def __call__(self, generator: torch.Generator) -> Block:
         """One block; the generator decides everything."""
         c = self.config
-        synthetic = self.label_maps is not None and _chance(c.synthetic, generator)
+        synthetic = self.label_maps is not None and chance(c.synthetic, generator)
         volumes = self.label_maps if synthetic and self.label_maps is not None else self.store.labels
         slopes = self.map_slopes if synthetic else self.slopes
         chosen = int(torch.randint(len(volumes), (1,), generator=generator, device=generator.device))
@@ -114,7 +120,7 @@ class BlockMaker:
             image = self._painted(labels, generator)
         else:
             image = sample(self.store.images[chosen : chosen + 1].float() * self.store.image_scale, where)
-        if _chance(c.flip, generator):
+        if chance(c.flip, generator):
             image, labels = mirror(image, labels)
         table = self.unsure if synthetic else self.classes
         return Block(self._intensities(image, generator), table[labels.long()])
@@ -129,7 +135,7 @@ class BlockMaker:
         free = torch.tensor([n - m for n, m in zip(shape, size, strict=True)], device=device)
         start = (torch.rand(3, generator=generator, device=device) * free).view(1, 3, 1, 1, 1)
         x = identity_coordinates(size, device=device)
-        if _chance(c.elastic, generator):
+        if chance(c.elastic, generator):
             low, high = c.knots
             knots = low + (high - low) * float(torch.rand(1, generator=generator, device=device))
             spacing = max(4, round(max(size) / knots))
@@ -139,15 +145,15 @@ class BlockMaker:
         matrix = self._matrix(generator)
         shift = (c.translation * uniform(3, generator)).view(1, 3, 1, 1, 1)
         where = torch.einsum("cd,bdijk->bcijk", matrix, x + start - centre) + centre + shift
-        if _chance(c.ventricles, generator):
+        if chance(c.ventricles, generator):
             low, high = c.ventricle_growth
             growth = low + (high - low) * float(torch.rand(1, generator=generator, device=device))
-            where = where + growth * sample(slope[None].float(), where / 2 - 0.25)
+            where = where + growth * sample_slope(slope, where)
         return where
 
     def _matrix(self, generator: torch.Generator) -> Tensor:
         c = self.config
-        degrees = c.rare_rotation if _chance(c.rare, generator) else c.rotation
+        degrees = c.rare_rotation if chance(c.rare, generator) else c.rotation
         angles = uniform((1, 3), generator) * math.radians(degrees)
         scales = torch.exp(uniform((1, 3), generator) * c.scaling)
         return linear_map(angles, scales, uniform((1, 3), generator) * c.shear)[0]
@@ -176,9 +182,9 @@ class BlockMaker:
         spacing = max(8, max(image.shape[2:]) // 3)
         strength = c.bias * float(torch.rand(1, generator=generator, device=device))
         image = image * torch.exp(strength * smooth_field(1, image.shape[2:], spacing, generator)[None])
-        if _chance(c.blur, generator):
+        if chance(c.blur, generator):
             image = _blurred(image, float(torch.rand(1, generator=generator, device=device)))
-        if _chance(c.thick_slices, generator):
+        if chance(c.thick_slices, generator):
             image = _thick(image, generator)
         level = c.noise * float(torch.rand(1, generator=generator, device=device))
         image = image + level * torch.randn(image.shape, generator=generator, device=device)
@@ -212,14 +218,6 @@ def _grey_values(store: DeviceStore) -> Tensor:
     return torch.stack([mean, deviation]).float().to(store.images.device)
 
 
-def _ventricle_slope(labels: Tensor) -> Tensor:
-    """(3, I/2, J/2, K/2) float16: the slope of the lateral ventricles' blurred mask, longest 1, towards the inside."""
-    mask = torch.isin(labels[0].cpu(), torch.tensor(_VENTRICLES, dtype=labels.dtype)).float()
-    blurred = ndimage.gaussian_filter(F.avg_pool3d(mask[None, None], 2)[0, 0].numpy(), _SLOPE_MM / 2)
-    slope = torch.from_numpy(np.stack(np.gradient(blurred)))
-    return (slope / slope.norm(dim=0).max().clamp(min=1e-6)).half().to(labels.device)
-
-
 def _blurred(image: Tensor, sigma: float) -> Tensor:
     """A Gaussian of ``sigma`` voxels, one axis at a time."""
     if sigma < 0.2:
@@ -243,7 +241,3 @@ def _thick(image: Tensor, generator: torch.Generator) -> Tensor:
     size[axis] = factor
     slices = F.avg_pool3d(image, size, ceil_mode=True, count_include_pad=False)
     return F.interpolate(slices, size=list(image.shape[2:]), mode="trilinear")
-
-
-def _chance(probability: float, generator: torch.Generator) -> bool:
-    return float(torch.rand(1, generator=generator, device=generator.device)) < probability

@@ -16,7 +16,7 @@ from uresnet.config import Config, Stage, TrainingConfig
 from uresnet.labels import label_scheme
 from uresnet.model.christodoulidis import PairNetwork, pair_network
 from uresnet.model.network import UResNetOutput, placed
-from uresnet.training.augment import Augmenter, mirror
+from uresnet.training.augment import Augmenter, mirror, mirror_slope, ventricle_slope
 from uresnet.training.data import DeviceStore
 from uresnet.training.loop import Loop, Report, Surroundings, Validation
 from uresnet.training.objective import Batch, Objective, PairScore, at_resolution, score_pair
@@ -42,6 +42,7 @@ class Trainer(Loop[PairNetwork]):
         device = training.images.device
         self.stores = {1: training}
         self.validation_stores = {1: validation} if validation is not None else {}
+        self.slopes = [ventricle_slope(volume) for volume in training.labels] if config.augment.ventricles else None
         torch.manual_seed(config.training.seed)
         network = pair_network(config.model)
         placed(network, device, config.training.channels_last)
@@ -112,9 +113,11 @@ class Trainer(Loop[PairNetwork]):
             sides = []
             for index in (moving, fixed):
                 images, labels = store.batch([index])
+                slope = self.slopes[index] if self.slopes else None
                 if mirrored:
                     images, labels = mirror(images, labels)
-                sides.append(augmenter(images, labels, self._generator))
+                    slope = mirror_slope(slope) if slope is not None else None
+                sides.append(augmenter(images, labels, self._generator, slope))
         return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
 
     def _store(self, stores: dict[int, DeviceStore], stage: Stage) -> DeviceStore:

@@ -8,7 +8,7 @@ import torch
 
 from uresnet.config import AugmentConfig
 from uresnet.labels import FREESURFER
-from uresnet.training.augment import Augmenter, mirror, smooth_field
+from uresnet.training.augment import Augmenter, mirror, mirror_slope, smooth_field, ventricle_slope
 from uresnet.training.data import mirror_table
 
 SHAPE = (24, 20, 28)
@@ -151,3 +151,44 @@ def test_smooth_fields_have_the_size_and_smoothness_asked_for() -> None:
     # knots 12 apart: neighbours differ little
     for axis in (1, 2, 3):
         assert field.diff(dim=axis).abs().max() < 0.8
+
+
+def ventricle() -> tuple[torch.Tensor, torch.Tensor]:
+    """A bright brain (17) round a dark left ventricle (4) off the centre."""
+    labels = torch.zeros(1, 1, *SHAPE, dtype=torch.uint8)
+    labels[..., 2:-2, 2:-2, 2:-2] = 17
+    labels[..., 5:10, 7:13, 9:17] = 4
+    return (labels == 17).float() * 0.8 + (labels == 4).float() * 0.2, labels
+
+
+@pytest.mark.parametrize("downsampling", [1, 2])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_ventricles_grow_in_image_and_labels_alike(downsampling: int, mirrored: bool) -> None:
+    image, labels = ventricle()
+    if downsampling == 2:
+        labels = labels.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    slope = ventricle_slope(labels[0])
+    if mirrored:
+        image, labels = mirror(image, labels)
+        slope = mirror_slope(slope)
+    there = 43 if mirrored else 4
+    sizes = []
+    for growth in (0.0, 2.0, 4.0):
+        augmenter = Augmenter(AugmentConfig(ventricles=1.0, ventricle_growth=(growth, growth)), downsampling)
+        moved, moved_labels = augmenter(image, labels, seeded(), slope)
+        sizes.append(int((moved_labels == there).sum()))
+        shares = torch.nn.functional.avg_pool3d((moved_labels == there).float(), downsampling)
+        inside = (..., *[slice(4, -4)] * 3)
+        dark = (moved < 0.5).float()[inside]
+        assert float(dark[shares[inside] > 0.99].mean()) > 0.9
+        assert float(dark[shares[inside] < 0.01].mean()) < 0.1
+    assert sizes[0] == int((labels == there).sum())
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert sizes[2] > 1.4 * sizes[0]
+
+
+def test_without_a_slope_or_a_chance_no_ventricle_grows() -> None:
+    image, labels = ventricle()
+    for chance, slope in ((1.0, None), (0.0, ventricle_slope(labels[0]))):
+        settings = AugmentConfig(ventricles=chance, ventricle_growth=(4.0, 4.0), translation=1e-9)
+        assert torch.equal(Augmenter(settings)(image, labels, seeded(), slope)[1], labels)
