@@ -31,10 +31,6 @@ PREFERENCE = ("default", "paper")
 """The model that commands use when none is named: the first of these that is packaged."""
 
 
-WITHOUT_WEIGHTS = {"christodoulidis": "configs/christodoulidis.yaml"}
-"""Networks that are known by name but carried without weights: what to train them with."""
-
-
 @dataclass(frozen=True)
 class ModelCard:
     """What a model file says of itself.
@@ -119,11 +115,6 @@ def find_model(name_or_path: str | Path | None = None) -> ModelFile:
     path = Path(name_or_path)
     if path.suffix in (".safetensors", *PUBLISHED_SUFFIXES) or path.is_file():
         return read_model_file(path)
-    if str(name_or_path) in WITHOUT_WEIGHTS:
-        raise UserError(
-            f"The network {name_or_path} comes without trained weights; train it with 'uresnet train "
-            f"{WITHOUT_WEIGHTS[str(name_or_path)]}' and give the file that this makes with --model."
-        )
     known = f"Known: {', '.join(packaged)}; or" if packaged else "No model is packaged;"
     raise UserError(f"There is no model {name_or_path}. {known} give a .safetensors or .hdf5 file.")
 

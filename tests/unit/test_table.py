@@ -53,6 +53,9 @@ def test_the_table_is_mean_and_deviation_of_pairs() -> None:
     assert cells(text, "folds, % of the brain") == ["1.000 ± 0.000", "1.000"]
     assert cells(text, "inverse consistency error, mm") == ["0.25", "–"]
     assert cells(text, "peak memory, MiB") == ["1024 ± 0", "1024"]
+    assert "voxels that it sees" not in text
+    text = table1(SCORES, "somewhere", {"Rigid": 1.0, "U-ReSNet (x|y)": 8.0})
+    assert cells(text, "voxels that it sees, mm") == ["1", "8"]
     segmentation = text.split("## Segmentation")[1]
     assert cells(segmentation, "CeblWM") == ["–", "0.900"]
 

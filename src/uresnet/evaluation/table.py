@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -43,10 +43,12 @@ def structures_csv(scores: Sequence[PairScores]) -> str:
     return _csv(header, rows)
 
 
-def table1(scores: Sequence[PairScores], where: str) -> str:
+def table1(scores: Sequence[PairScores], where: str, voxel_mm: Mapping[str, float] | None = None) -> str:
     """The paper's Table 1, and below it what else was measured: mean ± standard deviation over pairs, a column a model.
 
-    ``where`` says on what was measured. The deviation is that of the sample (n - 1); a single pair has none.
+    ``where`` says on what was measured; ``voxel_mm`` how large the voxels are that each model sees, for a network at
+    half the resolution is not to be compared with another at full without a word. The deviation is that of the sample
+    (n - 1); a single pair has none.
     """
     models = list(dict.fromkeys(one.model for one in scores))
     by_model = {model: [one for one in scores if one.model == model] for model in models}
@@ -74,6 +76,8 @@ def table1(scores: Sequence[PairScores], where: str) -> str:
         row("time, s", lambda s: s.seconds, 1),
         row("peak memory, MiB", lambda s: None if s.peak_bytes is None else s.peak_bytes / 2**20, 0),
     ]
+    if voxel_mm:
+        others.append(["voxels that it sees, mm", *(f"{voxel_mm[m]:g}" if m in voxel_mm else "–" for m in models)])
     pairs = max(len(found) for found in by_model.values())
     return "\n".join(
         [

@@ -45,8 +45,9 @@ class Evaluation:
 
     def save(self, folder: Path, overwrite: bool = False, command: Sequence[str] = ()) -> list[Path]:
         """Write ``table1.md``, ``pairs.csv``, ``structures.csv`` and ``run.json``: all of them or none."""
+        voxel_mm = {name: model["voxel_mm"] for name, model in self.record["models"].items()}
         texts = {
-            "table1.md": table1(self.scores, self.where),
+            "table1.md": table1(self.scores, self.where, voxel_mm),
             "pairs.csv": pairs_csv(self.scores),
             "structures.csv": structures_csv(self.scores),
         }
@@ -123,9 +124,10 @@ def evaluate(
     Pairs that the ``journal`` knows are not registered again.
     """
     scores: list[PairScores] = []
-    described = {}
+    described: dict[str, dict[str, Any]] = {}
     for name, model in _loaded(models).items():
         described[name] = {"name": model.name, "kind": model.card.kind, "sha256": model.sha256}
+        described[name]["voxel_mm"] = max(model.conform.zooms) * model.conform.blocks
         known = {(one.moving, one.fixed): one for one in (journal.known(name, model) if journal else [])}
         waiting: dict[tuple[str, str], _Waiting] = {}
         for moving, fixed in pairs:

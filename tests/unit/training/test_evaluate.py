@@ -195,7 +195,6 @@ def test_a_journal_of_other_data_or_another_model_is_not_taken_up(
     ("arguments", "sentence"),
     [
         (["-m", "paper", "--split", "train"], "holds no scan of the split 'train'"),
-        (["-m", "christodoulidis"], "comes without trained weights; train it with 'uresnet train"),
         (["-m", "nonsense"], "There is no model nonsense"),
         ([], "Missing option '--model'"),
     ],
