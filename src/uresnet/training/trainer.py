@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from uresnet.config import Config, Stage, TrainingConfig
+from uresnet.errors import UserError
 from uresnet.labels import label_scheme
 from uresnet.model.christodoulidis import PairNetwork, pair_network
 from uresnet.model.network import UResNetOutput, placed
@@ -45,6 +47,8 @@ class Trainer(Loop[PairNetwork]):
         self.slopes = [ventricle_slope(volume) for volume in training.labels] if config.augment.ventricles else None
         torch.manual_seed(config.training.seed)
         network = pair_network(config.model)
+        for stage in config.training.stages:
+            _check_blocks(training.images.shape[2:], stage.downsampling, network.multiple_of)
         placed(network, device, config.training.channels_last)
         scheme = label_scheme(config.model.scheme)
         self.convention = GridConvention(config.model.convention)
@@ -164,6 +168,16 @@ class Trainer(Loop[PairNetwork]):
         if result.downsampling > 1:
             figures["measured on blocks of voxels"] = result.downsampling
         return figures
+
+
+def _check_blocks(shape: Sequence[int], side: int, multiple_of: int) -> None:
+    """Raises :class:`UserError` when images of ``shape`` cannot be divided into blocks that the network takes."""
+    if any(n % (side * multiple_of) for n in shape):
+        size = " × ".join(str(n) for n in shape)
+        raise UserError(
+            f"training.stages: with downsampling {side}, every axis of the images must be a multiple of "
+            f"{side * multiple_of} voxels, and they are {size}; choose another downsampling."
+        )
 
 
 def _optimiser(network: PairNetwork, config: TrainingConfig) -> torch.optim.Optimizer:

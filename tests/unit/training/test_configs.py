@@ -63,3 +63,14 @@ def test_ablations_differ_from_the_paper_only_in_what_they_are_named_for() -> No
         }
         silent = {"losses.gamma", "losses.delta"} if not other.model.segmentation else set()
         assert found - silent == differing, name
+
+
+def test_images_that_cannot_be_divided_into_blocks_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    data = write_data(tmp_path / "data", 40)
+    arguments = ["train", f"{FOLDER / 'paper_augmented.yaml'}", "--data", f"{data}", "-o", f"{tmp_path / 'run'}"]
+    done = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
+    assert done.exit_code == 2
+    said = " ".join((done.output + done.stderr).split())
+    assert "downsampling 4, every axis of the images must be a multiple of 16 voxels, and they are 40 × 40 × 40" in said
+    assert not (tmp_path / "run").exists()
