@@ -144,7 +144,7 @@ def finest_velocity(
     coarse_halves = [_in_voxels(half, 2) for half in halves]
     region = _region(rows[0], rows[1], coarse_halves, middle, velocity)
     moved = integrate_velocity(torch.cat([velocity, -velocity]) / 2, (_LONGEST_MM // 2).bit_length() - 1, region)
-    box = tuple(_filled(region.any(dim=other[0]).any(dim=other[1])) for other in ((2, 1), (2, 0), (1, 0)))
+    box = _box(region)
     fine_box = (slice(None), slice(None), *(slice(2 * one.start, 2 * one.stop) for one in box))
     region = region[box]
 
@@ -401,6 +401,11 @@ def _filled(line: Tensor) -> slice:
     return slice(start, max(int(found[-1]) + 1, start + 3))
 
 
+def _box(mask: Tensor) -> tuple[slice, ...]:
+    """The box of (i, j, k) that holds all that is True."""
+    return tuple(_filled(mask.any(dim=other[0]).any(dim=other[1])) for other in ((2, 1), (2, 0), (1, 0)))
+
+
 def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
     """Derivative of minus the local cross-correlation by the velocity, (1, 3, i, j, k)."""
     out = torch.zeros((1, 3, *images[0].shape[2:]), device=images[0].device)
@@ -408,10 +413,7 @@ def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
     if not seen.any():
         return out
     around = effort.window // 2
-    box = tuple(
-        slice(max(0, one.start - around), one.stop + around)
-        for one in (_filled(seen[0, 0].any(dim=other[0]).any(dim=other[1])) for other in ((2, 1), (2, 0), (1, 0)))
-    )
+    box = tuple(slice(max(0, one.start - around), one.stop + around) for one in _box(seen[0, 0]))
     a, b = (image[0, 0][box][None, None] for image in images)
     factor = effort.correlation / seen.sum()
     for pull, image, sign in zip(
