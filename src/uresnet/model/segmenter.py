@@ -32,7 +32,9 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) → the same shape."""
-        return F.layer_norm(x.movedim(1, -1), (x.shape[1],), self.weight, self.bias).movedim(-1, 1)
+        with torch.autocast(x.device.type, enabled=False):  # its sums are float32 whatever x is
+            scale, shift = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return F.layer_norm(x.movedim(1, -1), (x.shape[1],), scale, shift).movedim(-1, 1)
 
 
 class ResidualBlock(nn.Module):

@@ -40,43 +40,64 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient. A closure is not supported."""
         for group in self.param_groups:
+            held = [p for p in group["params"] if p.grad is not None]
+            if not held:
+                continue
+            torch._foreach_mul_([p for p in held if p.ndim > 1], 1 - group["lr"] * group["weight_decay"])
             update = _orthogonal if group["orthogonal"] else _adam
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    if parameter.ndim > 1:
-                        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update(parameter.grad, self.state[parameter], group), alpha=-group["lr"])
+            updates = update([p.grad for p in held], [self.state[p] for p in held], group)
+            torch._foreach_add_(held, updates, alpha=-group["lr"])
 
 
-def _orthogonal(gradient: Tensor, state: State, group: dict[str, Any]) -> Tensor:
-    if not state:
-        state["momentum"] = torch.zeros_like(gradient)
-    keep = group["momentum"]
-    state["momentum"].lerp_(gradient, 1 - keep)
-    ahead = gradient.lerp(state["momentum"], keep)  # Nesterov's
-    matrix = ahead.reshape(len(ahead), -1)
-    return (orthogonalised(matrix) * (_ADAM_SIZE * max(matrix.shape) ** 0.5)).view_as(gradient)
+# On a GPU a step of many small tensors takes as long as its kernels take to be launched: hence all tensors in one call,
+# and matrices of one shape together.
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """(R, C) → the same shape: its singular values brought near 1 (0.7 to 1.2), its singular vectors kept."""
+def _orthogonal(gradients: list[Tensor], states: list[State], group: dict[str, Any]) -> list[Tensor]:
+    for gradient, state in zip(gradients, states, strict=True):
+        if not state:
+            state["momentum"] = torch.zeros_like(gradient)
+    keep, momenta = group["momentum"], [state["momentum"] for state in states]
+    torch._foreach_lerp_(momenta, gradients, 1 - keep)
+    ahead = torch._foreach_lerp(gradients, momenta, keep)  # Nesterov's
+    updates: list[Tensor] = list(ahead)
+    alike: dict[tuple[int, int], list[int]] = {}
+    for n, one in enumerate(ahead):
+        alike.setdefault((len(one), one.numel() // len(one)), []).append(n)
+    for shape, numbers in alike.items():
+        matrices = torch.stack([ahead[n].reshape(shape) for n in numbers])
+        turned = orthogonalised(matrices) * (_ADAM_SIZE * max(shape) ** 0.5)
+        for n, matrix in zip(numbers, turned, strict=True):
+            updates[n] = matrix.reshape(gradients[n].shape)
+    return updates
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """(..., R, C) → the same shape: singular values brought near 1 (0.7 to 1.2), singular vectors kept."""
     a, b, c = _POLYNOMIAL
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.float().T if tall else matrix.float()
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.float().mT if tall else matrices.float()
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(_STEPS):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
-def _adam(gradient: Tensor, state: State, group: dict[str, Any]) -> Tensor:
-    if not state:
-        state["step"] = torch.zeros((), dtype=torch.float32)
-        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-    state["step"] += 1
-    count, (beta1, beta2) = int(state["step"]), group["betas"]
-    state["exp_avg"].lerp_(gradient, 1 - beta1)
-    state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    scale = (state["exp_avg_sq"] / (1 - beta2**count)).sqrt() + group["eps"]
-    return state["exp_avg"] / (1 - beta1**count) / scale
+def _adam(gradients: list[Tensor], states: list[State], group: dict[str, Any]) -> list[Tensor]:
+    for gradient, state in zip(gradients, states, strict=True):
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        state["step"] += 1
+    counts, (beta1, beta2) = [int(state["step"]) for state in states], group["betas"]
+    means, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
+    torch._foreach_lerp_(means, gradients, 1 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+    scales = torch._foreach_div(squares, [1 - beta2**n for n in counts])
+    torch._foreach_sqrt_(scales)
+    torch._foreach_add_(scales, group["eps"])
+    updates = torch._foreach_div(means, [1 - beta1**n for n in counts])
+    torch._foreach_div_(updates, scales)
+    return list(updates)

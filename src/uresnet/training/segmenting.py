@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.catalogue import ModelCard
@@ -190,10 +189,12 @@ def segmentation_terms(logits: Tensor, truth: Tensor) -> dict[str, Tensor]:
     of classes, ``NOT_JUDGED`` left out."""
     known = truth != NOT_JUDGED
     logits, truth = logits[known], truth[known]
-    entropy = F.cross_entropy(logits, truth) if len(truth) else logits.sum() * 0
+    logarithms = logits.log_softmax(dim=1)
+    found = logarithms.gather(1, truth[:, None])[:, 0]  # a GPU sums it far faster than it finds the cross-entropy
+    entropy = -found.mean() if len(truth) else logits.sum() * 0
     count = torch.bincount(truth, minlength=logits.shape[1]).to(logits.dtype)
-    probabilities = logits.softmax(dim=1)
-    both = torch.zeros_like(count).index_add(0, truth, probabilities.gather(1, truth[:, None])[:, 0])
+    probabilities = logarithms.exp()
+    both = torch.zeros_like(count).index_add(0, truth, found.exp())
     dice = 2 * both / (probabilities.sum(0) + count).clamp(min=1e-6)
     there = count[1:] > 0
     missed = 1 - dice[1:][there].mean() if there.any() else logits.sum() * 0

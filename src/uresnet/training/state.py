@@ -126,7 +126,10 @@ def read_state(path: Path, networks: Networks, optimiser: torch.optim.Optimizer,
 
 def _as_laid_out(value: Tensor, parameter: Tensor) -> Tensor:
     """In the parameter's order in memory, or at least in memory of its own: sums depend on order and alignment."""
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
+    if value.shape == parameter.shape:
+        return torch.empty_like(parameter).copy_(value)
+    # Counts of updates stay where they are read.
+    return value.to(parameter.device, copy=True) if value.ndim else value.clone()
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any, Any]]:
