@@ -13,7 +13,7 @@ exp(w) exp(v/2), symmetric as before. There are no weights here and nothing is k
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,18 +34,21 @@ _DARK = 0.02  # of intensities, and of probabilities of structures
 _AROUND = 2  # voxels around the brain that move with it
 _LONGEST_MM = 8  # decides into how many doublings half a velocity is cut: 2 at 2 mm, none at 8 mm
 _QUIET = 0.3  # share of the mean force below which forces count as noise
+_DIVERGENCE_STEP = 0.3  # below a third, above which the diffusion of the divergence overshoots
 
 
 @dataclass(frozen=True)
 class Level:
     """``iterations`` at voxels of ``spacing`` mm (a power of 2, at least 2), each at most about ``rate`` voxels long;
-    ``force`` and ``velocity`` are the standard deviations of the smoothing, voxels."""
+    ``force`` and ``velocity`` are the standard deviations of the smoothing, voxels; the velocity's divergence is smoothed
+    ``divergence`` times more."""
 
     spacing: int
     iterations: int
     rate: float = 0.4
     force: float = 1.0
     velocity: float = 0.8
+    divergence: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,18 @@ class Effort:
 
 
 SWIFT = Effort(
-    (Level(8, 12, velocity=0.85), Level(4, 20, velocity=0.85), Level(2, 4, 0.5, velocity=1.0)),
-    correlation=6.0,
-    finest=Level(1, 4, 0.5, force=1.5, velocity=2.0),
+    (
+        Level(8, 12, velocity=0.6),
+        Level(4, 20, velocity=0.6, divergence=1),
+        Level(2, 12, 0.6, velocity=0.6, divergence=2),
+    ),
+    correlation=4.0,
+    finest=Level(1, 3, 0.7, force=1.0, velocity=1.5, divergence=3),
 )
 """What a registration does unless it is told otherwise."""
 
-REFINED = Effort(
-    (Level(8, 12), Level(4, 20), Level(2, 12, velocity=0.85)),
-    correlation=5.0,
-    finest=Level(1, 8, force=1.5, velocity=1.5),
-)
-"""What ``--refine`` does: more steps, less smoothing."""
+REFINED = replace(SWIFT, finest=Level(1, 12, 0.6, force=1.0, velocity=0.7, divergence=3))
+"""What ``--refine`` does: more steps where the images have their voxels, and less smoothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,7 +329,10 @@ class _Descent:
         size = (self.square_mean / (1 - _MEMORY**self.count)).sqrt()
         quiet = _QUIET * self.square_mean.mean().sqrt() + 1e-12
         step = self.force_mean / (1 - _MOMENTUM**self.count) / (size + quiet)
-        return _smoothed(velocity - self.level.rate * step, self.level.velocity)
+        velocity = _smoothed(velocity - self.level.rate * step, self.level.velocity)
+        for _ in range(self.level.divergence):
+            _diffuse_divergence(velocity)
+        return velocity
 
 
 def _places(moving: _Rows, fixed: _Rows, halves: Sequence[np.ndarray], middle: Tensor, moved: Tensor) -> list[Tensor]:
@@ -451,6 +457,19 @@ def _smoothed_along(x: Tensor, weights: Sequence[float], axis: int) -> Tensor:
         out.narrow(axis, n - inside, inside).add_(x.narrow(axis, 0, inside), alpha=weight)
         out.narrow(axis, 0, n - inside).add_(first, alpha=weight)
     return out
+
+
+def _diffuse_divergence(velocity: Tensor) -> None:
+    """v + s ∇(∇ · v) in place, (1, 3, i, j, k), by central differences: what swells or shrinks is evened out, what only
+    shears is left as it is. The faces stay."""
+    divergence = torch.zeros_like(velocity[0, 0])
+    for axis, along in enumerate(velocity[0]):
+        inner, n = divergence.narrow(axis, 1, along.shape[axis] - 2), along.shape[axis]
+        inner.add_(along.narrow(axis, 2, n - 2)).sub_(along.narrow(axis, 0, n - 2))
+    step = _DIVERGENCE_STEP / 4  # of two differences over two voxels
+    for axis, along in enumerate(velocity[0]):
+        inner, n = along.narrow(axis, 1, along.shape[axis] - 2), along.shape[axis]
+        inner.add_(divergence.narrow(axis, 2, n - 2), alpha=step).sub_(divergence.narrow(axis, 0, n - 2), alpha=step)
 
 
 def _centred(shape: Sequence[int], spacing: float, device: torch.device) -> Tensor:
