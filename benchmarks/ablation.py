@@ -41,6 +41,11 @@ EFFORTS: dict[str, Effort] = {
     "8 and 4 mm": replace(SWIFT, levels=(COARSE, MIDDLE), finest=None),
     "8, 4 and 2 mm": replace(SWIFT, finest=None),
     "2 and 1 mm": replace(SWIFT, levels=(FINE,)),
+    "divergence smoothed like the rest": replace(
+        SWIFT,
+        levels=tuple(replace(level, divergence=0) for level in SWIFT.levels),
+        finest=replace(SWIFT.finest, divergence=0) if SWIFT.finest else None,
+    ),
 }
 FREEDOMS = {"affine of the structures' centroids alone": "affine", "rigid part of it alone": "rigid"}
 DEFORMABLE = "deformation without the affine"

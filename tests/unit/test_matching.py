@@ -177,7 +177,7 @@ def test_too_few_structures_are_said() -> None:
 
 @pytest.mark.parametrize("axis", range(3))
 def test_divergence_is_damped_as_its_wave_length_says_and_shear_is_left(axis: int) -> None:
-    """sin(kx) along x loses the share 0.3 sin²k of itself by central differences; the same along another axis nothing."""
+    """sin(kx) along x loses the share 0.3 sin²k of itself by central differences; along another axis it loses nothing."""
     shape, k = (40, 32, 36), 0.7
     wave = torch.sin(k * identity_coordinates(shape)[0, axis])
     velocity = torch.zeros(1, 3, *shape)
@@ -200,6 +200,8 @@ def test_less_divergence_means_volumes_that_change_less(pair: tuple[Side, Side])
         forward, _ = displacements(velocity, 2, SHAPE)
         spread.append(float(lattice_determinant(forward).log().std()))
         where = identity_coordinates(SHAPE) + forward[None]
-        apart.append(float((sample(pair[0].intensities, where, padding="border") - pair[1].intensities).square().mean()))
+        apart.append(
+            float((sample(pair[0].intensities, where, padding="border") - pair[1].intensities).square().mean())
+        )
     assert spread[1] < 0.9 * spread[0]
     assert apart[1] < 1.2 * apart[0]
