@@ -177,7 +177,7 @@ def test_too_few_structures_are_said() -> None:
 
 @pytest.mark.parametrize("axis", range(3))
 def test_divergence_is_damped_as_its_wave_length_says_and_shear_is_left(axis: int) -> None:
-    """sin(kx) along x loses the share 0.3 sin²k of itself by central differences; along another axis it loses nothing."""
+    """sin(kx) along x loses the share 0.3 sin²k of itself by central differences, and nothing along another axis."""
     shape, k = (40, 32, 36), 0.7
     wave = torch.sin(k * identity_coordinates(shape)[0, axis])
     velocity = torch.zeros(1, 3, *shape)

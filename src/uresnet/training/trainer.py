@@ -49,6 +49,7 @@ class Trainer(Loop[PairNetwork]):
         network = pair_network(config.model)
         for stage in config.training.stages:
             _check_blocks(training.images.shape[2:], stage.downsampling, network.multiple_of)
+            _check_loss_blocks(training.images.shape[2:], stage.loss_downsampling or config.losses.downsampling)
         placed(network, device, config.training.channels_last)
         scheme = label_scheme(config.model.scheme)
         self.convention = GridConvention(config.model.convention)
@@ -177,6 +178,16 @@ def _check_blocks(shape: Sequence[int], side: int, multiple_of: int) -> None:
         raise UserError(
             f"training.stages: with downsampling {side}, every axis of the images must be a multiple of "
             f"{side * multiple_of} voxels, and they are {size}; choose another downsampling."
+        )
+
+
+def _check_loss_blocks(shape: Sequence[int], side: int) -> None:
+    """Raises :class:`UserError` when images of ``shape`` cannot be divided into the loss's blocks."""
+    if any(n % side for n in shape):
+        size = " × ".join(str(n) for n in shape)
+        raise UserError(
+            f"The loss's downsampling of {side} (losses.downsampling, or loss_downsampling of a stage) does not divide "
+            f"the images of {size} voxels; choose another."
         )
 
 

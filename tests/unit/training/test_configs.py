@@ -74,3 +74,17 @@ def test_images_that_cannot_be_divided_into_blocks_are_refused(tmp_path: Path) -
     said = " ".join((done.output + done.stderr).split())
     assert "downsampling 4, every axis of the images must be a multiple of 16 voxels, and they are 40 × 40 × 40" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_on_blocks_that_do_not_divide_the_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    data = write_data(tmp_path / "data", 16)
+    config = tmp_path / "config.yaml"
+    config.write_text("losses: {downsampling: 3}\n", encoding="utf-8")
+    done = CliRunner().invoke(
+        app, ["train", str(config), "--data", str(data), "-o", str(tmp_path / "run"), "--device", "cpu"]
+    )
+    assert done.exit_code == 2
+    said = " ".join((done.output + done.stderr).split())
+    assert "downsampling of 3" in said and "does not divide the images of 16 × 16 × 16 voxels" in said
+    assert not (tmp_path / "run").exists()
