@@ -75,7 +75,7 @@ SWIFT = Effort(
 )
 """What a registration does unless it is told otherwise."""
 
-REFINED = replace(SWIFT, finest=Level(1, 12, 0.6, force=1.0, velocity=0.7, divergence=3))
+REFINED = replace(SWIFT, finest=Level(1, 12, 0.6, force=1.0, velocity=1.0, divergence=3))
 """What ``--refine`` does: more steps where the images have their voxels, and less smoothing."""
 
 
