@@ -66,12 +66,12 @@ class Effort:
 
 SWIFT = Effort(
     (
-        Level(8, 12, velocity=0.6),
-        Level(4, 20, velocity=0.6, divergence=1),
-        Level(2, 12, 0.6, velocity=0.6, divergence=2),
+        Level(8, 12, velocity=0.65),
+        Level(4, 20, velocity=0.65, divergence=1),
+        Level(2, 12, 0.6, velocity=0.65, divergence=1),
     ),
     correlation=4.0,
-    finest=Level(1, 3, 0.7, force=1.0, velocity=1.5, divergence=3),
+    finest=Level(1, 4, 0.7, force=1.0, velocity=1.8, divergence=3),
 )
 """What a registration does unless it is told otherwise."""
 
