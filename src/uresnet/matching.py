@@ -39,7 +39,7 @@ _DIVERGENCE_STEP = 0.3  # below a third, above which the diffusion of the diverg
 
 @dataclass(frozen=True)
 class Level:
-    """``iterations`` at voxels of ``spacing`` mm (a power of 2, at least 2), each at most about ``rate`` voxels long;
+    """``iterations`` at voxels of ``spacing`` mm (a power of 2), each at most about ``rate`` voxels long;
     ``force`` and ``velocity`` are the standard deviations of the smoothing, voxels; the velocity's divergence is evened
     out ``divergence`` times more (:func:`_diffuse_divergence`)."""
 
