@@ -28,8 +28,9 @@ from uresnet.transform.inversion import half_difference
 
 _SMALLEST_MM3 = 100.0  # a structure smaller than this says nothing of where the head is
 _MOMENTUM, _MEMORY = 0.8, 0.95  # of the force and of its square, as Adam's
-_CORRECTIONS, _FINISHING = 2, 3  # of all points, and of those that are still off by more than
-_OFF_MM = 0.05
+_DOUBLINGS, _FINEST_DOUBLINGS = 4, 0  # of the exponentials that are kept
+_CORRECTIONS, _FINISHING = 1, 3  # of all points, and of those that are still off by more than
+_OFF_MM = 0.02
 _DARK = 0.02  # of intensities, and of probabilities of structures
 _AROUND = 2  # voxels around the brain that move with it
 _LONGEST_MM = 8  # decides into how many doublings half a velocity is cut: 2 at 2 mm, none at 8 mm
@@ -66,16 +67,16 @@ class Effort:
 
 SWIFT = Effort(
     (
-        Level(8, 12, velocity=0.65),
-        Level(4, 20, velocity=0.65, divergence=1),
-        Level(2, 12, 0.6, velocity=0.65, divergence=1),
+        Level(8, 10, 0.5, velocity=0.65),
+        Level(4, 12, 0.6, velocity=0.65, divergence=1),
+        Level(2, 8, 0.9, velocity=0.65, divergence=2),
     ),
     correlation=4.0,
-    finest=Level(1, 4, 0.7, force=1.0, velocity=1.8, divergence=3),
+    finest=Level(1, 2, 1.0, force=1.0, velocity=1.5, divergence=4),
 )
 """What a registration does unless it is told otherwise."""
 
-REFINED = replace(SWIFT, finest=Level(1, 12, 0.6, force=1.0, velocity=1.0, divergence=3))
+REFINED = replace(SWIFT, finest=Level(1, 8, 0.7, force=1.0, velocity=1.0, divergence=4))
 """What ``--refine`` does: more steps where the images have their voxels, and less smoothing."""
 
 
@@ -200,7 +201,7 @@ def displacements(
     ``where`` (i, j, k) bool, on the velocity's lattice, is where that is done; everywhere by default.
     """
     part = 1.0 if finest is None else 0.5
-    both = integrate_velocity(part * torch.cat([velocity, -velocity]), 5, where) * spacing
+    both = integrate_velocity(part * torch.cat([velocity, -velocity]), _DOUBLINGS, where) * spacing
     fine = F.interpolate(both, size=list(shape), mode="trilinear", align_corners=False)
     # The creases of linear interpolation would be read as such by whoever reads the field between its voxels.
     _blur(fine)
@@ -209,7 +210,7 @@ def displacements(
         inside = F.interpolate(where[None, None].float(), size=list(shape))[0, 0] > 0
     points = inside.flatten().nonzero()[:, 0]
     if finest is not None:
-        between = integrate_velocity(torch.cat([finest, -finest]), 1, inside)
+        between = integrate_velocity(torch.cat([finest, -finest]), _FINEST_DOUBLINGS, inside)
         fine = _chained((fine, between, fine), points)
     for n in range(_CORRECTIONS + _FINISHING):
         off = _correct(fine, points)

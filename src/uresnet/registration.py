@@ -45,6 +45,7 @@ from uresnet.spaces import Grid
 from uresnet.transform import (
     Affine,
     Composite,
+    displacement_on,
     folding_fraction,
     inverse_error,
     jacobian_determinant,
@@ -238,12 +239,13 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
         with stages("invert"):
             inverse = coupling.transform.inverse()
         with stages("warp"):
-            warped = resample(coupling.transform, one.image, other.image.grid)
-            jacobian = jacobian_determinant(coupling.transform, other.image.grid)
+            dense = _dense(coupling.transform, other.image.grid)
+            warped = resample(dense, one.image, other.image.grid)
+            jacobian = jacobian_determinant(dense, other.image.grid)
         with stages("segment"):
-            labels = _native_labels(coupling, network.scheme, one.image.grid, other.image.grid)
+            labels = _native_labels(coupling, dense, network.scheme, one.image.grid, other.image.grid)
         with stages("measure"):
-            measures = _measure(coupling.transform, inverse, jacobian, one, other)
+            measures = _measure(coupling.transform, inverse, dense, jacobian, one, other)
             volumes = _volumes(network.scheme, labels)
     record = _record(network, device, stages, sentences, {"moving": one, "fixed": other})
     record |= {"transform": transform, "refined": refine, "measures": _measures_as_json(measures)}
@@ -365,8 +367,15 @@ def _conform_pair(
     return one, other
 
 
+def _dense(transform: Composite, grid: Grid) -> Composite:
+    """The same map, its deformation read once where it is needed four times: at the voxels of ``grid``."""
+    if all(isinstance(part, Affine) for part in transform.parts):
+        return transform
+    return Composite([displacement_on(transform, grid)])
+
+
 def _native_labels(
-    coupling: Coupling, scheme: LabelScheme | None, moving: Grid, fixed: Grid
+    coupling: Coupling, dense: Composite, scheme: LabelScheme | None, moving: Grid, fixed: Grid
 ) -> tuple[LabelMap | None, LabelMap | None, LabelMap | None]:
     """(moving on its grid, fixed on its grid, moving on the fixed grid)."""
     if scheme is None or coupling.moving_segmented is None or coupling.fixed_segmented is None:
@@ -374,9 +383,9 @@ def _native_labels(
     own = _labels_on(coupling.moving_segmented, scheme, moving)
     other = _labels_on(coupling.fixed_segmented, scheme, fixed)
     if isinstance(coupling.moving_segmented, LabelMap):
-        warped = resample(coupling.transform, coupling.moving_segmented, fixed).data
+        warped = resample(dense, coupling.moving_segmented, fixed).data
     else:
-        warped = resample(coupling.transform, coupling.moving_segmented, fixed).data.argmax(dim=0)
+        warped = resample(dense, coupling.moving_segmented, fixed).data.argmax(dim=0)
     return own, other, _as_labels(warped, scheme, fixed)
 
 
@@ -390,13 +399,18 @@ def _as_labels(classes: torch.Tensor, scheme: LabelScheme, grid: Grid) -> LabelM
     return LabelMap(torch.from_numpy(scheme.to_ids(classes.cpu().numpy())), grid)
 
 
-def _measure(
-    transform: Composite, inverse: Composite, jacobian: torch.Tensor, moving: Subject, fixed: Subject
+def _measure(  # noqa: PLR0913  ``dense`` is the transform on the fixed grid
+    transform: Composite,
+    inverse: Composite,
+    dense: Composite,
+    jacobian: torch.Tensor,
+    moving: Subject,
+    fixed: Subject,
 ) -> Measures:
     mask = fixed.brain.mask
     error = inverse_error(transform, inverse, fixed.brain)
     placed = resample(Affine.identity(), moving.brain, fixed.image.grid, "nearest")
-    carried = resample(transform, moving.brain, fixed.image.grid, "nearest")
+    carried = resample(dense, moving.brain, fixed.image.grid, "nearest")
     return Measures(
         folding_fraction=folding_fraction(jacobian, mask),
         sd_log_jacobian=log_jacobian_std(jacobian, mask),

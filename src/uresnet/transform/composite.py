@@ -128,8 +128,12 @@ def map_grid(
             pending = part.matrix @ pending
         elif isinstance(part, DisplacementField):
             home = part.displacement.device
+            own_voxels = where is None and part.grid.same_as(Grid(grid.shape, pending))
             where = _advance(pending, where, shape, rows.start, home)
-            where = where + part.read(_advance(part.grid.world_to_voxel, where, shape, 0, home))
+            if own_voxels:
+                where = where + part.displacement[None, :, rows]
+            else:
+                where = where + part.read(_advance(part.grid.world_to_voxel, where, shape, 0, home))
             pending = np.eye(4)
         else:
             raise TypeError(f"no way to map a grid through a {type(part).__name__}")

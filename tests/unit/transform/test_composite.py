@@ -82,6 +82,17 @@ def test_the_jacobian_is_the_product_of_its_parts(orientation):
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_dense_map_says_the_same_at_the_voxels_of_its_grid(orientation):
+    grid = grid_of(orientation, shape=(14, 17, 12))
+    chain = mid_space(grid)
+    dense = Composite([displacement_on(chain, grid)])
+    np.testing.assert_allclose(map_grid(dense, grid), map_grid(chain, grid), atol=2e-4)
+    part = map_grid(dense, grid, rows=slice(3, 8))
+    np.testing.assert_allclose(part, map_grid(chain, grid, rows=slice(3, 8)), atol=2e-4)
+    np.testing.assert_allclose(jacobian_determinant(dense, grid), jacobian_determinant(chain, grid), atol=1e-3)
+
+
 def test_a_jacobian_does_not_depend_on_the_slabs(monkeypatch):
     grid = grid_of("LAS")
     transform = mid_space(grid)
