@@ -399,7 +399,7 @@ def _as_labels(classes: torch.Tensor, scheme: LabelScheme, grid: Grid) -> LabelM
     return LabelMap(torch.from_numpy(scheme.to_ids(classes.cpu().numpy())), grid)
 
 
-def _measure(  # noqa: PLR0913  ``dense`` is the transform on the fixed grid
+def _measure(
     transform: Composite,
     inverse: Composite,
     dense: Composite,
