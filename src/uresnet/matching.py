@@ -67,9 +67,9 @@ class Effort:
 
 SWIFT = Effort(
     (
-        Level(8, 10, 0.5, velocity=0.65),
-        Level(4, 12, 0.6, velocity=0.65, divergence=1),
-        Level(2, 8, 0.9, velocity=0.65, divergence=2),
+        Level(8, 10, 0.5, velocity=0.75),
+        Level(4, 12, 0.6, velocity=0.75, divergence=1),
+        Level(2, 8, 0.9, velocity=0.75, divergence=2),
     ),
     correlation=4.0,
     finest=Level(1, 2, 1.0, force=1.0, velocity=1.5, divergence=4),
