@@ -187,7 +187,7 @@ def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, e
         spacing = effort.levels[-1].spacing
         brain = brain_between(one, other, affine_log, velocity, spacing)
         finest = finest_velocity(one, other, affine_log, velocity, groups, effort) if effort.finest else None
-        forward, backward = displacements(velocity, spacing, middle.shape, brain, finest)
+        forward, backward = displacements(velocity, spacing, middle.shape, brain, finest, effort.evened)
         inverse = DisplacementField(backward.cpu(), middle, domain=middle, codomain=middle)
         parts.append(DisplacementField(forward.cpu(), middle, inverse, domain=middle, codomain=middle))
     parts.append(Affine(np.linalg.inv(back), domain=middle, codomain=moving.grid))

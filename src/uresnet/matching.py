@@ -56,13 +56,14 @@ class Level:
 class Effort:
     """The levels, coarse to fine, and the weights of the structures' Dice distance and of the intensities' correlation
     (in cubes of ``window`` voxels). ``finest``, if any, comes after a level of 2 mm, is at 1 mm and finds a velocity of
-    its own."""
+    its own. ``evened``: bends of single voxels, which cost invertibility more than they are worth, are evened out."""
 
     levels: tuple[Level, ...]
     structures: float = 1.0
     correlation: float = 2.0
     window: int = 5
     finest: Level | None = None
+    evened: bool = False
 
 
 SWIFT = Effort(
@@ -72,12 +73,17 @@ SWIFT = Effort(
         Level(2, 8, 0.9, velocity=0.75, divergence=2),
     ),
     correlation=4.0,
-    finest=Level(1, 2, 1.0, force=1.0, velocity=1.5, divergence=4),
+    finest=Level(1, 2, 1.0, force=1.0, velocity=1.0, divergence=4),
+    evened=True,
 )
 """What a registration does unless it is told otherwise."""
 
-REFINED = replace(SWIFT, finest=Level(1, 8, 0.7, force=1.0, velocity=1.0, divergence=4))
-"""What ``--refine`` does: more steps where the images have their voxels, and less smoothing."""
+REFINED = Effort(
+    tuple(replace(level, velocity=0.65) for level in SWIFT.levels),
+    correlation=4.0,
+    finest=Level(1, 8, 0.7, force=1.0, velocity=1.0, divergence=4),
+)
+"""What ``--refine`` does: less smoothing, and more steps where the images have their voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +197,15 @@ def brain_between(moving: Side, fixed: Side, affine_log: np.ndarray, velocity: T
 
 
 def displacements(
-    velocity: Tensor, spacing: int, shape: Sequence[int], where: Tensor | None = None, finest: Tensor | None = None
+    velocity: Tensor,
+    spacing: int,
+    shape: Sequence[int],
+    where: Tensor | None = None,
+    finest: Tensor | None = None,
+    evened: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on the 1 mm lattice of ``shape``; with ``finest`` the second
-    velocity w is between two halves of v.
+    velocity w is between two halves of v, and ``evened`` takes the mean over 3×3×3 voxels of the result.
 
     Both are integrated where the velocity lives and brought to 1 mm, which costs them a little of being each other's
     inverse. Each then takes half of Newton's step towards what undoes the other, which keeps the two exchangeable.
@@ -212,6 +223,8 @@ def displacements(
     if finest is not None:
         between = integrate_velocity(torch.cat([finest, -finest]), _FINEST_DOUBLINGS, inside)
         fine = _chained((fine, between, fine), points)
+    if evened:
+        _blur(fine)
     for n in range(_CORRECTIONS + _FINISHING):
         off = _correct(fine, points)
         if n >= _CORRECTIONS - 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -93,6 +94,12 @@ def measure_signs(results: Results) -> Signs:
     dice = structure_dice(results)
     finite = [value for value in dice.values() if np.isfinite(value)]
     said = results.record["measures"]
+    ones = [
+        (results.moving, results.moving_brain, results.moving_segmentation, results.scheme),
+        (results.fixed, results.fixed_brain, results.fixed_segmentation, results.scheme),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        moving, fixed = pool.map(lambda one: image_signs(*one), ones)
     return Signs(
         mean_dice=float(np.mean(finite)) if finite else None,
         dice=dice,
@@ -101,8 +108,8 @@ def measure_signs(results: Results) -> Signs:
         folding_fraction=float(said["folding_fraction"]),
         inverse_mean_mm=float(said["inverse_residual_mm"]["mean"]),
         inverse_max_mm=float(said["inverse_residual_mm"]["max"]),
-        moving=image_signs(results.moving, results.moving_brain, results.moving_segmentation, results.scheme),
-        fixed=image_signs(results.fixed, results.fixed_brain, results.fixed_segmentation, results.scheme),
+        moving=moving,
+        fixed=fixed,
         crossed=crossed_share(results.warped_segmentation, results.fixed_segmentation, results.scheme),
         scheme=results.scheme.name if results.scheme is not None else "",
         model=str(results.record["model"]["name"]),
