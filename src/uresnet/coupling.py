@@ -49,6 +49,10 @@ FREEDOMS: tuple[Freedom, ...] = get_args(Freedom)
 """What may move: everything, only the affine, only its rigid part, only the deformation."""
 
 
+STORED_MM = 0.7
+"""Voxels of the stored deformation. Read linearly, a field and its inverse undo each other to 0.009 mm at this fineness
+and to 0.018 mm at 1 mm."""
+
 Segmented = ProbabilityMap | LabelMap
 """Probabilities of classes, or the most probable class of every voxel of 1 mm, on a conformed grid."""
 
@@ -182,14 +186,14 @@ def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, e
     middle = Grid.centred(fixed.grid.shape, (1, 1, 1), ("R", "A", "S"), (0, 0, 0))
     parts: list[Transform] = [Affine(there, domain=fixed.grid, codomain=middle)]
     if freedom in ("joint", "deformable"):
-        groups = _merged_sides(_scheme_of(model)).to(model.device)
-        velocity = velocity_between(one, other, affine_log, groups, effort)
+        velocity = velocity_between(one, other, affine_log, effort)
         spacing = effort.levels[-1].spacing
         brain = brain_between(one, other, affine_log, velocity, spacing)
-        finest = finest_velocity(one, other, affine_log, velocity, groups, effort) if effort.finest else None
-        forward, backward = displacements(velocity, spacing, middle.shape, brain, finest, effort.evened)
-        inverse = DisplacementField(backward.cpu(), middle, domain=middle, codomain=middle)
-        parts.append(DisplacementField(forward.cpu(), middle, inverse, domain=middle, codomain=middle))
+        finest = finest_velocity(one, other, affine_log, velocity, effort) if effort.finest else None
+        forward, backward = displacements(velocity, spacing, middle.shape, brain, finest, effort.evened, STORED_MM)
+        lattice = Grid.centred(tuple(forward.shape[1:]), (STORED_MM,) * 3, ("R", "A", "S"), (0, 0, 0))
+        inverse = DisplacementField(backward.cpu(), lattice, domain=middle, codomain=middle)
+        parts.append(DisplacementField(forward.cpu(), lattice, inverse, domain=middle, codomain=middle))
     parts.append(Affine(np.linalg.inv(back), domain=middle, codomain=moving.grid))
     return Coupling(Composite(parts), moving_labels, fixed_labels)
 
@@ -197,7 +201,8 @@ def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, e
 def _encode(model: Model, image: Conformed) -> tuple[Side, LabelMap]:
     tensor = image.tensor.to(model.device)
     classes, probabilities = model.network(tensor)
-    return Side(probabilities, tensor), LabelMap(classes.cpu(), image.grid)
+    groups = _merged_sides(_scheme_of(model)).to(model.device)
+    return Side(probabilities, tensor, groups), LabelMap(classes.cpu(), image.grid)
 
 
 def _segment_alone(model: Model, image: Conformed) -> LabelMap:

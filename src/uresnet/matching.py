@@ -12,25 +12,27 @@ exp(w) exp(v/2), symmetric as before. There are no weights here and nothing is k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from uresnet import kernels
 from uresnet.losses import correlation_slopes
-from uresnet.sampling import gather, identity_coordinates, sample, slabs
+from uresnet.sampling import gather, identity_coordinates, is_plain, sample, slabs, weighted_rows
 from uresnet.transform.affine import matrix_exponential, matrix_logarithm
-from uresnet.transform.deformation import integrate_velocity
+from uresnet.transform.deformation import compose_displacements, integrate_velocity
 from uresnet.transform.inversion import half_difference
 
 _SMALLEST_MM3 = 100.0  # a structure smaller than this says nothing of where the head is
 _MOMENTUM, _MEMORY = 0.8, 0.95  # of the force and of its square, as Adam's
 _DOUBLINGS, _FINEST_DOUBLINGS = 4, 0  # of the exponentials that are kept
-_CORRECTIONS, _FINISHING = 1, 3  # of all points, and of those that are still off by more than
-_OFF_MM = 0.02
+_CORRECTIONS, _OFF_VOXELS = 3, 0.06  # of all points that are still off by more than that
 _DARK = 0.02  # of intensities, and of probabilities of structures
 _AROUND = 2  # voxels around the brain that move with it
 _LONGEST_MM = 8  # decides into how many doublings half a velocity is cut: 2 at 2 mm, none at 8 mm
@@ -89,10 +91,26 @@ REFINED = Effort(
 @dataclass(frozen=True, eq=False)
 class Side:
     """One image: ``probabilities`` (C, I/2, J/2, K/2), background first, and ``intensities`` (1, 1, I, J, K) in [0, 1],
-    of voxels of 1 mm."""
+    of voxels of 1 mm. ``groups`` (C,) says which structure each class is compared as, 0 for none (both sides of the
+    brain may share one: they never meet)."""
 
     probabilities: Tensor
     intensities: Tensor
+    groups: Tensor
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(1, S + 1, I/2, J/2, K/2): probabilities of the structures, then the intensity."""
+        shape = self.probabilities.shape[1:]
+        merged = torch.zeros((int(self.groups.max()) + 2, *shape), device=self.probabilities.device)
+        merged.index_add_(0, self.groups, self.probabilities)
+        merged[-1] = F.avg_pool3d(self.intensities, 2)[0, 0]
+        return merged[None, 1:]
+
+    @cached_property
+    def rows(self) -> _Rows:
+        """The features of voxels of 2 mm."""
+        return _as_rows(self.features)
 
 
 def affine_between(moving: Tensor, fixed: Tensor) -> np.ndarray:
@@ -113,31 +131,22 @@ def affine_between(moving: Tensor, fixed: Tensor) -> np.ndarray:
     return (matrix_logarithm(one) - matrix_logarithm(other)) / 2
 
 
-def velocity_between(moving: Side, fixed: Side, affine_log: np.ndarray, groups: Tensor, effort: Effort) -> Tensor:
+def velocity_between(moving: Side, fixed: Side, affine_log: np.ndarray, effort: Effort) -> Tensor:
     """Velocity (1, 3, i, j, k), voxels of the last level's lattice: T is half the affine, exp(v), half the affine.
 
-    ``affine_log`` is that of :func:`affine_between`; ``groups`` (C,) says which structure each class is compared as, 0
-    for none (both sides of the brain may share one: they never meet).
+    ``affine_log`` is that of :func:`affine_between`.
     """
-    pyramid = [_pyramid(side, groups, [level.spacing for level in effort.levels]) for side in (moving, fixed)]
-    shape = moving.intensities.shape[2:]
-    velocity, spacing = None, None
+    spacing = effort.levels[0].spacing
+    lattice = [n // spacing for n in moving.intensities.shape[2:]]
+    velocity = torch.zeros((1, 3, *lattice), device=moving.intensities.device)
     for level in effort.levels:
-        lattice = [n // level.spacing for n in shape]
-        if velocity is None or spacing is None:
-            velocity = torch.zeros((1, 3, *lattice), device=moving.intensities.device)
-        else:
-            finer = F.interpolate(velocity, size=lattice, mode="trilinear", align_corners=False)
-            velocity = finer * (spacing / level.spacing)
-        spacing = level.spacing
-        velocity = _solve(pyramid[0][spacing], pyramid[1][spacing], affine_log, velocity, level, effort)
-    assert velocity is not None
+        while spacing > level.spacing:
+            velocity, spacing = 2 * _finer(velocity), spacing // 2
+        velocity = _solve(_pooled(moving, spacing), _pooled(fixed, spacing), affine_log, velocity, level, effort)
     return velocity
 
 
-def finest_velocity(
-    moving: Side, fixed: Side, affine_log: np.ndarray, velocity: Tensor, groups: Tensor, effort: Effort
-) -> Tensor:
+def finest_velocity(moving: Side, fixed: Side, affine_log: np.ndarray, velocity: Tensor, effort: Effort) -> Tensor:
     """A second velocity w (1, 3, I, J, K), mm, of voxels of 1 mm: T is half the affine, exp(v/2), exp(w), exp(v/2),
     half the affine.
 
@@ -148,7 +157,7 @@ def finest_velocity(
     level, shape = effort.finest, moving.intensities.shape[2:]
     assert level is not None
     out = torch.zeros((1, 3, *shape), device=velocity.device)
-    rows = [_pyramid(side, groups, [2])[2] for side in (moving, fixed)]
+    rows = moving.rows, fixed.rows
     middle = _centred(velocity.shape[2:], 1.0, velocity.device)
     halves = [matrix_exponential(sign * affine_log / 2) for sign in (1, -1)]
     coarse_halves = [_in_voxels(half, 2) for half in halves]
@@ -164,7 +173,7 @@ def finest_velocity(
         for one, place in zip(rows, places, strict=True)
     ]
     start = _centred(shape, 1.0, velocity.device)[fine_box]
-    moved = 2 * F.interpolate(moved, size=list(shape), mode="trilinear", align_corners=False)[fine_box]
+    moved = 2 * _finer(moved[(slice(None), slice(None), *box)])
     images = [
         sample(side.intensities, _placed(half, start + moved[s : s + 1], shape))
         for s, (side, half) in enumerate(zip((moving, fixed), halves, strict=True))
@@ -181,8 +190,7 @@ def finest_velocity(
         places = [(coarse_voxels + s * half)[0] for s in (1, -1)]
         force, _ = _structure_force(structures[0], structures[1], places, weights, region)
         # A voxel of 2 mm is eight, each with half the slope.
-        force = F.interpolate(force / 16, scale_factor=2, mode="trilinear", align_corners=False)
-        found = descent(found, force + _intensity_force(seen, effort))
+        found = descent(found, _finer(force / 16) + _intensity_force(seen, effort))
     out[fine_box] = found
     return out
 
@@ -190,8 +198,7 @@ def finest_velocity(
 def brain_between(moving: Side, fixed: Side, affine_log: np.ndarray, velocity: Tensor, spacing: int) -> Tensor:
     """(i, j, k) bool on the lattice of ``velocity``, voxels of ``spacing`` mm: where either image has its brain in the
     mid-space, or close by."""
-    nothing = torch.zeros(len(moving.probabilities), dtype=torch.long, device=velocity.device)  # intensities will do
-    one, other = (_pyramid(side, nothing, [spacing])[spacing] for side in (moving, fixed))
+    one, other = (_pooled(side, spacing) for side in (moving, fixed))
     halves = [_in_voxels(matrix_exponential(sign * affine_log / 2), spacing) for sign in (1, -1)]
     return _region(one, other, halves, _centred(velocity.shape[2:], 1.0, velocity.device), velocity)
 
@@ -203,67 +210,91 @@ def displacements(
     where: Tensor | None = None,
     finest: Tensor | None = None,
     evened: bool = False,
+    stored_mm: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on the 1 mm lattice of ``shape``; with ``finest`` the second
     velocity w is between two halves of v, and ``evened`` takes the mean over 3×3×3 voxels of the result.
 
-    Both are integrated where the velocity lives and brought to 1 mm, which costs them a little of being each other's
-    inverse. Each then takes half of Newton's step towards what undoes the other, which keeps the two exchangeable.
-    ``where`` (i, j, k) bool, on the velocity's lattice, is where that is done; everywhere by default.
+    Both are integrated where the velocities live. Read linearly between voxels they undo each other the better, the
+    finer these are: on voxels of ``stored_mm`` instead of 1 mm the lattice has as many more, its middle in the same
+    place. Then each takes half of Newton's step towards what undoes the other, a few times, which keeps the two
+    exchangeable. ``where`` (i, j, k) bool, on the velocity's lattice, is where that is done; everywhere by default.
     """
     part = 1.0 if finest is None else 0.5
     both = integrate_velocity(part * torch.cat([velocity, -velocity]), _DOUBLINGS, where) * spacing
-    fine = F.interpolate(both, size=list(shape), mode="trilinear", align_corners=False)
+    fine = both
+    for _ in range(spacing.bit_length() - 1):
+        fine = _finer(fine)
     # The creases of linear interpolation would be read as such by whoever reads the field between its voxels.
-    _blur(fine)
+    fine = _evened(fine)
     inside = torch.ones(tuple(shape), dtype=torch.bool, device=fine.device)
     if where is not None:
         inside = F.interpolate(where[None, None].float(), size=list(shape))[0, 0] > 0
-    points = inside.flatten().nonzero()[:, 0]
     if finest is not None:
         between = integrate_velocity(torch.cat([finest, -finest]), _FINEST_DOUBLINGS, inside)
-        fine = _chained((fine, between, fine), points)
+        fine = compose_displacements(compose_displacements(fine, between, inside), fine, inside)
     if evened:
-        _blur(fine)
-    for n in range(_CORRECTIONS + _FINISHING):
-        off = _correct(fine, points)
-        if n >= _CORRECTIONS - 1:
-            points = points[off > _OFF_MM]
+        fine = _evened(fine)
+    if stored_mm != 1:
+        stored = [math.ceil(n / stored_mm) for n in shape]
+        fine = _splined(fine, stored, stored_mm)
+        inside = F.interpolate(inside[None, None].float(), size=stored)[0, 0] > 0
+    _undo_each_other(fine.div_(stored_mm), inside)
+    fine.mul_(stored_mm)
     return fine[0], fine[1]
 
 
-def _blur(x: Tensor) -> None:
-    """Means over 3×3×3 voxels in place, but for the faces; one volume of (B, C, I, J, K) at a time, for the cache."""
-    for volume in x.flatten(0, 1):
-        for axis, n in enumerate(volume.shape):
-            before = volume.clone()
-            inner = volume.narrow(axis, 1, n - 2)
-            inner.add_(before.narrow(axis, 0, n - 2)).add_(before.narrow(axis, 2, n - 2)).div_(3)
+def _finer(x: Tensor) -> Tensor:
+    """(B, C, I, J, K) on voxels half as large, linearly; beyond the outer centres the outer values continue."""
+    for axis in (4, 3, 2):
+        places = np.arange(2 * x.shape[axis])
+        weights = np.where(places[:, None] % 2 == 0, (0.25, 0.75), (0.75, 0.25))
+        x = weighted_rows(x, axis, (places - 1) // 2, weights)
+    return x
 
 
-def _chained(parts: Sequence[Tensor], points: Tensor) -> Tensor:
-    """One displacement after the other, each (B, 3, I, J, K), voxels, at ``points`` (indices of voxels); elsewhere they
-    are added."""
-    out = torch.stack(list(parts)).sum(dim=0)
-    start = identity_coordinates(out.shape[2:], device=out.device).flatten(2)[:, :, points]
-    own = parts[0].flatten(2)[:, :, points]
-    for part in parts[1:]:
-        own = own + sample(part, (start + own)[..., None, None], padding="border")[..., 0, 0]
-    out.flatten(2)[:, :, points] = own
-    return out
+def _evened(x: Tensor) -> Tensor:
+    """Means over 3×3×3 voxels of (B, C, I, J, K), of 3×3 on the faces."""
+    for axis in (4, 3, 2):
+        n = x.shape[axis]
+        weights = np.full((n, 3), 1 / 3)
+        weights[[0, -1]] = (0, 1, 0)
+        x = weighted_rows(x, axis, np.arange(n) - 1, weights)
+    return x
 
 
-def _correct(both: Tensor, points: Tensor) -> Tensor:
-    """Changes two displacements (2, 3, I, J, K), voxels, at ``points`` (indices of voxels) so that they come closer to
-    undoing each other; how far off they were, (N,), voxels."""
-    flat = both.flatten(2)
-    start = identity_coordinates(both.shape[2:], device=both.device).flatten(2)[:, :, points]
-    own = flat[:, :, points]
-    rest = own + sample(both.flip(0), (start + own)[..., None, None], padding="border")[..., 0, 0]
-    # φ(x + r) − φ(x) is the derivative of φ along r, and that the inverse of the other's derivative.
-    ahead = sample(both, (start + rest)[..., None, None], padding="border")[..., 0, 0]
-    flat[:, :, points] = own - (rest + ahead - own) / 2
-    return rest.square().sum(dim=1).amax(dim=0).sqrt()
+def _splined(x: Tensor, shape: Sequence[int], step: float) -> Tensor:
+    """The cubic B-spline with coefficients ``x`` (B, C, I, J, K), on a lattice of ``shape`` with voxels of ``step`` of
+    its own and the same middle: smooth, and for that a little lower than ``x`` where it bends."""
+    for axis, size in reversed(list(enumerate(shape, start=2))):
+        n = x.shape[axis]
+        position = (np.arange(size) - (size - 1) / 2) * step + (n - 1) / 2
+        first = np.floor(position).astype(np.int64) - 1
+        t = (position - np.floor(position))[:, None]
+        weights = np.hstack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
+        x = weighted_rows(x, axis, first, weights)
+    return x
+
+
+def _undo_each_other(both: Tensor, inside: Tensor) -> None:
+    """Brings two displacements (2, 3, I, J, K), voxels, closer to undoing each other, in place, where ``inside``
+    (I, J, K)."""
+    left = inside.to(torch.uint8)
+    out = torch.empty_like(both)
+    for _ in range(_CORRECTIONS):
+        if is_plain(both):
+            arrays = left.numpy(), np.float32(_OFF_VOXELS), out.numpy()
+            kernels.in_parallel(kernels.half_corrected, both.shape[2], both.numpy(), *arrays, each=left[0].numel())
+            kernels.in_parallel(
+                kernels.adopt, both.shape[2], out.numpy(), left.numpy(), both.numpy(), each=left[0].numel()
+            )
+            continue
+        start = identity_coordinates(both.shape[2:], device=both.device)
+        rest = both + sample(both.flip(0), start + both, padding="border")
+        # φ(x + r) − φ(x) is the derivative of φ along r, and that the inverse of the other's derivative.
+        ahead = sample(both, start + rest, padding="border")
+        both.copy_(torch.where(left > 0, both - (rest + ahead - both) / 2, both))
+        left *= rest.square().sum(dim=1).amax(dim=0) > _OFF_VOXELS**2
 
 
 # -- the affine --------------------------------------------------------------------------------------------------------
@@ -297,15 +328,13 @@ class _Rows:
     shape: tuple[int, ...]
 
 
-def _pyramid(side: Side, groups: Tensor, spacings: Sequence[int]) -> dict[int, _Rows]:
-    merged = torch.zeros((int(groups.max()) + 1, *side.probabilities.shape[1:]), device=side.probabilities.device)
-    merged.index_add_(0, groups, side.probabilities)
-    features = torch.cat([merged[1:], F.avg_pool3d(side.intensities, 2)[0]])[None]
-    found = {}
-    for spacing in spacings:
-        pooled = F.avg_pool3d(features, spacing // 2)[0] if spacing > 2 else features[0]
-        found[spacing] = _Rows(pooled.flatten(1).T.contiguous(), tuple(pooled.shape[1:]))
-    return found
+def _as_rows(features: Tensor) -> _Rows:
+    return _Rows(features[0].flatten(1).T.contiguous(), tuple(features.shape[2:]))
+
+
+def _pooled(side: Side, spacing: int) -> _Rows:
+    """The features of voxels of ``spacing`` mm."""
+    return side.rows if spacing == 2 else _as_rows(F.avg_pool3d(side.features, spacing // 2))
 
 
 def _solve(
@@ -387,6 +416,11 @@ def _structure_force(
     lattice = places[0].shape[1:]
     force = torch.zeros((1, 3, *lattice), device=places[0].device)
     images = [torch.zeros((1, 1, *lattice), device=force.device) for _ in range(2)]
+    if is_plain(force):
+        arrays = [one.contiguous().numpy() for one in (*places, region, weights, force[0], *(i[0, 0] for i in images))]
+        sides = moving.table.numpy(), fixed.table.numpy(), moving.shape, fixed.shape
+        kernels.in_parallel(kernels.structure_forces, lattice[0], *sides, *arrays, each=region[0].numel(), pieces=1)
+        return force, images
     last = lattice[0]
     for part in slabs(lattice, channels=moving.table.shape[1], budget=1_500_000):
         halo = slice(max(0, part.start - 1), min(last, part.stop + 1))
@@ -445,32 +479,15 @@ def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
 
 
 def _smoothed(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian of ``sigma`` voxels over (1, C, i, j, k); the edge continues. In slabs that stay in the processor's
-    cache, which takes a third of a convolution's time."""
+    """Gaussian of ``sigma`` voxels over (B, C, i, j, k); the edge continues."""
     if sigma <= 0:
         return x
     reach = max(1, round(2.5 * sigma))
-    kernel = torch.exp(-torch.arange(reach + 1).float().square() / (2 * sigma * sigma))
-    weights = (kernel / (2 * kernel.sum() - kernel[0])).tolist()
-    out = torch.empty_like(x)
-    for volume, smooth in zip(x[0], out[0], strict=True):
-        partly = _smoothed_along(volume, weights, 0)
-        for part in slabs(volume.shape, channels=1, budget=200_000):
-            smooth[part] = _smoothed_along(_smoothed_along(partly[part], weights, 1), weights, 2)
-    return out
-
-
-def _smoothed_along(x: Tensor, weights: Sequence[float], axis: int) -> Tensor:
-    """Of (i, j, k): ``weights[n]`` times both voxels at a distance of n, summed; the edge continues."""
-    n, out = x.shape[axis], x * weights[0]
-    first, last = x.narrow(axis, 0, 1), x.narrow(axis, n - 1, 1)
-    for step, weight in enumerate(weights[1:], start=1):
-        inside = max(0, n - step)
-        out.narrow(axis, 0, inside).add_(x.narrow(axis, n - inside, inside), alpha=weight)
-        out.narrow(axis, inside, n - inside).add_(last, alpha=weight)
-        out.narrow(axis, n - inside, inside).add_(x.narrow(axis, 0, inside), alpha=weight)
-        out.narrow(axis, 0, n - inside).add_(first, alpha=weight)
-    return out
+    weights = np.exp(-((np.arange(-reach, reach + 1) / sigma) ** 2) / 2)
+    for axis in (4, 3, 2):
+        n = x.shape[axis]
+        x = weighted_rows(x, axis, np.arange(n) - reach, np.tile(weights / weights.sum(), (n, 1)))
+    return x
 
 
 def _diffuse_divergence(velocity: Tensor) -> None:

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from uresnet import kernels
+
 Mode = Literal["linear", "nearest"]
 PointMode = Literal["linear", "nearest", "cubic"]
 Padding = Literal["zeros", "border"]
@@ -44,16 +46,10 @@ def affine_coordinates(
     the only float32 rounding is that of the result (6e-8 relative). ``first_slice`` starts axis i further along, for
     callers that work through a large grid in slabs of ``shape``.
     """
-    m = np.asarray(matrix, dtype=np.float64)
-    # Metal has no float64: there the terms are summed on the CPU and moved.
-    exact = torch.device("cpu") if device is not None and torch.device(device).type == "mps" else device
-    i, j, k = (np.arange(n, dtype=np.float64) for n in shape)
-    out = torch.empty((1, 3, *shape), dtype=torch.float32, device=exact)
-    for c in range(3):
-        along_i = torch.as_tensor(m[c, 0] * (i + first_slice) + m[c, 3], device=exact)
-        along_jk = torch.as_tensor(m[c, 1] * j[:, None] + m[c, 2] * k[None, :], device=exact)
-        for n in range(shape[0]):
-            out[0, c, n] = along_jk + along_i[n]
+    out = torch.empty((1, 3, *(int(n) for n in shape)))
+    rows = np.array(matrix, dtype=np.float64)[:3]
+    each = out[0, 0, :1].numel()
+    kernels.in_parallel(kernels.affine_positions, out.shape[2], rows, int(first_slice), out[0].numpy(), each=each)
     return out.to(device) if device is not None else out
 
 
@@ -90,6 +86,8 @@ def sample(volume: Tensor, coordinates: Tensor, mode: Mode = "linear", padding: 
         )
     batch = max(volume.shape[0], coordinates.shape[0])
     volume, coordinates = _share_batch(volume, batch), _share_batch(coordinates, batch)
+    if mode == "linear" and is_plain(volume, coordinates):
+        return _read_plainly(volume, coordinates, padding)
     dtype = torch.float64 if volume.dtype == torch.float64 else torch.float32
     with torch.autocast(device_type=volume.device.type, enabled=False):
         values = F.grid_sample(
@@ -101,6 +99,24 @@ def sample(volume: Tensor, coordinates: Tensor, mode: Mode = "linear", padding: 
             align_corners=True,
         )
     return values.to(volume.dtype) if volume.is_floating_point() else values
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether the compiled loops of :mod:`uresnet.kernels` can take these: float32, in the CPU's memory, no gradients
+    wanted, an axis of space two voxels or more."""
+    return all(
+        one.device.type == "cpu" and one.dtype == torch.float32 and not (one.requires_grad and torch.is_grad_enabled())
+        for one in tensors
+    )
+
+
+def _read_plainly(volume: Tensor, coordinates: Tensor, padding: Padding) -> Tensor:
+    """:func:`sample` of what :func:`is_plain`."""
+    out = torch.empty((*volume.shape[:2], *coordinates.shape[2:]))
+    for source, where, to in zip(_at_least_two(volume, padding).contiguous(), coordinates, out, strict=True):
+        arrays = (source.numpy(), where.flatten(1).contiguous().numpy(), padding == "border", to.flatten(1).numpy())
+        kernels.in_parallel(kernels.read, to[0].numel(), *arrays)
+    return out
 
 
 def sample_points(volume: Tensor, voxels: Tensor, mode: PointMode = "linear", padding: Padding = "zeros") -> Tensor:
@@ -119,8 +135,14 @@ def gather(table: Tensor, shape: Sequence[int], voxels: Tensor) -> Tensor:
     fastest), at ``voxels`` (3, N), clamped to the lattice: ``(N, C)``. No gradients.
 
     The same values as :func:`sample` with ``padding="border"``; features that lie side by side in memory are read
-    several times as fast on a CPU.
+    faster.
     """
+    if is_plain(table, voxels) and min(shape) > 1:
+        out = torch.empty((voxels.shape[1], table.shape[1]))
+        sizes = (int(n) for n in shape)
+        arrays = (table.contiguous().numpy(), *sizes, voxels.contiguous().numpy(), out.numpy())
+        kernels.in_parallel(kernels.read_rows, len(out), *arrays)
+        return out
     last = torch.tensor([n - 1 for n in shape], device=voxels.device).view(3, 1)
     where = torch.minimum(voxels.float().clamp(min=0), last.float())
     low = torch.minimum(where.int(), (last - 1).clamp(min=0).int())
@@ -137,6 +159,30 @@ def gather(table: Tensor, shape: Sequence[int], voxels: Tensor) -> Tensor:
     return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights.flatten(0, 2).T.contiguous())
 
 
+def weighted_rows(x: Tensor, axis: int, first: np.ndarray, weights: np.ndarray) -> Tensor:
+    """Along one ``axis`` of ``x``: row p of the result is the sum over t of ``weights`` (P, T) times row ``first`` (P,)
+    + t; beyond the ends the ends are repeated."""
+    if is_plain(x):
+        before, after = x.shape[:axis], x.shape[axis + 1 :]
+        source = x.contiguous().view(before.numel(), x.shape[axis], after.numel())
+        out = torch.empty((len(source), len(first), source.shape[2]))
+        how = first.astype(np.int64), weights.astype(np.float32)
+        if source.shape[2] == 1:
+            arrays = (source[..., 0].numpy(), *how, out[..., 0].numpy())
+            kernels.in_parallel(kernels.sum_values, len(source), *arrays, each=len(first))
+        else:
+            arrays = (source.numpy(), *how, out.numpy())
+            kernels.in_parallel(kernels.sum_rows, len(source) * len(first), *arrays, each=source.shape[2])
+        return out.view(*before, len(first), *after)
+    rows = torch.from_numpy(first).to(x.device)
+    shape = [-1 if a == axis else 1 for a in range(x.ndim)]
+    parts = [
+        x.index_select(axis, (rows + t).clamp(0, x.shape[axis] - 1)) * torch.tensor(column).to(x).view(shape)
+        for t, column in enumerate(weights.T)
+    ]
+    return torch.stack(parts).sum(dim=0)
+
+
 def sample_labels(labels: Tensor, coordinates: Tensor, majority: bool = True) -> Tensor:
     """Read ``labels`` (I, J, K), whole numbers, at ``coordinates`` (1, 3, i, j, k): ``(i, j, k)``, the same dtype.
 
@@ -150,6 +196,11 @@ def sample_labels(labels: Tensor, coordinates: Tensor, majority: bool = True) ->
         i, j, k = (where + 0.5).floor().long()
         return labels[i, j, k]
     labels = labels.contiguous()
+    if is_plain(where) and min(labels.shape) > 1:
+        out = torch.empty(where.shape[1:], dtype=labels.dtype)
+        arrays = labels.numpy(), where.flatten(1).contiguous().numpy(), out.flatten().numpy()
+        kernels.in_parallel(kernels.read_labels, out.numel(), *arrays)
+        return out
     flat, strides = labels.flatten(), labels.stride()
     where, shape = where.flatten(1), where.shape[1:]
     low = where.long()

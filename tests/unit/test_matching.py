@@ -38,7 +38,7 @@ def blobs(matrix: np.ndarray) -> Side:
     some = seen(half, 2.0)
     probabilities = torch.cat([(1 - some.sum(0, keepdim=True)).clamp_min(0), some])
     image = (seen(list(SHAPE), 1.0) * torch.linspace(0.3, 1, len(CENTRES)).view(-1, 1, 1, 1)).sum(0)
-    return Side(probabilities, image[None, None])
+    return Side(probabilities, image[None, None], GROUPS)
 
 
 def affine(turn: float, scale: float, shift: float) -> np.ndarray:
@@ -62,8 +62,8 @@ def test_exchanging_the_images_turns_affine_and_velocity_round(pair: tuple[Side,
     there = affine_between(pair[0].probabilities, pair[1].probabilities)
     back = affine_between(pair[1].probabilities, pair[0].probabilities)
     np.testing.assert_allclose(there, -back, atol=1e-12)
-    one = velocity_between(*pair, there, GROUPS, QUICK)
-    other = velocity_between(*reversed(pair), back, GROUPS, QUICK)
+    one = velocity_between(*pair, there, QUICK)
+    other = velocity_between(*reversed(pair), back, QUICK)
     assert one.abs().max() > 0.05
     torch.testing.assert_close(one, -other, atol=1e-3, rtol=0)
 
@@ -71,7 +71,7 @@ def test_exchanging_the_images_turns_affine_and_velocity_round(pair: tuple[Side,
 def test_the_deformation_brings_the_structures_together_without_folds(pair: tuple[Side, Side]) -> None:
     """Without the affine, all the work is the deformation's."""
     log = np.zeros((4, 4))
-    velocity = velocity_between(*pair, log, GROUPS, QUICK)
+    velocity = velocity_between(*pair, log, QUICK)
     forward, _ = displacements(velocity, 2, SHAPE)
     where = identity_coordinates(SHAPE)
     up = [F.interpolate(side.probabilities[None, 1:], size=SHAPE, mode="trilinear") for side in pair]
@@ -88,8 +88,8 @@ def test_the_finest_level_turns_round_and_brings_the_images_closer() -> None:
     """A millimetre apart, with all of it left to be done."""
     pair = blobs(affine(0.04, 0.02, 0.6)), blobs(affine(-0.02, 0.0, -0.4))
     nothing = torch.zeros((1, 3, *[n // 2 for n in SHAPE]))
-    there = finest_velocity(*pair, np.zeros((4, 4)), nothing, GROUPS, QUICK)
-    back = finest_velocity(*reversed(pair), np.zeros((4, 4)), nothing, GROUPS, QUICK)
+    there = finest_velocity(*pair, np.zeros((4, 4)), nothing, QUICK)
+    back = finest_velocity(*reversed(pair), np.zeros((4, 4)), nothing, QUICK)
     assert there.shape == (1, 3, *SHAPE)
     torch.testing.assert_close(there, -back, atol=1e-3, rtol=0)
     forward, _ = displacements(nothing, 2, SHAPE, finest=there)
@@ -102,8 +102,8 @@ def test_the_finest_level_begins_where_the_velocity_ends(pair: tuple[Side, Side]
     """Images that the affine brings together exactly leave it nothing to do; without the affine there is much."""
     log = affine_between(pair[0].probabilities, pair[1].probabilities)
     nothing = torch.zeros((1, 3, *[n // 2 for n in SHAPE]))
-    still = finest_velocity(*pair, log, nothing, GROUPS, QUICK)
-    moved = finest_velocity(*pair, np.zeros((4, 4)), nothing, GROUPS, QUICK)
+    still = finest_velocity(*pair, log, nothing, QUICK)
+    moved = finest_velocity(*pair, np.zeros((4, 4)), nothing, QUICK)
     assert still.square().mean() < 0.1 * moved.square().mean()
 
 
@@ -137,15 +137,15 @@ def test_smoothing_is_scipys(shape: tuple[int, ...], sigma: float) -> None:
 
 def test_a_pair_does_not_depend_on_the_pair_before(pair: tuple[Side, Side]) -> None:
     log = affine_between(pair[0].probabilities, pair[1].probabilities)
-    first = velocity_between(*pair, log, GROUPS, QUICK)
-    velocity_between(blobs(affine(0.3, 0.1, 3.0)), pair[0], log, GROUPS, QUICK)
-    assert torch.equal(velocity_between(*pair, log, GROUPS, QUICK), first)
+    first = velocity_between(*pair, log, QUICK)
+    velocity_between(blobs(affine(0.3, 0.1, 3.0)), pair[0], log, QUICK)
+    assert torch.equal(velocity_between(*pair, log, QUICK), first)
 
 
 def test_equal_images_stay_where_they_are(pair: tuple[Side, Side]) -> None:
-    velocity = velocity_between(pair[0], pair[0], np.zeros((4, 4)), GROUPS, QUICK)
+    velocity = velocity_between(pair[0], pair[0], np.zeros((4, 4)), QUICK)
     assert float(velocity.abs().max()) < 1e-6
-    finest = finest_velocity(pair[0], pair[0], np.zeros((4, 4)), velocity, GROUPS, QUICK)
+    finest = finest_velocity(pair[0], pair[0], np.zeros((4, 4)), velocity, QUICK)
     assert float(finest.abs().max()) < 1e-6
 
 
@@ -199,7 +199,7 @@ def test_less_divergence_means_volumes_that_change_less(pair: tuple[Side, Side])
     spread, apart = [], []
     for divergence in (0, 3):
         levels = (Level(8, 6, divergence=divergence), Level(4, 12, divergence=divergence), Level(2, 6))
-        velocity = velocity_between(*pair, log, GROUPS, Effort(levels))
+        velocity = velocity_between(*pair, log, Effort(levels))
         forward, _ = displacements(velocity, 2, SHAPE)
         spread.append(float(lattice_determinant(forward).log().std()))
         where = identity_coordinates(SHAPE) + forward[None]

@@ -9,7 +9,6 @@ mean is that of the volumes published with OASIS-1 for the same people.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from uresnet.image import LabelMap
 
@@ -59,11 +58,20 @@ def intracranial_volume(labels: LabelMap) -> float | None:
     found = [one for one in np.unique(values).tolist() if one in _ATLAS]
     if len(found) < _FEWEST:
         return None
-    voxels = np.array(ndimage.center_of_mass(np.ones(values.shape, np.uint8), values, found))
+    voxels = np.column_stack([_centres_along(values, axis)[found] for axis in range(3)])
     here, atlas = labels.grid.points_to_world(voxels), np.array([_ATLAS[one] for one in found])
     # Both ways, because least squares shrink what they map to.
     larger, smaller = _determinant(atlas, here), _determinant(here, atlas)
     return float(_ATLAS_MM3 * np.sqrt(larger / smaller)) if larger * smaller > 0 else None
+
+
+def _centres_along(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean voxel along ``axis`` of every value from 0 to the largest, NaN where there is none."""
+    length = int(values.max()) + 1
+    slices = np.moveaxis(values, axis, 0)
+    counts = np.stack([np.bincount(one.ravel(), minlength=length) for one in slices]).astype(float)
+    with np.errstate(invalid="ignore"):
+        return np.arange(len(counts)) @ counts / counts.sum(axis=0)
 
 
 def _determinant(source: np.ndarray, target: np.ndarray) -> float:

@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uresnet import kernels
 from uresnet.config import SegmenterConfig
+from uresnet.sampling import is_plain
 
 _SLOPE = 0.1
 _CHUNK = 16_384  # half-resolution voxels whose eight times C logits are held at once
@@ -50,8 +52,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) → the same shape."""
-        y = self.convolution_1(F.leaky_relu(self.norm_1(x), _SLOPE))
-        return x + self.convolution_2(F.leaky_relu(self.norm_2(y), _SLOPE))
+        y = self.convolution_1(F.leaky_relu(self.norm_1(x), _SLOPE, inplace=True))
+        return x + self.convolution_2(F.leaky_relu(self.norm_2(y), _SLOPE, inplace=True))
 
 
 class Segmenter(nn.Module):
@@ -92,8 +94,10 @@ class Segmenter(nn.Module):
                 x = self.down[level](x)
         for up, decode, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
             x = decode(skip + F.interpolate(up(x), scale_factor=2, mode="nearest"))
-        joined = torch.cat([F.leaky_relu(self.norm(x), _SLOPE), blocks], dim=1)
-        return F.leaky_relu(self.hidden(joined), _SLOPE)
+        joined = torch.cat([F.leaky_relu(self.norm(x), _SLOPE, inplace=True), blocks], dim=1)
+        # A convolution of one voxel is a product of matrices, which is faster by that name.
+        hidden = F.linear(joined.movedim(1, -1), self.hidden.weight.flatten(1), self.hidden.bias)
+        return F.leaky_relu(hidden, _SLOPE, inplace=True).movedim(-1, 1)
 
     def logits(self, features: Tensor, parts: list[int] | None = None) -> Tensor:
         """(B, V, P, C): logits of the chosen ``parts`` (0 … 7, all by default) of the V half-resolution voxels."""
@@ -145,9 +149,19 @@ class Segmenter(nn.Module):
         probabilities[0] = 1
         for rows in answered.split(_CHUNK):
             logits = self.logits(flat[rows].T[None, :, :, None, None])[0]
-            classes[rows] = logits.argmax(dim=-1).to(torch.uint8)
-            probabilities[:, rows] = logits.float().softmax(dim=-1).mean(dim=1).T
+            classes[rows], found = _decide(logits)
+            probabilities[:, rows] = found.T
         return channels_to_blocks(classes.T.reshape(1, _PARTS, *half))[0, 0], probabilities.view(-1, *half)
+
+
+def _decide(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """logits (V, P, C) → most probable class (V, P) uint8, and probabilities averaged over P, (V, C) float32."""
+    if not is_plain(logits):
+        return logits.argmax(dim=-1).to(torch.uint8), logits.float().softmax(dim=-1).mean(dim=1)
+    classes, probabilities = torch.empty(logits.shape[:2], dtype=torch.uint8), torch.empty_like(logits[:, 0])
+    arrays = logits.contiguous().numpy(), classes.numpy(), probabilities.numpy()
+    kernels.in_parallel(kernels.decide, len(logits), *arrays, each=logits.shape[1])
+    return classes, probabilities
 
 
 def blocks_to_channels(x: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.sampling import affine_coordinates, identity_coordinates, sample
+from uresnet import kernels
+from uresnet.sampling import affine_coordinates, identity_coordinates, is_plain, sample
 from uresnet.spaces import Grid, voxel_to_voxel
 from uresnet.transform.base import Transform
 from uresnet.transform.inversion import (
@@ -82,37 +83,36 @@ def integrate_velocity(velocity: Tensor, steps: int = 6, where: Tensor | None = 
     ``where`` (I, J, K) bool saves time, without gradients: elsewhere the displacement is the velocity itself.
     """
     velocity = velocity if velocity.dtype == torch.float64 else velocity.float()
-    identity = identity_coordinates(velocity.shape[2:], device=velocity.device, dtype=velocity.dtype)
     scale = 1 / 2**steps
-    if where is not None:
-        return _integrate_some(velocity, steps, identity, where.flatten().nonzero()[:, 0])
-    displacement = scale * sample(velocity, identity + (scale / 2) * velocity, padding="border")
+    displacement = _followed(velocity * (scale / 2), velocity, 0.0, scale, where)
     for _ in range(steps):
-        displacement = compose_displacements(displacement, displacement, identity)
+        displacement = compose_displacements(displacement, displacement, where)
     return displacement
 
 
-def _integrate_some(velocity: Tensor, steps: int, identity: Tensor, points: Tensor) -> Tensor:
-    """As :func:`integrate_velocity` at ``points``, indices of voxels; elsewhere the velocity."""
-    start = identity.flatten(2)[:, :, points]
-    scale = 1 / 2**steps
-    displacement = scale * velocity
-    flat = displacement.flatten(2)
-    half = (start + flat[:, :, points] / 2)[..., None, None]
-    own = scale * sample(velocity, half, padding="border")[..., 0, 0]
-    flat[:, :, points] = own
-    for _ in range(steps):
-        own = own + sample(displacement, (start + own)[..., None, None], padding="border")[..., 0, 0]
-        displacement.mul_(2)
-        flat[:, :, points] = own
-    return displacement
+def compose_displacements(first: Tensor, second: Tensor, where: Tensor | None = None) -> Tensor:
+    """Displacement of ``second ∘ first`` on one lattice, all (B, 3, I, J, K), voxels: u₁(x) + u₂(x + u₁(x)).
+
+    ``where`` (I, J, K) bool saves time, without gradients: elsewhere the two are added.
+    """
+    return _followed(first, second, 1.0, 1.0, where)
 
 
-def compose_displacements(first: Tensor, second: Tensor, identity: Tensor | None = None) -> Tensor:
-    """Displacement of ``second ∘ first`` on one lattice, all (B, 3, I, J, K), voxels: u₁(x) + u₂(x + u₁(x))."""
-    if identity is None:
-        identity = identity_coordinates(first.shape[2:], device=first.device, dtype=first.dtype)
-    return first + sample(second, identity + first, padding="border")
+def _followed(by: Tensor, field: Tensor, own: float, share: float, where: Tensor | None) -> Tensor:
+    """``own`` · u(x) + ``share`` · d(x + u(x)) for displacements u = ``by`` and d = ``field`` (B, 3, I, J, K), voxels;
+    with d(x) where not ``where`` (I, J, K)."""
+    if not is_plain(by, field):
+        identity = identity_coordinates(field.shape[2:], device=field.device, dtype=field.dtype)
+        read = sample(field, identity + by, padding="border")
+        if where is not None:
+            read = torch.where(where, read, field)
+        return own * by + share * read
+    inside = torch.ones(by.shape[2:], dtype=torch.bool) if where is None else where
+    out = torch.empty_like(by, memory_format=torch.contiguous_format)
+    for u, d, o in zip(by.contiguous(), field.contiguous(), out, strict=True):
+        arrays = (u.numpy(), d.numpy(), np.float32(own), np.float32(share), inside.numpy(), o.numpy())
+        kernels.in_parallel(kernels.follow, len(u[0]), *arrays, each=u[0, 0].numel())
+    return out
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,391 @@
+"""Loops over voxels that PyTorch's operators for the CPU take several times as long for, compiled by Numba.
+
+What they compute has its home elsewhere: reading in :mod:`uresnet.sampling`, composing in
+:mod:`uresnet.transform.deformation`, forces and inverses in :mod:`uresnet.matching`. Arrays are C-contiguous float32,
+channels first unless it says otherwise, spatial axes (I, J, K) as everywhere; positions are voxel indices. There are no
+gradients. Each kernel does a range of its work, so that :func:`in_parallel` can share it among threads, and is compiled
+once a machine (Numba keeps it beside this file or in the user's cache).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_PIECES = 4  # so that no thread waits long for the last
+_WORTHWHILE = 20_000  # voxels: below, threads take longer to start than to work
+
+
+def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled when first called. Sums may be rearranged and multiplied in one step; NaN stays NaN."""
+    how: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}}
+    try:
+        return numba.njit(cache=True, **how)(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written: compiled in every run
+        return numba.njit(**how)(function)
+
+
+def in_parallel(kernel: Callable[..., Any], count: int, *arguments: Any, each: int = 1, pieces: int = _PIECES) -> None:
+    """``kernel(*arguments, start, stop)`` over ranges that cover ``count``, ``pieces`` for each of as many threads as
+    PyTorch would use; ``each`` is how many voxels one of ``count`` stands for."""
+    threads = torch.get_num_threads()
+    if threads == 1 or count * each < _WORTHWHILE:
+        kernel(*arguments, 0, count)
+        return
+    edges = np.linspace(0, count, min(count, pieces * threads) + 1).astype(int).tolist()
+    waiting = [_pool(threads).submit(kernel, *arguments, *edge) for edge in pairwise(edges)]
+    for done in waiting:
+        done.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="uresnet")
+
+
+@_kernel
+def _clamped(x, n):  # type: ignore[no-untyped-def]
+    """The lower of the two voxels around ``x``, of ``n``, and the weights of both."""
+    x = min(max(x, _ZERO), np.float32(n - 1))
+    low = min(max(np.int32(x), 0), n - 2)  # whatever NaN becomes stays inside
+    upper = x - np.float32(low)
+    return np.uint64(low), _ONE - upper, upper
+
+
+@_kernel
+def _faded(x, n):  # type: ignore[no-untyped-def]
+    """As :func:`_clamped`, the weights falling to 0 over one voxel beyond the edge."""
+    low, lower, upper = _clamped(x, n)
+    if x < _ZERO:
+        lower = max(_ONE + x, _ZERO)
+    elif x > n - 1:
+        upper = max(np.float32(n) - x, _ZERO)
+    return low, lower, upper
+
+
+@_kernel
+def _blended(flat, at, step_i, step_j, i0, i1, j0, j1, k0, k1):  # type: ignore[no-untyped-def]
+    """The mean of eight values by the weights along the axes; ``at`` is where the first lies in memory."""
+    one = np.uint64(1)  # an index without a sign need not be looked at for being negative
+    b, c = at + step_j, at + step_i
+    d = c + step_j
+    near = (flat[at] * k0 + flat[at + one] * k1) * j0 + (flat[b] * k0 + flat[b + one] * k1) * j1
+    far = (flat[c] * k0 + flat[c + one] * k1) * j0 + (flat[d] * k0 + flat[d + one] * k1) * j1
+    return near * i0 + far * i1
+
+
+@_kernel
+def _vector(flat, size_i, size_j, size_k, x, y, z):  # type: ignore[no-untyped-def]
+    """A field (3, I, J, K), made flat, at one position, clamped."""
+    step_j = np.uint64(size_k)
+    step_i = step_j * np.uint64(size_j)
+    volume = step_i * np.uint64(size_i)
+    i, i0, i1 = _clamped(x, size_i)
+    j, j0, j1 = _clamped(y, size_j)
+    k, k0, k1 = _clamped(z, size_k)
+    at = i * step_i + j * step_j + k
+    p = _blended(flat, at, step_i, step_j, i0, i1, j0, j1, k0, k1)
+    q = _blended(flat, at + volume, step_i, step_j, i0, i1, j0, j1, k0, k1)
+    r = _blended(flat, at + volume + volume, step_i, step_j, i0, i1, j0, j1, k0, k1)
+    return p, q, r
+
+
+@_kernel
+def affine_positions(matrix, first_slice, out, start, stop):  # type: ignore[no-untyped-def]
+    """Where ``matrix`` (3, 4), float64, sends the voxels → ``out`` (3, I, J, K), of which the first slice is number
+    ``first_slice``. A range of axis i."""
+    _, _, size_j, size_k = out.shape
+    for c in range(3):
+        for i in range(start, stop):
+            along_i = matrix[c, 0] * (i + first_slice) + matrix[c, 3]
+            for j in range(size_j):
+                for k in range(size_k):
+                    out[c, i, j, k] = np.float32((matrix[c, 1] * j + matrix[c, 2] * k) + along_i)
+
+
+@_kernel
+def read(volume, where, border, out, start, stop):  # type: ignore[no-untyped-def]
+    """``volume`` (C, I, J, K), two voxels or more an axis, trilinearly at ``where`` (3, N) → ``out`` (C, N)."""
+    channels, size_i, size_j, size_k = volume.shape
+    flat = volume.reshape(-1)
+    step_j = np.uint64(size_k)
+    step_i = step_j * np.uint64(size_j)
+    for n in range(start, stop):
+        if border:
+            i, i0, i1 = _clamped(where[0, n], size_i)
+            j, j0, j1 = _clamped(where[1, n], size_j)
+            k, k0, k1 = _clamped(where[2, n], size_k)
+        else:
+            i, i0, i1 = _faded(where[0, n], size_i)
+            j, j0, j1 = _faded(where[1, n], size_j)
+            k, k0, k1 = _faded(where[2, n], size_k)
+        at = i * step_i + j * step_j + k
+        for c in range(channels):
+            out[c, n] = _blended(flat, at, step_i, step_j, i0, i1, j0, j1, k0, k1)
+            at += step_i * np.uint64(size_i)
+
+
+@_kernel
+def read_labels(labels, where, out, start, stop):  # type: ignore[no-untyped-def]
+    """The value of ``labels`` (I, J, K), whole numbers, two voxels or more an axis, with the largest trilinear weight
+    at ``where`` (3, N), clamped, the smallest of equals → ``out`` (N,)."""
+    size_i, size_j, size_k = labels.shape
+    weights = np.empty(8, np.float32)
+    found = np.empty(8, labels.dtype)
+    for n in range(start, stop):
+        i, i0, i1 = _clamped(where[0, n], size_i)
+        j, j0, j1 = _clamped(where[1, n], size_j)
+        k, k0, k1 = _clamped(where[2, n], size_k)
+        alike = True
+        for corner in range(8):
+            a, b, c = corner >> 2, (corner >> 1) & 1, corner & 1
+            found[corner] = labels[i + np.uint64(a), j + np.uint64(b), k + np.uint64(c)]
+            alike = alike and found[corner] == found[0]
+        best = found[0]
+        if not alike:
+            for corner in range(8):
+                a, b, c = corner >> 2, (corner >> 1) & 1, corner & 1
+                weights[corner] = (i1 if a else i0) * (j1 if b else j0) * (k1 if c else k0)
+            most = -_ONE
+            for corner in range(8):
+                total = _ZERO
+                for other in range(8):
+                    if found[other] == found[corner]:
+                        total += weights[other]
+                if total > most or (total == most and found[corner] < best):
+                    best, most = found[corner], total
+        out[n] = best
+
+
+@_kernel
+def read_rows(table, size_i, size_j, size_k, where, out, start, stop):  # type: ignore[no-untyped-def]
+    """Rows of ``table`` (I·J·K, C) trilinearly at ``where`` (3, N), clamped → ``out`` (N, C)."""
+    features = table.shape[1]
+    flat = table.reshape(-1)
+    one, step_j = np.uint64(features), np.uint64(size_k * features)
+    step_i = step_j * np.uint64(size_j)
+    for n in range(start, stop):
+        i, i0, i1 = _clamped(where[0, n], size_i)
+        j, j0, j1 = _clamped(where[1, n], size_j)
+        k, k0, k1 = _clamped(where[2, n], size_k)
+        w0, w1, w2, w3 = i0 * j0 * k0, i0 * j0 * k1, i0 * j1 * k0, i0 * j1 * k1
+        w4, w5, w6, w7 = i1 * j0 * k0, i1 * j0 * k1, i1 * j1 * k0, i1 * j1 * k1
+        a = i * step_i + j * step_j + k * one
+        b, c = a + step_j, a + step_i
+        d = c + step_j
+        for f in range(features):
+            g = np.uint64(f)
+            near = flat[a + g] * w0 + flat[a + one + g] * w1 + flat[b + g] * w2 + flat[b + one + g] * w3
+            far = flat[c + g] * w4 + flat[c + one + g] * w5 + flat[d + g] * w6 + flat[d + one + g] * w7
+            out[n, f] = near + far
+
+
+@_kernel
+def structure_forces(  # type: ignore[no-untyped-def]
+    one, other, size_one, size_other, at_one, at_other, inside, weights, force, image_one, image_other, start, stop
+):
+    """Half the sum over features f of ``weights`` (F,) · (a − b) · ∇(a + b) → ``force`` (3, I, J, K), where a and b are
+    rows of the tables ``one`` and ``other`` (V, F + 1), of lattices of ``size_one`` and ``size_other``, at ``at_one``
+    and ``at_other`` (3, I, J, K), clamped; their last features → ``image_one`` and ``image_other`` (I, J, K). Not
+    ``inside`` (I, J, K) all features are 0. The force is 0 on the faces. A range of axis i."""
+    _, size_i, size_j, size_k = at_one.shape
+    features = len(weights)
+    step = np.uint64(features + 1)
+    flat_a, flat_b = one.reshape(-1), other.reshape(-1)
+    step_ja, step_jb = step * np.uint64(size_one[2]), step * np.uint64(size_other[2])
+    step_ia, step_ib = step_ja * np.uint64(size_one[1]), step_jb * np.uint64(size_other[1])
+    # Three planes of sums and differences: the one whose force is next and its neighbours.
+    sums = np.empty((3, size_j, size_k, features + 1), np.float32)
+    differences = np.empty((3, size_j, size_k, features + 1), np.float32)
+    half = np.float32(0.5)
+    for plane in range(max(start - 1, 0), min(stop + 1, size_i)):
+        for j in range(size_j):
+            for k in range(size_k):
+                both, apart = sums[plane % 3, j, k], differences[plane % 3, j, k]
+                if not inside[plane, j, k]:
+                    both[:] = _ZERO
+                    continue
+                p, p0, p1 = _clamped(at_one[0, plane, j, k], size_one[0])
+                q, q0, q1 = _clamped(at_one[1, plane, j, k], size_one[1])
+                r, r0, r1 = _clamped(at_one[2, plane, j, k], size_one[2])
+                a = p * step_ia + q * step_ja + r * step
+                a0, a1, a2, a3 = p0 * q0 * r0, p0 * q0 * r1, p0 * q1 * r0, p0 * q1 * r1
+                a4, a5, a6, a7 = p1 * q0 * r0, p1 * q0 * r1, p1 * q1 * r0, p1 * q1 * r1
+                p, p0, p1 = _clamped(at_other[0, plane, j, k], size_other[0])
+                q, q0, q1 = _clamped(at_other[1, plane, j, k], size_other[1])
+                r, r0, r1 = _clamped(at_other[2, plane, j, k], size_other[2])
+                b = p * step_ib + q * step_jb + r * step
+                b0, b1, b2, b3 = p0 * q0 * r0, p0 * q0 * r1, p0 * q1 * r0, p0 * q1 * r1
+                b4, b5, b6, b7 = p1 * q0 * r0, p1 * q0 * r1, p1 * q1 * r0, p1 * q1 * r1
+                aj, ai, aij = a + step_ja, a + step_ia, a + step_ja + step_ia
+                bj, bi, bij = b + step_jb, b + step_ib, b + step_jb + step_ib
+                for f in range(features + 1):
+                    g = np.uint64(f)
+                    h = g + step
+                    x = flat_a[a + g] * a0 + flat_a[a + h] * a1 + flat_a[aj + g] * a2 + flat_a[aj + h] * a3
+                    x += flat_a[ai + g] * a4 + flat_a[ai + h] * a5 + flat_a[aij + g] * a6 + flat_a[aij + h] * a7
+                    y = flat_b[b + g] * b0 + flat_b[b + h] * b1 + flat_b[bj + g] * b2 + flat_b[bj + h] * b3
+                    y += flat_b[bi + g] * b4 + flat_b[bi + h] * b5 + flat_b[bij + g] * b6 + flat_b[bij + h] * b7
+                    both[f] = x + y
+                    apart[f] = x - y
+                if start <= plane < stop:
+                    image_one[plane, j, k] = half * (both[features] + apart[features])
+                    image_other[plane, j, k] = half * (both[features] - apart[features])
+        centre = plane - 1
+        if centre < start or centre < 1 or centre > size_i - 2:
+            continue
+        before, here, after = sums[(centre - 1) % 3], sums[centre % 3], sums[plane % 3]
+        for j in range(1, size_j - 1):
+            for k in range(1, size_k - 1):
+                if not inside[centre, j, k]:
+                    continue
+                x = y = z = _ZERO
+                for f in range(features):
+                    pull = differences[centre % 3, j, k, f] * weights[f]
+                    x += pull * (after[j, k, f] - before[j, k, f])
+                    y += pull * (here[j + 1, k, f] - here[j - 1, k, f])
+                    z += pull * (here[j, k + 1, f] - here[j, k - 1, f])
+                force[0, centre, j, k], force[1, centre, j, k], force[2, centre, j, k] = half * x, half * y, half * z
+
+
+@_kernel
+def decide(logits, classes, probabilities, start, stop):  # type: ignore[no-untyped-def]
+    """Of ``logits`` (V, P, C): the largest, the first of equals → ``classes`` (V, P) uint8, and their softmax averaged
+    over P → ``probabilities`` (V, C), to 1e-6."""
+    parts, count = logits.shape[1:]
+    exponents = np.empty(count, np.int32)
+    powers = exponents.view(np.float32)  # 2^n: its exponent's bits
+    values = np.empty(count, np.float32)
+    for v in range(start, stop):
+        probabilities[v] = _ZERO
+        for p in range(parts):
+            row = logits[v, p]
+            top = row[0]
+            for c in range(1, count):
+                top = max(top, row[c])
+            for c in range(count - 1, -1, -1):
+                if row[c] == top:
+                    classes[v, p] = c
+            for c in range(count):
+                # exp(x) = 2^n exp(y), |y| < 0.35: a series that a processor computes for eight values at once.
+                x = max((row[c] - top) * np.float32(1.442695), np.float32(-126))
+                n = np.rint(x)
+                y = (x - n) * np.float32(0.6931472)
+                exponents[c] = (np.int32(n) + np.int32(127)) << np.int32(23)
+                y2 = y * (np.float32(1 / 6) + y * (np.float32(1 / 24) + y * np.float32(1 / 120)))
+                values[c] = _ONE + y * (_ONE + y * (np.float32(0.5) + y2))
+            total = _ZERO
+            for c in range(count):
+                values[c] *= powers[c]
+                total += values[c]
+            share = _ONE / (total * np.float32(parts))
+            for c in range(count):
+                probabilities[v, c] += values[c] * share
+
+
+@_kernel
+def follow(by, field, own, share, inside, out, start, stop):  # type: ignore[no-untyped-def]
+    """``own`` · u(x) + ``share`` · d(x + u(x)) → ``out``, for u = ``by`` and d = ``field``, (3, I, J, K), voxels; where
+    not ``inside`` (I, J, K) with d(x) instead. A range of axis i."""
+    _, size_i, size_j, size_k = by.shape
+    flat = field.reshape(-1)
+    for i in range(start, stop):
+        for j in range(size_j):
+            for k in range(size_k):
+                x, y, z = by[0, i, j, k], by[1, i, j, k], by[2, i, j, k]
+                if inside[i, j, k]:
+                    to_x, to_y, to_z = np.float32(i) + x, np.float32(j) + y, np.float32(k) + z
+                    p, q, r = _vector(flat, size_i, size_j, size_k, to_x, to_y, to_z)
+                else:
+                    p, q, r = field[0, i, j, k], field[1, i, j, k], field[2, i, j, k]
+                out[0, i, j, k] = own * x + share * p
+                out[1, i, j, k] = own * y + share * q
+                out[2, i, j, k] = own * z + share * r
+
+
+@_kernel
+def half_corrected(both, left, enough, out, start, stop):  # type: ignore[no-untyped-def]
+    """What two displacements ``both`` (2, 3, I, J, K), voxels, become when each takes half of Newton's step towards
+    undoing the other → ``out``, where ``left`` (I, J, K) is 1; it becomes 2 where neither was off by more than
+    ``enough``. A range of axis i."""
+    _, _, size_i, size_j, size_k = both.shape
+    half = np.float32(0.5)
+    fields = both.reshape(2, -1)
+    for i in range(start, stop):
+        for j in range(size_j):
+            for k in range(size_k):
+                if left[i, j, k] == 0:
+                    continue
+                worst = _ZERO
+                for s in range(2):
+                    x, y, z = both[s, 0, i, j, k], both[s, 1, i, j, k], both[s, 2, i, j, k]
+                    to_x, to_y, to_z = np.float32(i) + x, np.float32(j) + y, np.float32(k) + z
+                    p, q, r = _vector(fields[1 - s], size_i, size_j, size_k, to_x, to_y, to_z)
+                    p, q, r = p + x, q + y, r + z
+                    worst = max(worst, p * p + q * q + r * r)
+                    # φ(x + r) − φ(x) is the derivative of φ along r, and that the inverse of the other's derivative.
+                    to_x, to_y, to_z = np.float32(i) + p, np.float32(j) + q, np.float32(k) + r
+                    a, b, c = _vector(fields[s], size_i, size_j, size_k, to_x, to_y, to_z)
+                    out[s, 0, i, j, k] = x - (p + a - x) * half
+                    out[s, 1, i, j, k] = y - (q + b - y) * half
+                    out[s, 2, i, j, k] = z - (r + c - z) * half
+                if worst <= enough * enough:
+                    left[i, j, k] = 2
+
+
+@_kernel
+def adopt(out, left, both, start, stop):  # type: ignore[no-untyped-def]
+    """What :func:`half_corrected` found becomes ``both``; ``left`` stays 1 where it is, and is 0 elsewhere."""
+    for i in range(start, stop):
+        for j in range(left.shape[1]):
+            for k in range(left.shape[2]):
+                if left[i, j, k] > 0:
+                    for s in range(2):
+                        for c in range(3):
+                            both[s, c, i, j, k] = out[s, c, i, j, k]
+                    left[i, j, k] = left[i, j, k] == 1
+
+
+@_kernel
+def sum_rows(source, first, weights, out, start, stop):  # type: ignore[no-untyped-def]
+    """Row p of ``out`` (A, P, B) is the sum over t of ``weights`` (P, T) times row ``first`` (P,) + t of ``source``
+    (A, N, B); beyond the ends the ends are repeated. A range of the A · P rows."""
+    rows, taps = weights.shape
+    width, last = source.shape[2], source.shape[1] - 1
+    for row in range(start, stop):
+        a, p = row // rows, row % rows
+        total = out[a, p]
+        for t in range(taps):
+            one, weight = source[a, min(max(first[p] + t, 0), last)], weights[p, t]
+            if t == 0:
+                for b in range(width):
+                    total[b] = weight * one[b]
+            else:
+                for b in range(width):
+                    total[b] += weight * one[b]
+
+
+@_kernel
+def sum_values(source, first, weights, out, start, stop):  # type: ignore[no-untyped-def]
+    """As :func:`sum_rows` with B = 1: ``source`` (A, N), ``out`` (A, P). A range of A."""
+    rows, taps = weights.shape
+    last = source.shape[1] - 1
+    for a in range(start, stop):
+        for p in range(rows):
+            total = _ZERO
+            begin = first[p]
+            if begin >= 0 and begin + taps - 1 <= last:
+                for t in range(taps):
+                    total += weights[p, t] * source[a, begin + t]
+            else:
+                for t in range(taps):
+                    total += weights[p, t] * source[a, min(max(begin + t, 0), last)]
+            out[a, p] = total
