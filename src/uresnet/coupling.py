@@ -180,7 +180,7 @@ def _couple_centres(model: Model, moving: Conformed, fixed: Conformed, freedom: 
 
 def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, effort: Effort = SWIFT) -> Coupling:
     """Fixed world → mid-space → deformed mid-space → moving world, each affine half the way."""
-    (one, moving_labels), (other, fixed_labels) = (_encode(model, image) for image in (moving, fixed))
+    (one, moving_labels), (other, fixed_labels) = (_encode(model, image, effort.twice) for image in (moving, fixed))
     affine_log = _affine_log(one, other, freedom)
     there, back = (_half_way(affine_log, image.grid, sign) for image, sign in ((fixed, 1), (moving, -1)))
     middle = Grid.centred(fixed.grid.shape, (1, 1, 1), ("R", "A", "S"), (0, 0, 0))
@@ -198,15 +198,15 @@ def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, e
     return Coupling(Composite(parts), moving_labels, fixed_labels)
 
 
-def _encode(model: Model, image: Conformed) -> tuple[Side, LabelMap]:
+def _encode(model: Model, image: Conformed, twice: bool) -> tuple[Side, LabelMap]:
     tensor = image.tensor.to(model.device)
-    classes, probabilities = model.network(tensor)
+    classes, probabilities = model.network(tensor, twice)
     groups = _merged_sides(_scheme_of(model)).to(model.device)
     return Side(probabilities, tensor, groups), LabelMap(classes.cpu(), image.grid)
 
 
 def _segment_alone(model: Model, image: Conformed) -> LabelMap:
-    return _encode(model, image)[1]
+    return _encode(model, image, twice=True)[1]
 
 
 def _affine_log(moving: Side, fixed: Side, freedom: Freedom) -> np.ndarray:

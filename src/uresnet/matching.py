@@ -58,7 +58,8 @@ class Level:
 class Effort:
     """The levels, coarse to fine, and the weights of the structures' Dice distance and of the intensities' correlation
     (in cubes of ``window`` voxels). ``finest``, if any, comes after a level of 2 mm, is at 1 mm and finds a velocity of
-    its own. ``evened``: bends of single voxels, which cost invertibility more than they are worth, are evened out."""
+    its own. ``evened``: bends of single voxels, which cost invertibility more than they are worth, are evened out.
+    ``twice``: the network looks at each image twice (:meth:`uresnet.model.segmenter.Segmenter.forward`)."""
 
     levels: tuple[Level, ...]
     structures: float = 1.0
@@ -66,6 +67,7 @@ class Effort:
     window: int = 5
     finest: Level | None = None
     evened: bool = False
+    twice: bool = False
 
 
 SWIFT = Effort(
@@ -84,8 +86,9 @@ REFINED = Effort(
     tuple(replace(level, velocity=0.65) for level in SWIFT.levels),
     correlation=4.0,
     finest=Level(1, 8, 0.7, force=1.0, velocity=1.0, divergence=4),
+    twice=True,
 )
-"""What ``--refine`` does: less smoothing, and more steps where the images have their voxels."""
+"""What ``--refine`` does: a second look, less smoothing, and more steps where the images have their voxels."""
 
 
 @dataclass(frozen=True, eq=False)

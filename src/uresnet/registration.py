@@ -39,7 +39,7 @@ from uresnet.record import Progress, Stages, collected_warnings, environment, no
 from uresnet.report.page import PAGE, registration_page, write_page
 from uresnet.report.results import Results
 from uresnet.report.segmentation_page import segmentation_page
-from uresnet.report.signs import image_signs, measure_signs
+from uresnet.report.signs import image_signs, look_at, measure_signs
 from uresnet.report.verdict import judge, judge_image
 from uresnet.spaces import Grid
 from uresnet.transform import (
@@ -220,7 +220,7 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
     to use instead. Raises :class:`UserError` for anything that the caller can mend.
     """
     stages, sentences = Stages(progress), list[str]()
-    with collected_warnings(sentences):
+    with collected_warnings(sentences), ThreadPoolExecutor(1) as meanwhile:
         with stages("read"):
             loaded = _found(model)
             images = _read(moving), _read(fixed)
@@ -232,6 +232,7 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
                 check_refinable(network)
         with stages("find brain"):
             found = [_find_brain(image, mask, brain, device) for image, mask in zip(images, brains, strict=True)]
+        looks = [meanwhile.submit(look_at, image, one) for image, (one, _) in zip(images, found, strict=True)]
         with stages("conform"):
             one, other = _conform_pair(images, found, network)
         with stages("couple"):
@@ -263,7 +264,7 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
         one.brain,
         other.brain,
     )
-    signs = measure_signs(results)
+    signs = measure_signs(results, [look.result() for look in looks])
     record["quality"] = judge(signs).to_dict(signs)
     return Registration(
         warped,

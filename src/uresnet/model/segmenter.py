@@ -8,7 +8,7 @@ network.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 import torch.nn.functional as F
@@ -108,19 +108,20 @@ class Segmenter(nn.Module):
         flat = features.movedim(1, -1).reshape(len(features), -1, features.shape[1])
         return F.linear(flat, weight.flatten(0, 1), bias.flatten()).unflatten(-1, (-1, self.config.classes))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, twice: bool = False) -> tuple[Tensor, Tensor]:
         """image (1, 1, I, J, K) → most probable class of every voxel, (I, J, K) uint8, and probabilities of the classes
         averaged over blocks of 2×2×2 voxels, (C, I/2, J/2, K/2) float32.
 
         Only the smallest box is looked at that holds all that is not 0, and what lies more than four voxels from
         anything brighter is background. The logits of all classes at full resolution (0.7 GB for a brain) are never
-        held at once.
+        held at once. ``twice`` looks a second time, at the image moved by one voxel along every axis, and averages the
+        logits: which voxels form a block is chance, and the errors of different blocks are different.
         """
         box = self._box(image)
         classes = torch.zeros(image.shape[2:], dtype=torch.uint8, device=image.device)
         probabilities = torch.zeros((self.config.classes, *(n // 2 for n in image.shape[2:])), device=image.device)
         probabilities[0] = 1
-        found = self._answer(image[0, 0][box][None, None])
+        found = self._answer(image[0, 0][box][None, None], twice)
         classes[box] = found[0]
         probabilities[(slice(None), *(slice(one.start // 2, one.stop // 2) for one in box))] = found[1]
         return classes, probabilities
@@ -136,22 +137,48 @@ class Segmenter(nn.Module):
             box.append(slice(start, start + size))
         return tuple(box)
 
-    def _answer(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def _answer(self, image: Tensor, twice: bool) -> tuple[Tensor, Tensor]:
         features = self.features(image)
+        again = self.features(F.pad(image, (1, -1) * 3)) if twice else None
         half = features.shape[2:]
-        flat = features.movedim(1, -1).reshape(-1, features.shape[1])
         near = F.max_pool3d(image, 2)
         for _ in range(_REACH):
             near = F.max_pool3d(near, 3, stride=1, padding=1)
         answered = (near.flatten() > 0).nonzero()[:, 0]
-        classes = torch.zeros((len(flat), _PARTS), dtype=torch.uint8, device=image.device)
-        probabilities = torch.zeros((self.config.classes, len(flat)), device=image.device)
+        classes = torch.zeros((half.numel(), _PARTS), dtype=torch.uint8, device=image.device)
+        probabilities = torch.zeros((self.config.classes, half.numel()), device=image.device)
         probabilities[0] = 1
         for rows in answered.split(_CHUNK):
-            logits = self.logits(flat[rows].T[None, :, :, None, None])[0]
+            logits = self.logits(_rows_of(features)[rows].T[None, :, :, None, None])[0]
+            if again is not None:
+                logits = (logits + self._moved_logits(again, rows, logits)) / 2
             classes[rows], found = _decide(logits)
             probabilities[:, rows] = found.T
         return channels_to_blocks(classes.T.reshape(1, _PARTS, *half))[0, 0], probabilities.view(-1, *half)
+
+    def _moved_logits(self, features: Tensor, rows: Tensor, logits: Tensor) -> Tensor:
+        """Logits (V, 8, C) of the blocks ``rows`` from ``features`` of the image moved by one voxel along every axis.
+
+        There each voxel of a block lies in a block of its own, in the corner opposite to where it was. Those that were
+        moved out of the image keep their ``logits``.
+        """
+        shape = features.shape[2:]
+        weight = self.head.weight.view(_PARTS, self.config.classes, -1)
+        bias = self.head.bias.view(_PARTS, self.config.classes)  # type: ignore[union-attr]
+        block = [rows // (shape[1] * shape[2]), rows // shape[2] % shape[1], rows % shape[2]]
+        parts = []
+        for part, corner in enumerate(product((0, 1), repeat=3)):
+            i, j, k = (index + step for index, step in zip(block, corner, strict=True))
+            inside = (i < shape[0]) & (j < shape[1]) & (k < shape[2])
+            there = torch.where(inside, (i * shape[1] + j) * shape[2] + k, rows)
+            moved = F.linear(_rows_of(features)[there], weight[_PARTS - 1 - part], bias[_PARTS - 1 - part])
+            parts.append(torch.where(inside[:, None], moved, logits[:, part]))
+        return torch.stack(parts, dim=1)
+
+
+def _rows_of(features: Tensor) -> Tensor:
+    """(1, C, i, j, k) → (i · j · k, C)."""
+    return features.movedim(1, -1).reshape(-1, features.shape[1])
 
 
 def _decide(logits: Tensor) -> tuple[Tensor, Tensor]:

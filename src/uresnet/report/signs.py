@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -86,20 +85,31 @@ class Signs:
         return _rounded(asdict(self))
 
 
-def measure_signs(results: Results) -> Signs:
-    """Measure a pair. Raises ``ValueError`` unless both images and both brains are there: while it is registered."""
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What can be said of an image and its brain before its structures are known."""
+
+    features: Features
+    handedness: float | None
+
+
+def look_at(image: Image, brain: LabelMap) -> Look:
+    """The look of an image; ``brain`` lies on its grid."""
+    return Look(brain_features(image, brain), handedness(image, brain))
+
+
+def measure_signs(results: Results, looks: Sequence[Look] | None = None) -> Signs:
+    """Measure a pair; ``looks`` of the moving and the fixed image where they have been taken. Raises ``ValueError``
+    unless both images and both brains are there: while it is registered."""
     if results.moving is None or results.fixed is None or results.moving_brain is None or results.fixed_brain is None:
         raise ValueError("signs are measured on two images with their brains")
     overlap, correlation = _agreement(results)
     dice = structure_dice(results)
     finite = [value for value in dice.values() if np.isfinite(value)]
     said = results.record["measures"]
-    ones = [
-        (results.moving, results.moving_brain, results.moving_segmentation, results.scheme),
-        (results.fixed, results.fixed_brain, results.fixed_segmentation, results.scheme),
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        moving, fixed = pool.map(lambda one: image_signs(*one), ones)
+    seen = looks or (look_at(results.moving, results.moving_brain), look_at(results.fixed, results.fixed_brain))
+    moving = image_signs(results.moving, results.moving_brain, results.moving_segmentation, results.scheme, seen[0])
+    fixed = image_signs(results.fixed, results.fixed_brain, results.fixed_segmentation, results.scheme, seen[1])
     return Signs(
         mean_dice=float(np.mean(finite)) if finite else None,
         dice=dice,
@@ -126,16 +136,19 @@ def structure_dice(results: Results) -> dict[str, float]:
     return {one.name: float(value) for one, value in zip(scheme.classes, dice, strict=True)}
 
 
-def image_signs(image: Image, brain: LabelMap, labels: LabelMap | None, scheme: LabelScheme | None) -> ImageSigns:
-    """The signs of one image; ``brain`` and ``labels`` lie on its grid."""
-    features = brain_features(image, brain)
+def image_signs(
+    image: Image, brain: LabelMap, labels: LabelMap | None, scheme: LabelScheme | None, look: Look | None = None
+) -> ImageSigns:
+    """The signs of one image; ``brain`` and ``labels`` lie on its grid; its ``look`` where it has been taken."""
+    look = look or look_at(image, brain)
+    features = look.features
     signs = ImageSigns(
         brain_ml=features.brain_ml,
         width=float(features.shape[1]),
         height=float(features.shape[2]),
         distance=features.distance,
         deep_over_rim=features.deep_over_rim,
-        handedness=handedness(image, brain),
+        handedness=look.handedness,
         white_over_grey=None,
         grey_over_csf=None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from uresnet.catalogue import packaged_models
 from uresnet.config import SegmenterConfig
@@ -37,6 +38,24 @@ def test_classes_and_probabilities_are_those_of_the_logits(small: Segmenter) -> 
     assert torch.equal(classes.long(), expected) and classes.unique().numel() > 1
     torch.testing.assert_close(probabilities.flatten(1).T, logits.softmax(-1).mean(1))
     torch.testing.assert_close(small.logits(small.features(image), [6, 1])[0], logits[:, [6, 1]])
+
+
+@torch.no_grad()
+def test_a_second_look_at_other_blocks_is_averaged_voxel_by_voxel(small: Segmenter) -> None:
+    image = torch.rand(1, 1, 16, 20, 12)
+
+    def at_every_voxel(seen: torch.Tensor) -> torch.Tensor:
+        logits = small.logits(small.features(seen))[0]
+        return channels_to_blocks(logits.permute(2, 1, 0).reshape(1, -1, 8, 10, 6))[0]
+
+    moved = torch.zeros_like(image)
+    moved[..., 1:, 1:, 1:] = image[..., :-1, :-1, :-1]
+    logits = at_every_voxel(image)
+    logits[:, :-1, :-1, :-1] = (logits[:, :-1, :-1, :-1] + at_every_voxel(moved)[:, 1:, 1:, 1:]) / 2
+    classes, probabilities = small(image, twice=True)
+    assert torch.equal(classes.long(), logits.argmax(dim=0))
+    torch.testing.assert_close(probabilities, F.avg_pool3d(logits.softmax(dim=0), 2), atol=2e-6, rtol=0)
+    assert not torch.equal(classes, small(image)[0])
 
 
 @torch.no_grad()
