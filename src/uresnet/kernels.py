@@ -1,14 +1,16 @@
 """Loops over voxels that PyTorch's operators for the CPU take several times as long for, compiled by Numba.
 
 What they compute has its home elsewhere: reading in :mod:`uresnet.sampling`, composing in
-:mod:`uresnet.transform.deformation`, forces and inverses in :mod:`uresnet.matching`. Arrays are C-contiguous float32,
-channels first unless it says otherwise, spatial axes (I, J, K) as everywhere; positions are voxel indices. There are no
-gradients. Each kernel does a range of its work, so that :func:`in_parallel` can share it among threads, and is compiled
-once a machine (Numba keeps it beside this file or in the user's cache).
+:mod:`uresnet.transform.deformation`, forces and inverses in :mod:`uresnet.matching`, the choice of classes in
+:mod:`uresnet.model.segmenter`. Arrays are C-contiguous float32, channels first unless it says otherwise, spatial axes
+(I, J, K) as everywhere; positions are voxel indices. There are no gradients. Each kernel does a range of its work, so
+that :func:`in_parallel` can share it among threads, and is compiled once a machine (Numba keeps it beside this file or
+in the user's cache).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -33,6 +35,14 @@ def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(**how)(function)
 
 
+def is_plain(*tensors: torch.Tensor) -> bool:
+    """Whether these are for the kernels: float32, in the CPU's memory, no gradients wanted."""
+    return all(
+        one.device.type == "cpu" and one.dtype == torch.float32 and not (one.requires_grad and torch.is_grad_enabled())
+        for one in tensors
+    )
+
+
 def in_parallel(kernel: Callable[..., Any], count: int, *arguments: Any, each: int = 1, pieces: int = _PIECES) -> None:
     """``kernel(*arguments, start, stop)`` over ranges that cover ``count``, ``pieces`` for each of as many threads as
     PyTorch would use; ``each`` is how many voxels one of ``count`` stands for."""
@@ -41,13 +51,14 @@ def in_parallel(kernel: Callable[..., Any], count: int, *arguments: Any, each: i
         kernel(*arguments, 0, count)
         return
     edges = np.linspace(0, count, min(count, pieces * threads) + 1).astype(int).tolist()
-    waiting = [_pool(threads).submit(kernel, *arguments, *edge) for edge in pairwise(edges)]
+    waiting = [_pool(threads, os.getpid()).submit(kernel, *arguments, *edge) for edge in pairwise(edges)]
     for done in waiting:
         done.result()
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads do not survive a fork: every process has its own."""
     return ThreadPoolExecutor(threads, thread_name_prefix="uresnet")
 
 

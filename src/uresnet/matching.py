@@ -24,7 +24,7 @@ from torch import Tensor
 
 from uresnet import kernels
 from uresnet.losses import correlation_slopes
-from uresnet.sampling import gather, identity_coordinates, is_plain, sample, slabs, weighted_rows
+from uresnet.sampling import gather, identity_coordinates, sample, slabs, weighted_rows
 from uresnet.transform.affine import matrix_exponential, matrix_logarithm
 from uresnet.transform.deformation import compose_displacements, integrate_velocity
 from uresnet.transform.inversion import half_difference
@@ -285,7 +285,7 @@ def _undo_each_other(both: Tensor, inside: Tensor) -> None:
     left = inside.to(torch.uint8)
     out = torch.empty_like(both)
     for _ in range(_CORRECTIONS):
-        if is_plain(both):
+        if kernels.is_plain(both) and min(both.shape[2:]) > 1:
             arrays = left.numpy(), np.float32(_OFF_VOXELS), out.numpy()
             kernels.in_parallel(kernels.half_corrected, both.shape[2], both.numpy(), *arrays, each=left[0].numel())
             kernels.in_parallel(
@@ -419,7 +419,7 @@ def _structure_force(
     lattice = places[0].shape[1:]
     force = torch.zeros((1, 3, *lattice), device=places[0].device)
     images = [torch.zeros((1, 1, *lattice), device=force.device) for _ in range(2)]
-    if is_plain(force):
+    if kernels.is_plain(force) and min(*moving.shape, *fixed.shape) > 1:
         arrays = [one.contiguous().numpy() for one in (*places, region, weights, force[0], *(i[0, 0] for i in images))]
         sides = moving.table.numpy(), fixed.table.numpy(), moving.shape, fixed.shape
         kernels.in_parallel(kernels.structure_forces, lattice[0], *sides, *arrays, each=region[0].numel(), pieces=1)

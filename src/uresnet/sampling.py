@@ -86,7 +86,7 @@ def sample(volume: Tensor, coordinates: Tensor, mode: Mode = "linear", padding: 
         )
     batch = max(volume.shape[0], coordinates.shape[0])
     volume, coordinates = _share_batch(volume, batch), _share_batch(coordinates, batch)
-    if mode == "linear" and is_plain(volume, coordinates):
+    if mode == "linear" and kernels.is_plain(volume, coordinates):
         return _read_plainly(volume, coordinates, padding)
     dtype = torch.float64 if volume.dtype == torch.float64 else torch.float32
     with torch.autocast(device_type=volume.device.type, enabled=False):
@@ -101,17 +101,8 @@ def sample(volume: Tensor, coordinates: Tensor, mode: Mode = "linear", padding: 
     return values.to(volume.dtype) if volume.is_floating_point() else values
 
 
-def is_plain(*tensors: Tensor) -> bool:
-    """Whether the compiled loops of :mod:`uresnet.kernels` can take these: float32, in the CPU's memory, no gradients
-    wanted, an axis of space two voxels or more."""
-    return all(
-        one.device.type == "cpu" and one.dtype == torch.float32 and not (one.requires_grad and torch.is_grad_enabled())
-        for one in tensors
-    )
-
-
 def _read_plainly(volume: Tensor, coordinates: Tensor, padding: Padding) -> Tensor:
-    """:func:`sample` of what :func:`is_plain`."""
+    """:func:`sample` of what :func:`kernels.is_plain`."""
     out = torch.empty((*volume.shape[:2], *coordinates.shape[2:]))
     for source, where, to in zip(_at_least_two(volume, padding).contiguous(), coordinates, out, strict=True):
         arrays = (source.numpy(), where.flatten(1).contiguous().numpy(), padding == "border", to.flatten(1).numpy())
@@ -137,7 +128,7 @@ def gather(table: Tensor, shape: Sequence[int], voxels: Tensor) -> Tensor:
     The same values as :func:`sample` with ``padding="border"``; features that lie side by side in memory are read
     faster.
     """
-    if is_plain(table, voxels) and min(shape) > 1:
+    if kernels.is_plain(table, voxels) and min(shape) > 1:
         out = torch.empty((voxels.shape[1], table.shape[1]))
         sizes = (int(n) for n in shape)
         arrays = (table.contiguous().numpy(), *sizes, voxels.contiguous().numpy(), out.numpy())
@@ -162,7 +153,7 @@ def gather(table: Tensor, shape: Sequence[int], voxels: Tensor) -> Tensor:
 def weighted_rows(x: Tensor, axis: int, first: np.ndarray, weights: np.ndarray) -> Tensor:
     """Along one ``axis`` of ``x``: row p of the result is the sum over t of ``weights`` (P, T) times row ``first`` (P,)
     + t; beyond the ends the ends are repeated."""
-    if is_plain(x):
+    if kernels.is_plain(x):
         before, after = x.shape[:axis], x.shape[axis + 1 :]
         source = x.contiguous().view(before.numel(), x.shape[axis], after.numel())
         out = torch.empty((len(source), len(first), source.shape[2]))
@@ -196,7 +187,7 @@ def sample_labels(labels: Tensor, coordinates: Tensor, majority: bool = True) ->
         i, j, k = (where + 0.5).floor().long()
         return labels[i, j, k]
     labels = labels.contiguous()
-    if is_plain(where) and min(labels.shape) > 1:
+    if kernels.is_plain(where) and min(labels.shape) > 1:
         out = torch.empty(where.shape[1:], dtype=labels.dtype)
         arrays = labels.numpy(), where.flatten(1).contiguous().numpy(), out.flatten().numpy()
         kernels.in_parallel(kernels.read_labels, out.numel(), *arrays)

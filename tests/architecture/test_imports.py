@@ -17,7 +17,7 @@ PACKAGE = SOURCE / "uresnet"
 # A module may import from its own level and from any level before it. A folder stands for all that is in it.
 LEVELS = [
     {"__init__"},
-    {"errors", "labels", "config"},
+    {"errors", "labels", "config", "kernels"},
     {"spaces", "catalogue", "outputs", "demo", "label_names"},
     {"sampling", "dicom"},
     {"image"},

@@ -19,7 +19,6 @@ from uresnet import kernels, matching, sampling
 from uresnet.matching import Effort, Level, Side, displacements, finest_velocity, velocity_between
 from uresnet.model import segmenter
 from uresnet.sampling import gather, sample, sample_labels, weighted_rows
-from uresnet.transform import deformation
 from uresnet.transform.deformation import compose_displacements, integrate_velocity
 
 Without = Callable[[], None]
@@ -30,8 +29,7 @@ def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Without:
     """From when it is called, nothing is for the kernels."""
 
     def forbid() -> None:
-        for module in (sampling, deformation, matching, segmenter):
-            monkeypatch.setattr(module, "is_plain", lambda *_: False)
+        monkeypatch.setattr(kernels, "is_plain", lambda *_: False)
 
     return forbid
 
@@ -136,6 +134,12 @@ def test_coordinates_that_are_no_numbers_read_nothing_beyond_the_volume(padding:
         value = float(sample(volume, where, padding=padding))
         assert np.isnan(value) or value in (0.0, 1.0)
         assert int(sample_labels(torch.ones(4, 5, 6, dtype=torch.uint8), where)) == 1
+
+
+def test_a_lattice_one_voxel_thick_has_no_second_one_to_read() -> None:
+    flat = smooth(1, 3, 1, 6, 5)
+    found = compose_displacements(flat, flat)
+    torch.testing.assert_close(found, compose_displacements(flat.double(), flat.double()).float(), atol=1e-5, rtol=0)
 
 
 def test_threads_change_nothing() -> None:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from uresnet import kernels
 from uresnet.config import SegmenterConfig
-from uresnet.sampling import is_plain
 
 _SLOPE = 0.1
 _CHUNK = 16_384  # half-resolution voxels whose eight times C logits are held at once
@@ -183,7 +182,7 @@ def _rows_of(features: Tensor) -> Tensor:
 
 def _decide(logits: Tensor) -> tuple[Tensor, Tensor]:
     """logits (V, P, C) → most probable class (V, P) uint8, and probabilities averaged over P, (V, C) float32."""
-    if not is_plain(logits):
+    if not kernels.is_plain(logits):
         return logits.argmax(dim=-1).to(torch.uint8), logits.float().softmax(dim=-1).mean(dim=1)
     classes, probabilities = torch.empty(logits.shape[:2], dtype=torch.uint8), torch.empty_like(logits[:, 0])
     arrays = logits.contiguous().numpy(), classes.numpy(), probabilities.numpy()

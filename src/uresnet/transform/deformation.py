@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from uresnet import kernels
-from uresnet.sampling import affine_coordinates, identity_coordinates, is_plain, sample
+from uresnet.sampling import affine_coordinates, identity_coordinates, sample
 from uresnet.spaces import Grid, voxel_to_voxel
 from uresnet.transform.base import Transform
 from uresnet.transform.inversion import (
@@ -101,7 +101,7 @@ def compose_displacements(first: Tensor, second: Tensor, where: Tensor | None = 
 def _followed(by: Tensor, field: Tensor, own: float, share: float, where: Tensor | None) -> Tensor:
     """``own`` · u(x) + ``share`` · d(x + u(x)) for displacements u = ``by`` and d = ``field`` (B, 3, I, J, K), voxels;
     with d(x) where not ``where`` (I, J, K)."""
-    if not is_plain(by, field):
+    if not kernels.is_plain(by, field) or min(field.shape[2:]) < 2:
         identity = identity_coordinates(field.shape[2:], device=field.device, dtype=field.dtype)
         read = sample(field, identity + by, padding="border")
         if where is not None:
