@@ -231,8 +231,10 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
             if refine:
                 check_refinable(network)
         with stages("find brain"):
-            found = [_find_brain(image, mask, brain, device) for image, mask in zip(images, brains, strict=True)]
-        looks = [meanwhile.submit(look_at, image, one) for image, (one, _) in zip(images, found, strict=True)]
+            found, looks = [], []
+            for image, mask in zip(images, brains, strict=True):
+                found.append(_find_brain(image, mask, brain, device))
+                looks.append(meanwhile.submit(look_at, image, found[-1][0]))
         with stages("conform"):
             one, other = _conform_pair(images, found, network)
         with stages("couple"):
