@@ -110,6 +110,18 @@ def _vector(flat, size_i, size_j, size_k, x, y, z):  # type: ignore[no-untyped-d
 
 
 @_kernel
+def _eight_rows(x, y, z, size, step):  # type: ignore[no-untyped-def]
+    """Where the first of the eight rows around a position of a lattice of ``size`` begins in memory, rows being
+    ``step`` long; and the weights of all eight, last axis fastest."""
+    i, i0, i1 = _clamped(x, size[0])
+    j, j0, j1 = _clamped(y, size[1])
+    k, k0, k1 = _clamped(z, size[2])
+    at = ((i * np.uint64(size[1]) + j) * np.uint64(size[2]) + k) * step
+    a, b, c, d = i0 * j0, i0 * j1, i1 * j0, i1 * j1
+    return at, a * k0, a * k1, b * k0, b * k1, c * k0, c * k1, d * k0, d * k1
+
+
+@_kernel
 def affine_positions(matrix, first_slice, out, start, stop):  # type: ignore[no-untyped-def]
     """Where ``matrix`` (3, 4), float64, sends the voxels → ``out`` (3, I, J, K), of which the first slice is number
     ``first_slice``. A range of axis i."""
@@ -177,25 +189,20 @@ def read_labels(labels, where, out, start, stop):  # type: ignore[no-untyped-def
 
 
 @_kernel
-def read_rows(table, size_i, size_j, size_k, where, out, start, stop):  # type: ignore[no-untyped-def]
-    """Rows of ``table`` (I·J·K, C) trilinearly at ``where`` (3, N), clamped → ``out`` (N, C)."""
-    features = table.shape[1]
+def read_rows(table, size, where, out, start, stop):  # type: ignore[no-untyped-def]
+    """Rows of ``table`` (V, C), of a lattice of ``size``, trilinearly at ``where`` (3, N), clamped → ``out`` (N, C)."""
     flat = table.reshape(-1)
-    one, step_j = np.uint64(features), np.uint64(size_k * features)
-    step_i = step_j * np.uint64(size_j)
+    step = np.uint64(table.shape[1])
+    step_j = step * np.uint64(size[2])
+    step_i = step_j * np.uint64(size[1])
     for n in range(start, stop):
-        i, i0, i1 = _clamped(where[0, n], size_i)
-        j, j0, j1 = _clamped(where[1, n], size_j)
-        k, k0, k1 = _clamped(where[2, n], size_k)
-        w0, w1, w2, w3 = i0 * j0 * k0, i0 * j0 * k1, i0 * j1 * k0, i0 * j1 * k1
-        w4, w5, w6, w7 = i1 * j0 * k0, i1 * j0 * k1, i1 * j1 * k0, i1 * j1 * k1
-        a = i * step_i + j * step_j + k * one
-        b, c = a + step_j, a + step_i
-        d = c + step_j
-        for f in range(features):
+        a, w0, w1, w2, w3, w4, w5, w6, w7 = _eight_rows(where[0, n], where[1, n], where[2, n], size, step)
+        b, c, d = a + step_j, a + step_i, a + step_j + step_i
+        for f in range(table.shape[1]):
             g = np.uint64(f)
-            near = flat[a + g] * w0 + flat[a + one + g] * w1 + flat[b + g] * w2 + flat[b + one + g] * w3
-            far = flat[c + g] * w4 + flat[c + one + g] * w5 + flat[d + g] * w6 + flat[d + one + g] * w7
+            h = g + step
+            near = flat[a + g] * w0 + flat[a + h] * w1 + flat[b + g] * w2 + flat[b + h] * w3
+            far = flat[c + g] * w4 + flat[c + h] * w5 + flat[d + g] * w6 + flat[d + h] * w7
             out[n, f] = near + far
 
 
@@ -224,18 +231,10 @@ def structure_forces(  # type: ignore[no-untyped-def]
                 if not inside[plane, j, k]:
                     both[:] = _ZERO
                     continue
-                p, p0, p1 = _clamped(at_one[0, plane, j, k], size_one[0])
-                q, q0, q1 = _clamped(at_one[1, plane, j, k], size_one[1])
-                r, r0, r1 = _clamped(at_one[2, plane, j, k], size_one[2])
-                a = p * step_ia + q * step_ja + r * step
-                a0, a1, a2, a3 = p0 * q0 * r0, p0 * q0 * r1, p0 * q1 * r0, p0 * q1 * r1
-                a4, a5, a6, a7 = p1 * q0 * r0, p1 * q0 * r1, p1 * q1 * r0, p1 * q1 * r1
-                p, p0, p1 = _clamped(at_other[0, plane, j, k], size_other[0])
-                q, q0, q1 = _clamped(at_other[1, plane, j, k], size_other[1])
-                r, r0, r1 = _clamped(at_other[2, plane, j, k], size_other[2])
-                b = p * step_ib + q * step_jb + r * step
-                b0, b1, b2, b3 = p0 * q0 * r0, p0 * q0 * r1, p0 * q1 * r0, p0 * q1 * r1
-                b4, b5, b6, b7 = p1 * q0 * r0, p1 * q0 * r1, p1 * q1 * r0, p1 * q1 * r1
+                x, y, z = at_one[0, plane, j, k], at_one[1, plane, j, k], at_one[2, plane, j, k]
+                a, a0, a1, a2, a3, a4, a5, a6, a7 = _eight_rows(x, y, z, size_one, step)
+                x, y, z = at_other[0, plane, j, k], at_other[1, plane, j, k], at_other[2, plane, j, k]
+                b, b0, b1, b2, b3, b4, b5, b6, b7 = _eight_rows(x, y, z, size_other, step)
                 aj, ai, aij = a + step_ja, a + step_ia, a + step_ja + step_ia
                 bj, bi, bij = b + step_jb, b + step_ib, b + step_jb + step_ib
                 for f in range(features + 1):

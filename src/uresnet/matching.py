@@ -24,7 +24,7 @@ from torch import Tensor
 
 from uresnet import kernels
 from uresnet.losses import correlation_slopes
-from uresnet.sampling import gather, identity_coordinates, sample, slabs, weighted_rows
+from uresnet.sampling import gather, identity_coordinates, sample, weighted_rows
 from uresnet.transform.affine import matrix_exponential, matrix_logarithm
 from uresnet.transform.deformation import compose_displacements, integrate_velocity
 from uresnet.transform.inversion import half_difference
@@ -412,43 +412,27 @@ def _structure_force(
     moving: _Rows, fixed: _Rows, places: Sequence[Tensor], weights: Tensor, region: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     """Derivative of the Dice distance by the velocity (1, 3, i, j, k), and both intensities in the mid-space; 0 outside
-    of the ``region``'s box in each of the slabs that stay in the processor's cache.
+    of the ``region``.
 
     What pulls one image forwards pulls the other back as much, so the slopes of the two are added first.
     """
     lattice = places[0].shape[1:]
     force = torch.zeros((1, 3, *lattice), device=places[0].device)
-    images = [torch.zeros((1, 1, *lattice), device=force.device) for _ in range(2)]
     if kernels.is_plain(force) and min(*moving.shape, *fixed.shape) > 1:
+        images = [torch.zeros((1, 1, *lattice)) for _ in range(2)]
         arrays = [one.contiguous().numpy() for one in (*places, region, weights, force[0], *(i[0, 0] for i in images))]
         sides = moving.table.numpy(), fixed.table.numpy(), moving.shape, fixed.shape
         kernels.in_parallel(kernels.structure_forces, lattice[0], *sides, *arrays, each=region[0].numel(), pieces=1)
         return force, images
-    last = lattice[0]
-    for part in slabs(lattice, channels=moving.table.shape[1], budget=1_500_000):
-        halo = slice(max(0, part.start - 1), min(last, part.stop + 1))
-        own = slice(part.start - halo.start, part.stop - halo.start)
-        if not region[part].any():
-            continue
-        box = (halo, *(_filled(region[part].any(dim=0).any(dim=1 - axis)) for axis in range(2)))
-        a, b = (
-            gather(rows.table, rows.shape, place[(slice(None), *box)].flatten(1)).view(*region[box].shape, -1)
-            for rows, place in zip((moving, fixed), places, strict=True)
-        )
-        mine = (part, *box[1:])
-        images[0][0, 0][mine], images[1][0, 0][mine] = a[own, ..., -1], b[own, ..., -1]
-        a, b = a[..., :-1], b[..., :-1]
-        both, apart = a + b, (a - b)[own] * weights
-        for axis in (1, 2):
-            n = both.shape[axis]
-            change = (both.narrow(axis, 2, n - 2) - both.narrow(axis, 0, n - 2))[own]
-            slopes = (apart.narrow(axis, 1, n - 2) * change).sum(-1)
-            force[0, axis][mine].narrow(axis, 1, n - 2).copy_(slopes)
-        inner = slice(max(1, part.start), min(last - 1, part.stop))
-        here = slice(inner.start - halo.start, inner.stop - halo.start)
-        change = both[here.start + 1 : here.stop + 1] - both[here.start - 1 : here.stop - 1]
-        force[0, 0][(inner, *box[1:])] = (apart[inner.start - part.start : inner.stop - part.start] * change).sum(-1)
-    return force / 2, images
+    a, b = (
+        gather(rows.table, rows.shape, place.flatten(1)).view(*lattice, -1) * region[..., None]
+        for rows, place in zip((moving, fixed), places, strict=True)
+    )
+    both, apart = (a + b)[..., :-1], (a - b)[..., :-1] * weights / 2
+    for axis, n in enumerate(lattice):
+        change = both.narrow(axis, 2, n - 2) - both.narrow(axis, 0, n - 2)
+        force[0, axis].narrow(axis, 1, n - 2).copy_((apart.narrow(axis, 1, n - 2) * change).sum(-1))
+    return force, [one[None, None, ..., -1] for one in (a, b)]
 
 
 def _filled(line: Tensor) -> slice:

@@ -130,8 +130,7 @@ def gather(table: Tensor, shape: Sequence[int], voxels: Tensor) -> Tensor:
     """
     if kernels.is_plain(table, voxels) and min(shape) > 1:
         out = torch.empty((voxels.shape[1], table.shape[1]))
-        sizes = (int(n) for n in shape)
-        arrays = (table.contiguous().numpy(), *sizes, voxels.contiguous().numpy(), out.numpy())
+        arrays = (table.contiguous().numpy(), tuple(int(n) for n in shape), voxels.contiguous().numpy(), out.numpy())
         kernels.in_parallel(kernels.read_rows, len(out), *arrays)
         return out
     last = torch.tensor([n - 1 for n in shape], device=voxels.device).view(3, 1)

@@ -148,7 +148,7 @@ class Segmenter(nn.Module):
         probabilities = torch.zeros((self.config.classes, half.numel()), device=image.device)
         probabilities[0] = 1
         for rows in answered.split(_CHUNK):
-            logits = self.logits(_rows_of(features)[rows].T[None, :, :, None, None])[0]
+            logits = self.logits(_picked(features, rows))[0]
             if again is not None:
                 logits = (logits + self._moved_logits(again, rows, logits)) / 2
             classes[rows], found = _decide(logits)
@@ -162,22 +162,20 @@ class Segmenter(nn.Module):
         moved out of the image keep their ``logits``.
         """
         shape = features.shape[2:]
-        weight = self.head.weight.view(_PARTS, self.config.classes, -1)
-        bias = self.head.bias.view(_PARTS, self.config.classes)  # type: ignore[union-attr]
         block = [rows // (shape[1] * shape[2]), rows // shape[2] % shape[1], rows % shape[2]]
         parts = []
         for part, corner in enumerate(product((0, 1), repeat=3)):
             i, j, k = (index + step for index, step in zip(block, corner, strict=True))
             inside = (i < shape[0]) & (j < shape[1]) & (k < shape[2])
             there = torch.where(inside, (i * shape[1] + j) * shape[2] + k, rows)
-            moved = F.linear(_rows_of(features)[there], weight[_PARTS - 1 - part], bias[_PARTS - 1 - part])
+            moved = self.logits(_picked(features, there), [_PARTS - 1 - part])[0, :, 0]
             parts.append(torch.where(inside[:, None], moved, logits[:, part]))
         return torch.stack(parts, dim=1)
 
 
-def _rows_of(features: Tensor) -> Tensor:
-    """(1, C, i, j, k) → (i · j · k, C)."""
-    return features.movedim(1, -1).reshape(-1, features.shape[1])
+def _picked(features: Tensor, rows: Tensor) -> Tensor:
+    """The features (1, C, i, j, k) of the voxels ``rows``, as a line of them: (1, C, V, 1, 1)."""
+    return features.movedim(1, -1).reshape(-1, features.shape[1])[rows].T[None, :, :, None, None]
 
 
 def _decide(logits: Tensor) -> tuple[Tensor, Tensor]:
