@@ -110,6 +110,21 @@ def _vector(flat, size_i, size_j, size_k, x, y, z):  # type: ignore[no-untyped-d
 
 
 @_kernel
+def _next(n, towards, size):  # type: ignore[no-untyped-def]
+    """The neighbour of voxel ``n``, of ``size``, on the side that ``towards`` points to."""
+    return min(n + 1, size - 1) if towards > _ZERO else max(n - 1, 0)
+
+
+@_kernel
+def _change(field, c, i, j, k, at, sizes):  # type: ignore[no-untyped-def]
+    """By how much component ``c`` of a field (3, I, J, K) changes from a voxel to ``sizes`` voxels towards its
+    neighbours ``at``, one along each axis."""
+    here = field[c, i, j, k]
+    along_i, along_j = field[c, at[0], j, k] - here, field[c, i, at[1], k] - here
+    return sizes[0] * along_i + sizes[1] * along_j + sizes[2] * (field[c, i, j, at[2]] - here)
+
+
+@_kernel
 def _eight_rows(x, y, z, size, step):  # type: ignore[no-untyped-def]
     """Where the first of the eight rows around a position of a lattice of ``size`` begins in memory, rows being
     ``step`` long; and the weights of all eight, last axis fastest."""
@@ -324,31 +339,31 @@ def follow(by, field, own, share, inside, out, start, stop):  # type: ignore[no-
 @_kernel
 def half_corrected(both, left, enough, out, start, stop):  # type: ignore[no-untyped-def]
     """What two displacements ``both`` (2, 3, I, J, K), voxels, become when each takes half of Newton's step towards
-    undoing the other → ``out``, where ``left`` (I, J, K) is 1; it becomes 2 where neither was off by more than
-    ``enough``. A range of axis i."""
+    undoing the other → ``out``, where ``left`` (I, J, K) is not 0; it becomes 1 where either was off by more than
+    ``enough``, and 2 elsewhere. A range of axis i."""
     _, _, size_i, size_j, size_k = both.shape
     half = np.float32(0.5)
     fields = both.reshape(2, -1)
     for i in range(start, stop):
         for j in range(size_j):
-            for k in range(size_k):
-                if left[i, j, k] == 0:
-                    continue
-                worst = _ZERO
-                for s in range(2):
-                    x, y, z = both[s, 0, i, j, k], both[s, 1, i, j, k], both[s, 2, i, j, k]
+            for s in range(2):
+                own, undone, other = both[s], out[s], fields[1 - s]
+                for k in range(size_k):
+                    if left[i, j, k] == 0:
+                        continue
+                    x, y, z = own[0, i, j, k], own[1, i, j, k], own[2, i, j, k]
                     to_x, to_y, to_z = np.float32(i) + x, np.float32(j) + y, np.float32(k) + z
-                    p, q, r = _vector(fields[1 - s], size_i, size_j, size_k, to_x, to_y, to_z)
+                    p, q, r = _vector(other, size_i, size_j, size_k, to_x, to_y, to_z)
                     p, q, r = p + x, q + y, r + z
-                    worst = max(worst, p * p + q * q + r * r)
-                    # φ(x + r) − φ(x) is the derivative of φ along r, and that the inverse of the other's derivative.
-                    to_x, to_y, to_z = np.float32(i) + p, np.float32(j) + q, np.float32(k) + r
-                    a, b, c = _vector(fields[s], size_i, size_j, size_k, to_x, to_y, to_z)
-                    out[s, 0, i, j, k] = x - (p + a - x) * half
-                    out[s, 1, i, j, k] = y - (q + b - y) * half
-                    out[s, 2, i, j, k] = z - (r + c - z) * half
-                if worst <= enough * enough:
-                    left[i, j, k] = 2
+                    off = p * p + q * q + r * r > enough * enough
+                    if s == 0 or off:
+                        left[i, j, k] = 1 if off else 2
+                    # The derivative of φ along what is left, and that is the inverse of the other's derivative.
+                    at_i, at_j, at_k = _next(i, p, size_i), _next(j, q, size_j), _next(k, r, size_k)
+                    at, sizes = (at_i, at_j, at_k), (min(abs(p), _ONE), min(abs(q), _ONE), min(abs(r), _ONE))
+                    undone[0, i, j, k] = x - (p + _change(own, 0, i, j, k, at, sizes)) * half
+                    undone[1, i, j, k] = y - (q + _change(own, 1, i, j, k, at, sizes)) * half
+                    undone[2, i, j, k] = z - (r + _change(own, 2, i, j, k, at, sizes)) * half
 
 
 @_kernel

@@ -220,7 +220,7 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
     to use instead. Raises :class:`UserError` for anything that the caller can mend.
     """
     stages, sentences = Stages(progress), list[str]()
-    with collected_warnings(sentences), ThreadPoolExecutor(1) as meanwhile:
+    with collected_warnings(sentences), ThreadPoolExecutor(2) as meanwhile:
         with stages("read"):
             loaded = _found(model)
             images = _read(moving), _read(fixed)
@@ -231,14 +231,17 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
             if refine:
                 check_refinable(network)
         with stages("find brain"):
-            found, looks = [], []
-            for image, mask in zip(images, brains, strict=True):
-                found.append(_find_brain(image, mask, brain, device))
-                looks.append(meanwhile.submit(look_at, image, found[-1][0]))
+            finding = [meanwhile.submit(_find_brain, *one, brain, device) for one in zip(images, brains, strict=True)]
+            found = [one.result() for one in finding]
+            looks = [meanwhile.submit(look_at, image, one[0]) for image, one in zip(images, found, strict=True)]
         with stages("conform"):
             one, other = _conform_pair(images, found, network)
         with stages("couple"):
             coupling = couple(network, one.conformed, other.conformed, transform, refine)
+        own = [
+            meanwhile.submit(_own_labels, segmented, network.scheme, subject.image.grid)
+            for segmented, subject in ((coupling.moving_segmented, one), (coupling.fixed_segmented, other))
+        ]
         with stages("invert"):
             inverse = coupling.transform.inverse()
         with stages("warp"):
@@ -246,13 +249,15 @@ def register_pair(  # noqa: PLR0913  what a caller may choose, all but two by na
             warped = resample(dense, one.image, other.image.grid)
             jacobian = jacobian_determinant(dense, other.image.grid)
         with stages("segment"):
-            labels = _native_labels(coupling, dense, network.scheme, one.image.grid, other.image.grid)
+            carried = _carried_labels(coupling, dense, network.scheme, other.image.grid)
+            (moving_labels, moving_head), (fixed_labels, fixed_head) = (done.result() for done in own)
+            labels = moving_labels, fixed_labels, carried
         with stages("measure"):
             measures = _measure(coupling.transform, inverse, dense, jacobian, one, other)
             volumes = _volumes(network.scheme, labels)
     record = _record(network, device, stages, sentences, {"moving": one, "fixed": other})
     record |= {"transform": transform, "refined": refine, "measures": _measures_as_json(measures)}
-    _note_head_sizes(record, labels)
+    _note_head_sizes(record, [moving_head, fixed_head])
     results = Results(
         one.image,
         other.image,
@@ -310,7 +315,7 @@ def segment_image(
         with stages("segment"):
             labels = _labels_on(segment_conformed(network, subject.conformed), network.scheme, given.grid)
     record = _record(network, device, stages, sentences, {"image": subject})
-    _note_head_sizes(record, [labels])
+    _note_head_sizes(record, [intracranial_volume(labels)])
     signs = image_signs(given, found, labels, network.scheme)
     record["quality"] = judge_image(signs, network.scheme.name, network.name).to_dict(signs)
     return Segmentation(given, labels, network.scheme, structure_volumes(labels, network.scheme), record)
@@ -377,19 +382,26 @@ def _dense(transform: Composite, grid: Grid) -> Composite:
     return Composite([displacement_on(transform, grid)])
 
 
-def _native_labels(
-    coupling: Coupling, dense: Composite, scheme: LabelScheme | None, moving: Grid, fixed: Grid
-) -> tuple[LabelMap | None, LabelMap | None, LabelMap | None]:
-    """(moving on its grid, fixed on its grid, moving on the fixed grid)."""
-    if scheme is None or coupling.moving_segmented is None or coupling.fixed_segmented is None:
-        return None, None, None
-    own = _labels_on(coupling.moving_segmented, scheme, moving)
-    other = _labels_on(coupling.fixed_segmented, scheme, fixed)
-    if isinstance(coupling.moving_segmented, LabelMap):
-        warped = resample(dense, coupling.moving_segmented, fixed).data
-    else:
-        warped = resample(dense, coupling.moving_segmented, fixed).data.argmax(dim=0)
-    return own, other, _as_labels(warped, scheme, fixed)
+def _carried_labels(
+    coupling: Coupling, dense: Composite, scheme: LabelScheme | None, fixed: Grid
+) -> LabelMap | None:
+    """The moving image's structures on the fixed grid."""
+    segmented = coupling.moving_segmented
+    if scheme is None or segmented is None:
+        return None
+    if isinstance(segmented, LabelMap):
+        return _as_labels(resample(dense, segmented, fixed).data, scheme, fixed)
+    return _as_labels(resample(dense, segmented, fixed).data.argmax(dim=0), scheme, fixed)
+
+
+def _own_labels(
+    segmented: Segmented | None, scheme: LabelScheme | None, grid: Grid
+) -> tuple[LabelMap | None, float | None]:
+    """An image's structures on its own ``grid``, and its head's size in mm³."""
+    if scheme is None or segmented is None:
+        return None, None
+    labels = _labels_on(segmented, scheme, grid)
+    return labels, intracranial_volume(labels)
 
 
 def _labels_on(segmented: Segmented, scheme: LabelScheme, grid: Grid) -> LabelMap:
@@ -467,10 +479,9 @@ def _describe(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _note_head_sizes(record: dict[str, Any], labels: Sequence[LabelMap | None]) -> None:
+def _note_head_sizes(record: dict[str, Any], sizes: Sequence[float | None]) -> None:
     """Only where there is an estimate."""
-    for one, found in zip(record["inputs"].values(), labels, strict=False):
-        size = None if found is None else intracranial_volume(found)
+    for one, size in zip(record["inputs"].values(), sizes, strict=True):
         if size is not None:
             one["intracranial_mm3"] = round(size, 1)
 

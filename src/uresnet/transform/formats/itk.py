@@ -78,10 +78,14 @@ def _itk_geometry(grid: Grid) -> np.ndarray:
 
 def _itk_vectors(field: DisplacementField, exact: bool) -> np.ndarray:
     """Flat float32, component fastest, then x, y, z; LPS."""
-    values = field.displacement.detach().cpu().permute(3, 2, 1, 0).contiguous()
-    values[..., :2] *= -1
-    if not exact:
-        values.div_(_QUANTUM_MM).round_().mul_(_QUANTUM_MM)
+    displacement = field.displacement.detach().cpu()
+    values = torch.empty((*reversed(field.grid.shape), 3), dtype=displacement.dtype)
+    to_lps = torch.tensor(LPS.diagonal()[:3], dtype=displacement.dtype).view(3, 1, 1)
+    for j in range(field.grid.shape[1]):  # what is read and written at once fits into the processor's cache
+        part = displacement[:, :, j] * to_lps
+        if not exact:
+            part.div_(_QUANTUM_MM).round_().mul_(_QUANTUM_MM)
+        values[:, j] = part.permute(2, 1, 0)
     return values.numpy().ravel()
 
 
