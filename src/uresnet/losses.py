@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uresnet.sampling import slabs
-
-_CACHED = 200_000  # voxels
+from uresnet import kernels
 
 
 def mean_squared_error(warped: Tensor, fixed: Tensor) -> Tensor:
@@ -51,7 +50,16 @@ def correlation_slopes(
     All (1, 1, I, J, K) → two of the same shape, float32. In closed form, which a CPU does several times as fast as
     automatic differentiation.
     """
-    mean_a, mean_b, square_a, square_b, product = _box_mean_in_place(
+    if kernels.is_plain(a, b):
+        out = torch.empty_like(a), torch.empty_like(b)
+        arrays = [one[0, 0].contiguous().numpy() for one in (a, b, counted)]
+        pulls = [one[0, 0].numpy() for one in out]
+        how = window // 2, np.float32(epsilon)
+        kernels.in_parallel(
+            kernels.correlation_slopes, a.shape[2], *arrays, *how, *pulls, each=a[0, 0, 0].numel(), pieces=1
+        )
+        return out
+    mean_a, mean_b, square_a, square_b, product = _box_mean(
         torch.cat([a, b, a * a, b * b, a * b], dim=1), window
     ).split(1, dim=1)
     variance_a = square_a.addcmul_(mean_a, mean_a, value=-1).clamp_min_(0)
@@ -63,7 +71,7 @@ def correlation_slopes(
     by_mean_a = -(scale * mean_b + 2 * by_square_a * mean_a)
     by_mean_b = -(scale * mean_a + 2 * by_square_b * mean_b)
     # A mean over cubes is its own adjoint.
-    of_a, of_b, of_aa, of_bb, of_ab = _box_mean_in_place(
+    of_a, of_b, of_aa, of_bb, of_ab = _box_mean(
         torch.cat([by_mean_a, by_mean_b, by_square_a, by_square_b, scale], dim=1), window
     ).split(1, dim=1)
     return of_a + 2 * a * of_aa + b * of_ab, of_b + 2 * b * of_bb + a * of_ab
@@ -76,27 +84,6 @@ def _box_mean(x: Tensor, window: int) -> Tensor:
         size[axis], padding[axis] = window, window // 2
         x = F.avg_pool3d(x, size, stride=1, padding=padding)
     return x
-
-
-def _box_mean_in_place(x: Tensor, window: int) -> Tensor:
-    """As :func:`_box_mean`, without gradients: sums of shifted copies, a channel (1, C, I, J, K) at a time, in slabs
-    that stay in the processor's cache."""
-    for channel in x[0]:
-        i, j, k = channel.shape
-        for part in slabs((j, i, k), budget=_CACHED):
-            _add_neighbours(channel[:, part], window // 2, axis=0)
-            _add_neighbours(channel[:, part], window // 2, axis=2)
-        for part in slabs((i, j, k), budget=_CACHED):
-            _add_neighbours(channel[part], window // 2, axis=1)
-    return x.div_(window**3)
-
-
-def _add_neighbours(x: Tensor, reach: int, axis: int) -> None:
-    """To every value of (i, j, k), in place, those up to ``reach`` away from it; beyond the edge there is 0."""
-    n, before = x.shape[axis], x.clone()
-    for step in range(1, min(reach, n - 1) + 1):
-        x.narrow(axis, 0, n - step).add_(before.narrow(axis, step, n - step))
-        x.narrow(axis, step, n - step).add_(before.narrow(axis, 0, n - step))
 
 
 def affine_distance(affine: Tensor) -> Tensor:

@@ -257,13 +257,8 @@ def _finer(x: Tensor) -> Tensor:
 
 
 def _evened(x: Tensor) -> Tensor:
-    """Means over 3×3×3 voxels of (B, C, I, J, K), of 3×3 on the faces."""
-    for axis in (4, 3, 2):
-        n = x.shape[axis]
-        weights = np.full((n, 3), 1 / 3)
-        weights[[0, -1]] = (0, 1, 0)
-        x = weighted_rows(x, axis, np.arange(n) - 1, weights)
-    return x
+    """Means over 3×3×3 voxels of (B, C, I, J, K); the edge continues."""
+    return _averaged(x, np.full(3, 1 / 3))
 
 
 def _splined(x: Tensor, shape: Sequence[int], step: float) -> Tensor:
@@ -300,8 +295,8 @@ def _undo_each_other(both: Tensor, inside: Tensor) -> None:
 
 
 def _change_along(field: Tensor, step: Tensor) -> Tensor:
-    """By how much a field (B, 3, I, J, K) changes over ``step`` (B, 3, I, J, K), at most a voxel along each axis, as the
-    differences to the neighbours on that side have it."""
+    """By how much a field (B, 3, I, J, K) changes over ``step`` (B, 3, I, J, K), at most a voxel along each axis, from
+    the differences to the neighbours on that side."""
     out = torch.zeros_like(field)
     for axis in range(3):
         across = field.diff(dim=axis + 2)
@@ -483,9 +478,20 @@ def _smoothed(x: Tensor, sigma: float) -> Tensor:
         return x
     reach = max(1, round(2.5 * sigma))
     weights = np.exp(-((np.arange(-reach, reach + 1) / sigma) ** 2) / 2)
+    return _averaged(x, weights / weights.sum())
+
+
+def _averaged(x: Tensor, weights: np.ndarray) -> Tensor:
+    """Sums over neighbours along all three axes by the same odd number of ``weights``; the edge continues."""
+    if kernels.is_plain(x):
+        x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+        for one, result in zip(x, out, strict=True):
+            arrays = one.numpy(), weights.astype(np.float32), result.numpy()
+            kernels.in_parallel(kernels.averaged, x.shape[2], *arrays, each=one[:, 0].numel(), pieces=1)
+        return out
     for axis in (4, 3, 2):
         n = x.shape[axis]
-        x = weighted_rows(x, axis, np.arange(n) - reach, np.tile(weights / weights.sum(), (n, 1)))
+        x = weighted_rows(x, axis, np.arange(n) - len(weights) // 2, np.tile(weights, (n, 1)))
     return x
 
 

@@ -382,9 +382,7 @@ def _dense(transform: Composite, grid: Grid) -> Composite:
     return Composite([displacement_on(transform, grid)])
 
 
-def _carried_labels(
-    coupling: Coupling, dense: Composite, scheme: LabelScheme | None, fixed: Grid
-) -> LabelMap | None:
+def _carried_labels(coupling: Coupling, dense: Composite, scheme: LabelScheme | None, fixed: Grid) -> LabelMap | None:
     """The moving image's structures on the fixed grid."""
     segmented = coupling.moving_segmented
     if scheme is None or segmented is None:
