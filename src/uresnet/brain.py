@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import permutations, product
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -134,6 +135,7 @@ _COARSE, _FINE = (128, 128, 128), (256, 256, 256)
 _QUICK = (96, 96, 96)
 _CLEARLY_SURER = 3e-4  # mean probability inside the brain; five heads: 0.0001 to 0.004 between the best two ways round
 _BOX_MARGIN = 0.1  # of the box, on either side
+_LOADING = Lock()  # filters of warnings belong to all threads
 
 
 def strip_skull(
@@ -207,8 +209,8 @@ def _network(name: str, device: str | torch.device) -> torch.jit.ScriptModule:
         path = Path("deepbet")
     if not path.is_file():
         raise UserError("Stripping a skull needs deepbet, which is not installed; install it, or give brain masks.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of deprecations inside torch.jit
+    with _LOADING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # inside torch.jit; ours, of another image, pass
         return torch.jit.load(str(path), map_location=device).eval()
 
 

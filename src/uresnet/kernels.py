@@ -110,21 +110,6 @@ def _vector(flat, size_i, size_j, size_k, x, y, z):  # type: ignore[no-untyped-d
 
 
 @_kernel
-def _next(n, towards, size):  # type: ignore[no-untyped-def]
-    """The neighbour of voxel ``n``, of ``size``, on the side that ``towards`` points to."""
-    return min(n + 1, size - 1) if towards > _ZERO else max(n - 1, 0)
-
-
-@_kernel
-def _change(field, c, i, j, k, at, sizes):  # type: ignore[no-untyped-def]
-    """By how much component ``c`` of a field (3, I, J, K) changes from a voxel to ``sizes`` voxels towards its
-    neighbours ``at``, one along each axis."""
-    here = field[c, i, j, k]
-    along_i, along_j = field[c, at[0], j, k] - here, field[c, i, at[1], k] - here
-    return sizes[0] * along_i + sizes[1] * along_j + sizes[2] * (field[c, i, j, at[2]] - here)
-
-
-@_kernel
 def _eight_rows(x, y, z, size, step):  # type: ignore[no-untyped-def]
     """Where the first of the eight rows around a position of a lattice of ``size`` begins in memory, rows being
     ``step`` long; and the weights of all eight, last axis fastest."""
@@ -347,7 +332,7 @@ def half_corrected(both, left, enough, out, start, stop):  # type: ignore[no-unt
     for i in range(start, stop):
         for j in range(size_j):
             for s in range(2):
-                own, undone, other = both[s], out[s], fields[1 - s]
+                own, undone, same, other = both[s], out[s], fields[s], fields[1 - s]
                 for k in range(size_k):
                     if left[i, j, k] == 0:
                         continue
@@ -358,12 +343,12 @@ def half_corrected(both, left, enough, out, start, stop):  # type: ignore[no-unt
                     off = p * p + q * q + r * r > enough * enough
                     if s == 0 or off:
                         left[i, j, k] = 1 if off else 2
-                    # The derivative of φ along what is left, and that is the inverse of the other's derivative.
-                    at_i, at_j, at_k = _next(i, p, size_i), _next(j, q, size_j), _next(k, r, size_k)
-                    at, sizes = (at_i, at_j, at_k), (min(abs(p), _ONE), min(abs(q), _ONE), min(abs(r), _ONE))
-                    undone[0, i, j, k] = x - (p + _change(own, 0, i, j, k, at, sizes)) * half
-                    undone[1, i, j, k] = y - (q + _change(own, 1, i, j, k, at, sizes)) * half
-                    undone[2, i, j, k] = z - (r + _change(own, 2, i, j, k, at, sizes)) * half
+                    # φ(x + r) − φ(x) is the derivative of φ along r, and that the inverse of the other's derivative.
+                    to_x, to_y, to_z = np.float32(i) + p, np.float32(j) + q, np.float32(k) + r
+                    to_x, to_y, to_z = _vector(same, size_i, size_j, size_k, to_x, to_y, to_z)
+                    undone[0, i, j, k] = x - (p + to_x - x) * half
+                    undone[1, i, j, k] = y - (q + to_y - y) * half
+                    undone[2, i, j, k] = z - (r + to_z - z) * half
 
 
 @_kernel
@@ -458,7 +443,7 @@ def averaged(x, weights, out, start, stop):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _sum_around(plane, reach, work, out):  # type: ignore[no-untyped-def]
-    """Sums of ``plane`` (C, J, K) over squares of 2 · ``reach`` + 1 → ``out``, by way of ``work``; 0 is beyond the edge."""
+    """Sums of ``plane`` (C, J, K) over squares of 2 · ``reach`` + 1, with 0 beyond the edge → ``out``, via ``work``."""
     channels, size_j, size_k = plane.shape
     for c in range(channels):
         for j in range(size_j):

@@ -289,22 +289,10 @@ def _undo_each_other(both: Tensor, inside: Tensor) -> None:
             continue
         start = identity_coordinates(both.shape[2:], device=both.device)
         rest = both + sample(both.flip(0), start + both, padding="border")
-        # The derivative of φ along what is left, and that is the inverse of the other's derivative.
-        both.copy_(torch.where(left > 0, both - (rest + _change_along(both, rest)) / 2, both))
+        # φ(x + r) − φ(x) is the derivative of φ along r, and that the inverse of the other's derivative.
+        ahead = sample(both, start + rest, padding="border")
+        both.copy_(torch.where(left > 0, both - (rest + ahead - both) / 2, both))
         left *= rest.square().sum(dim=1).amax(dim=0) > _OFF_VOXELS**2
-
-
-def _change_along(field: Tensor, step: Tensor) -> Tensor:
-    """By how much a field (B, 3, I, J, K) changes over ``step`` (B, 3, I, J, K), at most a voxel along each axis, from
-    the differences to the neighbours on that side."""
-    out = torch.zeros_like(field)
-    for axis in range(3):
-        across = field.diff(dim=axis + 2)
-        edge = torch.zeros_like(field.narrow(axis + 2, 0, 1))
-        ahead, behind = torch.cat([across, edge], dim=axis + 2), torch.cat([edge, across], dim=axis + 2)
-        along = step[:, axis : axis + 1].clamp(-1, 1)
-        out += along.clamp_min(0) * ahead + along.clamp_max(0) * behind
-    return out
 
 
 # -- the affine --------------------------------------------------------------------------------------------------------
