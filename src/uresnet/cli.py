@@ -123,9 +123,9 @@ def register(
     transform: Annotated[FreedomChoice, typer.Option(help="What may move.")] = FreedomChoice.joint,
     refine: Annotated[bool, typer.Option("--refine", help="Take longer and come closer.")] = False,
     export: Annotated[
-        str,
+        list[str] | None,
         typer.Option(metavar="FORMAT,...", help="Also for: itk, ants, fsl, freesurfer, greedy, nifti, learn2reg."),
-    ] = "itk",
+    ] = None,
     brain: BrainOption = BrainChoice.auto,
     moving_mask: Annotated[Path | None, typer.Option(help="Brain mask of the moving image.")] = None,
     fixed_mask: Annotated[Path | None, typer.Option(help="Brain mask of the fixed image.")] = None,
@@ -145,7 +145,7 @@ def register(
         from uresnet.registration import register_pair
         from uresnet.transform.export import parse_formats
 
-        formats = parse_formats(export)
+        formats = parse_formats(",".join(export or ["itk"]))
         with Narrator(quiet) as narrator:
             result = register_pair(
                 moving,

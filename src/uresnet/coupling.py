@@ -49,10 +49,6 @@ FREEDOMS: tuple[Freedom, ...] = get_args(Freedom)
 """What may move: everything, only the affine, only its rigid part, only the deformation."""
 
 
-STORED_MM = 0.7
-"""Voxels of the stored deformation. Read linearly, a field and its inverse undo each other to 0.009 mm at this fineness
-and to 0.018 mm at 1 mm."""
-
 Segmented = ProbabilityMap | LabelMap
 """Probabilities of classes, or the most probable class of every voxel of 1 mm, on a conformed grid."""
 
@@ -190,8 +186,9 @@ def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, e
         spacing = effort.levels[-1].spacing
         brain = brain_between(one, other, affine_log, velocity, spacing)
         finest = finest_velocity(one, other, affine_log, velocity, effort) if effort.finest else None
-        forward, backward = displacements(velocity, spacing, middle.shape, brain, finest, effort.evened, STORED_MM)
-        lattice = Grid.centred(tuple(forward.shape[1:]), (STORED_MM,) * 3, ("R", "A", "S"), (0, 0, 0))
+        stored_mm = effort.stored_mm
+        forward, backward = displacements(velocity, spacing, middle.shape, brain, finest, effort.evened, stored_mm)
+        lattice = Grid.centred(tuple(forward.shape[1:]), (stored_mm,) * 3, ("R", "A", "S"), (0, 0, 0))
         inverse = DisplacementField(backward.cpu(), lattice, domain=middle, codomain=middle)
         parts.append(DisplacementField(forward.cpu(), lattice, inverse, domain=middle, codomain=middle))
     parts.append(Affine(np.linalg.inv(back), domain=middle, codomain=moving.grid))

@@ -322,17 +322,58 @@ def follow(by, field, own, share, inside, out, start, stop):  # type: ignore[no-
 
 
 @_kernel
-def half_corrected(both, left, enough, out, start, stop):  # type: ignore[no-untyped-def]
+def _four_rows(before, after, j, out):  # type: ignore[no-untyped-def]
+    """Sums of rows ``j`` and ``j`` + 1 of two planes (C, J, K) → ``out`` (C, K)."""
+    for c in range(out.shape[0]):
+        a, b, d, e, total = before[c, j], before[c, j + 1], after[c, j], after[c, j + 1], out[c]
+        for k in range(out.shape[1]):
+            total[k] = (a[k] + b[k]) + (d[k] + e[k])
+
+
+@_kernel
+def _missed_between(own, other, left, i, four, out):  # type: ignore[no-untyped-def]
+    """What remains of a step along ``own`` (3, I, J, K) and back along ``other``, which is as large and flat, from the
+    middles between voxel planes ``i`` and ``i`` + 1 that have a voxel that is ``left`` beside them → ``out`` (3, J, K),
+    by way of ``four`` (3, K)."""
+    _, size_i, size_j, size_k = own.shape
+    half, eighth = np.float32(0.5), np.float32(0.125)
+    for j in range(size_j - 1):
+        _four_rows(own[:, i], own[:, i + 1], j, four)
+        a, b, c, d = left[i, j], left[i, j + 1], left[i + 1, j], left[i + 1, j + 1]
+        for k in range(size_k - 1):
+            if (a[k] | b[k] | c[k] | d[k] | a[k + 1] | b[k + 1] | c[k + 1] | d[k + 1]) == 0:
+                continue
+            x = eighth * (four[0, k] + four[0, k + 1])
+            y = eighth * (four[1, k] + four[1, k + 1])
+            z = eighth * (four[2, k] + four[2, k + 1])
+            to_x, to_y, to_z = np.float32(i) + half + x, np.float32(j) + half + y, np.float32(k) + half + z
+            p, q, r = _vector(other, size_i, size_j, size_k, to_x, to_y, to_z)
+            out[0, j, k], out[1, j, k], out[2, j, k] = x + p, y + q, z + r
+
+
+@_kernel
+def half_corrected(both, left, enough, out, done, start, stop):  # type: ignore[no-untyped-def]
     """What two displacements ``both`` (2, 3, I, J, K), voxels, become when each takes half of Newton's step towards
-    undoing the other → ``out``, where ``left`` (I, J, K) is not 0; it becomes 1 where either was off by more than
-    ``enough``, and 2 elsewhere. A range of axis i."""
+    undoing the other → ``out``, where ``left`` (I, J, K) is 1; ``done`` becomes 1 where neither was off by more than
+    ``enough``. What is undone is the mean of what a voxel and the eight points between it and its neighbours miss: a
+    field that is right at its voxels and read linearly is off by all of its bends between them. A range of axis i."""
     _, _, size_i, size_j, size_k = both.shape
-    half = np.float32(0.5)
+    half, sixteenth = np.float32(0.5), np.float32(0.0625)
     fields = both.reshape(2, -1)
+    between = np.zeros((2, 2, 3, size_j, size_k), np.float32)  # by side, and before and after the plane
+    four = np.zeros((3, size_k), np.float32)
     for i in range(start, stop):
-        for j in range(size_j):
-            for s in range(2):
-                own, undone, same, other = both[s], out[s], fields[s], fields[1 - s]
+        for s in range(2):
+            own, undone, same, other = both[s], out[s], fields[s], fields[1 - s]
+            if i == start and i > 0:
+                _missed_between(own, other, left, i - 1, four, between[s, (i - 1) % 2])
+            if i < size_i - 1:
+                _missed_between(own, other, left, i, four, between[s, i % 2])
+            before, after = between[s, (i - 1) % 2], between[s, i % 2]
+            for j in range(size_j):
+                inner = 0 < i < size_i - 1 and 0 < j < size_j - 1
+                if inner:
+                    _four_rows(before, after, j - 1, four)
                 for k in range(size_k):
                     if left[i, j, k] == 0:
                         continue
@@ -340,9 +381,12 @@ def half_corrected(both, left, enough, out, start, stop):  # type: ignore[no-unt
                     to_x, to_y, to_z = np.float32(i) + x, np.float32(j) + y, np.float32(k) + z
                     p, q, r = _vector(other, size_i, size_j, size_k, to_x, to_y, to_z)
                     p, q, r = p + x, q + y, r + z
-                    off = p * p + q * q + r * r > enough * enough
-                    if s == 0 or off:
-                        left[i, j, k] = 1 if off else 2
+                    if inner and 0 < k < size_k - 1:
+                        p = half * p + sixteenth * (four[0, k - 1] + four[0, k])
+                        q = half * q + sixteenth * (four[1, k - 1] + four[1, k])
+                        r = half * r + sixteenth * (four[2, k - 1] + four[2, k])
+                    good = p * p + q * q + r * r <= enough * enough
+                    done[i, j, k] = good if s == 0 else good & done[i, j, k]
                     # φ(x + r) − φ(x) is the derivative of φ along r, and that the inverse of the other's derivative.
                     to_x, to_y, to_z = np.float32(i) + p, np.float32(j) + q, np.float32(k) + r
                     to_x, to_y, to_z = _vector(same, size_i, size_j, size_k, to_x, to_y, to_z)
@@ -352,16 +396,16 @@ def half_corrected(both, left, enough, out, start, stop):  # type: ignore[no-unt
 
 
 @_kernel
-def adopt(out, left, both, start, stop):  # type: ignore[no-untyped-def]
-    """What :func:`half_corrected` found becomes ``both``; ``left`` stays 1 where it is, and is 0 elsewhere."""
+def adopt(out, left, done, both, start, stop):  # type: ignore[no-untyped-def]
+    """What :func:`half_corrected` found becomes ``both``; what is ``done`` is no longer ``left``."""
     for i in range(start, stop):
         for j in range(left.shape[1]):
             for k in range(left.shape[2]):
-                if left[i, j, k] > 0:
+                if left[i, j, k]:
                     for s in range(2):
                         for c in range(3):
                             both[s, c, i, j, k] = out[s, c, i, j, k]
-                    left[i, j, k] = left[i, j, k] == 1
+                    left[i, j, k] = not done[i, j, k]
 
 
 @_kernel

@@ -32,7 +32,7 @@ from uresnet.transform.inversion import half_difference
 _SMALLEST_MM3 = 100.0  # a structure smaller than this says nothing of where the head is
 _MOMENTUM, _MEMORY = 0.8, 0.95  # of the force and of its square, as Adam's
 _DOUBLINGS, _FINEST_DOUBLINGS = 4, 0  # of the exponentials that are kept
-_CORRECTIONS, _OFF_VOXELS = 3, 0.1  # of all points that are still off by more than that
+_OFF_VOXELS = 0.2  # a point whose displacements undo each other better needs no second correction
 _DARK = 0.02  # of intensities, and of probabilities of structures
 _AROUND = 2  # voxels around the brain that move with it
 _LONGEST_MM = 8  # decides into how many doublings half a velocity is cut: 2 at 2 mm, none at 8 mm
@@ -59,7 +59,8 @@ class Effort:
     """The levels, coarse to fine, and the weights of the structures' Dice distance and of the intensities' correlation
     (in cubes of ``window`` voxels). ``finest``, if any, comes after a level of 2 mm, is at 1 mm and finds a velocity of
     its own. ``evened``: bends of single voxels, which cost invertibility more than they are worth, are evened out.
-    ``twice``: the network looks at each image twice (:meth:`uresnet.model.segmenter.Segmenter.forward`)."""
+    ``twice``: the network looks at each image twice (:meth:`uresnet.model.segmenter.Segmenter.forward`). ``stored_mm``:
+    voxels of the deformation in the end; the more it bends, the finer they have to be for its inverse."""
 
     levels: tuple[Level, ...]
     structures: float = 1.0
@@ -68,6 +69,7 @@ class Effort:
     finest: Level | None = None
     evened: bool = False
     twice: bool = False
+    stored_mm: float = 0.7
 
 
 SWIFT = Effort(
@@ -87,6 +89,7 @@ REFINED = Effort(
     correlation=4.0,
     finest=Level(1, 8, 0.7, force=1.0, velocity=1.0, divergence=4),
     twice=True,
+    stored_mm=0.62,
 )
 """What ``--refine`` does: a second look, less smoothing, and more steps where the images have their voxels."""
 
@@ -220,8 +223,9 @@ def displacements(
 
     Both are integrated where the velocities live. Read linearly between voxels they undo each other the better, the
     finer these are: on voxels of ``stored_mm`` instead of 1 mm the lattice has as many more, its middle in the same
-    place. Then each takes half of Newton's step towards what undoes the other, a few times, which keeps the two
-    exchangeable. ``where`` (i, j, k) bool, on the velocity's lattice, is where that is done; everywhere by default.
+    place. Each takes half of Newton's step towards what undoes the other, which keeps the two exchangeable: once on
+    voxels of 1 mm, where that is cheap, and then on those. ``where`` (i, j, k) bool, on the velocity's lattice, is
+    where that is done; everywhere by default.
     """
     part = 1.0 if finest is None else 0.5
     both = integrate_velocity(part * torch.cat([velocity, -velocity]), _DOUBLINGS, where) * spacing
@@ -238,11 +242,12 @@ def displacements(
         fine = compose_displacements(compose_displacements(fine, between, inside), fine, inside)
     if evened:
         fine = _evened(fine)
+    _undo_each_other(fine, inside, 1)
     if stored_mm != 1:
         stored = [math.ceil(n / stored_mm) for n in shape]
         fine = _splined(fine, stored, stored_mm)
         inside = F.interpolate(inside[None, None].float(), size=stored)[0, 0] > 0
-    _undo_each_other(fine.div_(stored_mm), inside)
+    _undo_each_other(fine.div_(stored_mm), inside, 2)
     fine.mul_(stored_mm)
     return fine[0], fine[1]
 
@@ -274,25 +279,31 @@ def _splined(x: Tensor, shape: Sequence[int], step: float) -> Tensor:
     return x
 
 
-def _undo_each_other(both: Tensor, inside: Tensor) -> None:
+def _undo_each_other(both: Tensor, inside: Tensor, rounds: int) -> None:
     """Brings two displacements (2, 3, I, J, K), voxels, closer to undoing each other, in place, where ``inside``
-    (I, J, K)."""
-    left = inside.to(torch.uint8)
-    out = torch.empty_like(both)
-    for _ in range(_CORRECTIONS):
-        if kernels.is_plain(both) and min(both.shape[2:]) > 1:
-            arrays = left.numpy(), np.float32(_OFF_VOXELS), out.numpy()
-            kernels.in_parallel(kernels.half_corrected, both.shape[2], both.numpy(), *arrays, each=left[0].numel())
-            kernels.in_parallel(
-                kernels.adopt, both.shape[2], out.numpy(), left.numpy(), both.numpy(), each=left[0].numel()
-            )
-            continue
-        start = identity_coordinates(both.shape[2:], device=both.device)
-        rest = both + sample(both.flip(0), start + both, padding="border")
-        # φ(x + r) − φ(x) is the derivative of φ along r, and that the inverse of the other's derivative.
-        ahead = sample(both, start + rest, padding="border")
-        both.copy_(torch.where(left > 0, both - (rest + ahead - both) / 2, both))
-        left *= rest.square().sum(dim=1).amax(dim=0) > _OFF_VOXELS**2
+    (I, J, K), and in all rounds but the first only where they are off. What each of the ``rounds`` does is said in
+    :func:`uresnet.kernels.half_corrected`."""
+    left = inside.clone()
+    if kernels.is_plain(both) and min(both.shape[2:]) > 1:
+        out, done = torch.empty_like(both).numpy(), torch.empty_like(left).numpy()
+        fields, points, each = both.numpy(), left.numpy(), left[0].numel()
+        for _ in range(rounds):
+            arrays = fields, points, np.float32(_OFF_VOXELS), out, done
+            kernels.in_parallel(kernels.half_corrected, len(points), *arrays, each=each)
+            kernels.in_parallel(kernels.adopt, len(points), out, points, done, fields, each=each)
+        return
+    voxels = identity_coordinates(both.shape[2:], device=both.device)
+    for _ in range(rounds):
+        rest = both + sample(both.flip(0), voxels + both, padding="border")
+        if min(both.shape[2:]) > 2:
+            between = F.avg_pool3d(both, 2, stride=1)
+            start = voxels[..., :-1, :-1, :-1] + 0.5
+            between = between + sample(both.flip(0), start + between, padding="border")
+            inner = rest[..., 1:-1, 1:-1, 1:-1]
+            inner.add_(F.avg_pool3d(between, 2, stride=1)).div_(2)
+        ahead = sample(both, voxels + rest, padding="border")
+        both.copy_(torch.where(left, both - (rest + ahead - both) / 2, both))
+        left &= rest.square().sum(dim=1).amax(dim=0) > _OFF_VOXELS**2
 
 
 # -- the affine --------------------------------------------------------------------------------------------------------
