@@ -185,7 +185,7 @@ def _meet(model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, e
         velocity = velocity_between(one, other, affine_log, effort)
         spacing = effort.levels[-1].spacing
         brain = brain_between(one, other, affine_log, velocity, spacing)
-        finest = finest_velocity(one, other, affine_log, velocity, effort) if effort.finest else None
+        finest = finest_velocity(one, other, affine_log, velocity, effort, brain) if effort.finest else None
         stored_mm = effort.stored_mm
         forward, backward = displacements(velocity, spacing, middle.shape, brain, finest, effort.evened, stored_mm)
         lattice = Grid.centred(tuple(forward.shape[1:]), (stored_mm,) * 3, ("R", "A", "S"), (0, 0, 0))

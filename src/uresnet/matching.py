@@ -152,13 +152,20 @@ def velocity_between(moving: Side, fixed: Side, affine_log: np.ndarray, effort: 
     return velocity
 
 
-def finest_velocity(moving: Side, fixed: Side, affine_log: np.ndarray, velocity: Tensor, effort: Effort) -> Tensor:
+def finest_velocity(
+    moving: Side,
+    fixed: Side,
+    affine_log: np.ndarray,
+    velocity: Tensor,
+    effort: Effort,
+    region: Tensor | None = None,
+) -> Tensor:
     """A second velocity w (1, 3, I, J, K), mm, of voxels of 1 mm: T is half the affine, exp(v/2), exp(w), exp(v/2),
     half the affine.
 
-    ``velocity`` is v, of voxels of 2 mm. Both images are brought to the mid-space by it once; w is what is still to be
-    done there, so short that half of it is its own exponential while it is looked for. Exchanging the images turns it
-    round, as v. 0 where no brain is.
+    ``velocity`` is v, of voxels of 2 mm; ``region`` is :func:`brain_between`, where that is known. Both images are
+    brought to the mid-space by v once; w is what is still to be done there, so short that half of it is its own
+    exponential while it is looked for. Exchanging the images turns it round, as v. 0 where no brain is.
     """
     level, shape = effort.finest, moving.intensities.shape[2:]
     assert level is not None
@@ -167,7 +174,7 @@ def finest_velocity(moving: Side, fixed: Side, affine_log: np.ndarray, velocity:
     middle = _centred(velocity.shape[2:], 1.0, velocity.device)
     halves = [matrix_exponential(sign * affine_log / 2) for sign in (1, -1)]
     coarse_halves = [_in_voxels(half, 2) for half in halves]
-    region = _region(rows[0], rows[1], coarse_halves, middle, velocity)
+    region = brain_between(moving, fixed, affine_log, velocity, 2) if region is None else region
     moved = integrate_velocity(torch.cat([velocity, -velocity]) / 2, (_LONGEST_MM // 2).bit_length() - 1, region)
     box = _box(region)
     fine_box = (slice(None), slice(None), *(slice(2 * one.start, 2 * one.stop) for one in box))
@@ -191,12 +198,13 @@ def finest_velocity(moving: Side, fixed: Side, affine_log: np.ndarray, velocity:
     descent = _Descent(level, found)
     for _ in range(level.iterations):
         half = found / 2
-        seen = [sample(image, voxels + s * half, padding="border") for s, image in zip((1, -1), images, strict=True)]
+        places = [torch.add(voxels, half, alpha=s) for s in (1, -1)]
+        seen = [sample(image, place, padding="border") for image, place in zip(images, places, strict=True)]
         half = F.avg_pool3d(half, 2) / 2
         places = [(coarse_voxels + s * half)[0] for s in (1, -1)]
         force, _ = _structure_force(structures[0], structures[1], places, weights, region)
         # A voxel of 2 mm is eight, each with half the slope.
-        found = descent(found, _finer(force / 16) + _intensity_force(seen, effort))
+        found = descent(found, _intensity_force(seen, effort).add_(_finer(force / 16)))
     out[fine_box] = found
     return out
 
@@ -377,11 +385,14 @@ class _Descent:
         self.count += 1
         force = _smoothed(force, self.level.force)
         self.force_mean.lerp_(force, 1 - _MOMENTUM)
-        self.square_mean.lerp_(_smoothed(force.square().sum(1, keepdim=True), 2.0), 1 - _MEMORY)
-        size = (self.square_mean / (1 - _MEMORY**self.count)).sqrt()
+        square = force[:, :1].square()
+        for other in (force[:, 1:2], force[:, 2:]):
+            square.addcmul_(other, other)
+        self.square_mean.lerp_(_smoothed(square, 2.0), 1 - _MEMORY)
         quiet = _QUIET * self.square_mean.mean().sqrt() + 1e-12
-        step = self.force_mean / (1 - _MOMENTUM**self.count) / (size + quiet)
-        velocity = _smoothed(velocity - self.level.rate * step, self.level.velocity)
+        size = (self.square_mean / (1 - _MEMORY**self.count)).sqrt_().add_(quiet)
+        rate = self.level.rate / (1 - _MOMENTUM**self.count)
+        velocity = _smoothed(torch.addcdiv(velocity, self.force_mean, size, value=-rate), self.level.velocity)
         for _ in range(self.level.divergence):
             _diffuse_divergence(velocity)
         return velocity
@@ -403,9 +414,7 @@ def _region(moving: _Rows, fixed: _Rows, halves: Sequence[np.ndarray], middle: T
     for rows, place in zip((moving, fixed), places, strict=True):
         brain = (rows.table.sum(dim=1) > _DARK).float().view(1, 1, *rows.shape)
         found = torch.maximum(found, sample(brain, place[None]))
-    for _ in range(_AROUND):
-        found = F.max_pool3d(found, 3, stride=1, padding=1)
-    return found[0, 0] > 0
+    return _averaged(found, np.ones(2 * _AROUND + 1))[0, 0] > 0
 
 
 def _dice_weights(a: Tensor, b: Tensor) -> Tensor:
@@ -467,7 +476,7 @@ def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
         correlation_slopes(a, b, seen[0, 0][box][None, None], effort.window, 1e-4), (a, b), (-0.5, 0.5), strict=True
     ):
         for axis in range(3):
-            out[0, axis][box] += sign * factor * pull[0, 0] * half_difference(image[0, 0], axis)
+            out[0, axis][box].addcmul_(pull[0, 0] * factor, half_difference(image[0, 0], axis), value=sign)
     return out
 
 

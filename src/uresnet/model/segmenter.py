@@ -20,6 +20,7 @@ from uresnet.config import SegmenterConfig
 _SLOPE = 0.1
 _CHUNK = 16_384  # half-resolution voxels whose eight times C logits are held at once
 _REACH = 2  # half-resolution voxels beyond the last bright one in which a structure may still lie
+_SMALLEST = 4  # every axis of what is looked at is a multiple of this
 _PARTS = 8  # voxels of a block of 2 × 2 × 2
 
 
@@ -82,8 +83,8 @@ class Segmenter(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """image (B, 1, I, J, K) in [0, 1] → (B, hidden, I/2, J/2, K/2), what the head answers from."""
-        if image.shape[1] != 1 or any(n % self.multiple_of for n in image.shape[2:]):
-            raise ValueError(f"an image is (B, 1, I, J, K), axes multiples of {self.multiple_of}: {tuple(image.shape)}")
+        if image.shape[1] != 1 or any(n % _SMALLEST for n in image.shape[2:]):
+            raise ValueError(f"an image is (B, 1, I, J, K), axes multiples of {_SMALLEST}: {tuple(image.shape)}")
         blocks = blocks_to_channels(image).contiguous(memory_format=torch.channels_last_3d)
         x, skips = self.stem(blocks), []
         for level, encode in enumerate(self.encoder):
@@ -91,8 +92,11 @@ class Segmenter(nn.Module):
             if level < len(self.down):
                 skips.append(x)
                 x = self.down[level](x)
+                if level == 0:
+                    x = _repeated(x, self.multiple_of // _SMALLEST)
         for up, decode, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
-            x = decode(skip + F.interpolate(up(x), scale_factor=2, mode="nearest"))
+            i, j, k = skip.shape[2:]
+            x = decode(skip + F.interpolate(up(x), scale_factor=2, mode="nearest")[:, :, :i, :j, :k])
         joined = torch.cat([F.leaky_relu(self.norm(x), _SLOPE, inplace=True), blocks], dim=1)
         # A convolution of one voxel is a product of matrices, which is faster by that name.
         hidden = F.linear(joined.movedim(1, -1), self.hidden.weight.flatten(1), self.hidden.bias)
@@ -126,12 +130,12 @@ class Segmenter(nn.Module):
         return classes, probabilities
 
     def _box(self, image: Tensor) -> tuple[slice, ...]:
-        """Where an image is not 0, from even to even voxels, as large as the network needs it."""
+        """Where an image is not 0, from even to even voxels, as large as the finest level needs it."""
         box = []
         for axis, n in enumerate(image.shape[2:]):
             filled = (image[0, 0] > 0).any(dim=tuple(a for a in range(3) if a != axis)).nonzero()
             low, high = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, n)
-            size = min(n, -(-(high - low // 2 * 2) // self.multiple_of) * self.multiple_of)
+            size = min(n, -(-(high - low // 2 * 2) // _SMALLEST) * _SMALLEST)
             start = min(max(0, (low + high - size) // 4 * 2), n - size)
             box.append(slice(start, start + size))
         return tuple(box)
@@ -171,6 +175,12 @@ class Segmenter(nn.Module):
             moved = self.logits(_picked(features, there), [_PARTS - 1 - part])[0, :, 0]
             parts.append(torch.where(inside[:, None], moved, logits[:, part]))
         return torch.stack(parts, dim=1)
+
+
+def _repeated(x: Tensor, multiple: int) -> Tensor:
+    """Its ends repeated until every axis of (B, C, i, j, k) is a ``multiple``: the coarser levels halve it further."""
+    missing = [-n % multiple for n in x.shape[2:]]
+    return F.pad(x, [n for size in reversed(missing) for n in (0, size)], mode="replicate") if any(missing) else x
 
 
 def _picked(features: Tensor, rows: Tensor) -> Tensor:
