@@ -60,6 +60,15 @@ def test_register_tells_and_writes(pair: tuple[str, str], tiny_model: Path, tmp_
     assert re.search(r"couple\s+\d+\.\d s", result.stderr)
 
 
+def test_formats_may_be_named_together_or_one_by_one(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    chosen = ["--export", "ants,fsl", "--export", "freesurfer"]
+    done = run("register", *pair, "-o", str(out), "-m", str(tiny_model), "--no-report", *chosen)
+    assert done.exit_code == 0, done.output
+    written = {path.name.split("_")[0] for path in out.iterdir()}
+    assert {"transform.h5", "ants", "fsl", "freesurfer"} <= written
+
+
 def test_quiet_says_nothing(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
     result = run("register", *pair, "-o", tmp_path / "out", "--model", tiny_model, "--quiet", "--no-report")
     assert result.exit_code == 0 and result.output == ""

@@ -13,11 +13,16 @@ from uresnet.model.segmenter import Segmenter, blocks_to_channels, channels_to_b
 
 @pytest.fixture(scope="module")
 def small() -> Segmenter:
+    return random_network((6, 8))
+
+
+@torch.no_grad()
+def random_network(channels: tuple[int, ...]) -> Segmenter:
     torch.manual_seed(0)
-    network = Segmenter(SegmenterConfig(channels=(6, 8), blocks=(1, 1), hidden=10, classes=5)).eval()
-    with torch.no_grad():
-        for weights in network.parameters():
-            weights.add_(0.05 * torch.randn_like(weights))
+    config = SegmenterConfig(channels=channels, blocks=(1,) * len(channels), hidden=10, classes=5)
+    network = Segmenter(config).eval()
+    for weights in network.parameters():
+        weights.add_(0.05 * torch.randn_like(weights))
     return network
 
 
@@ -79,6 +84,18 @@ def test_far_from_its_edges_a_crop_is_seen_as_the_whole(small: Segmenter) -> Non
     image = torch.rand(1, 1, 96, 16, 16)
     whole, part = small.features(image), small.features(image[:, :, 16:80])
     torch.testing.assert_close(part[:, :, 15:17], whole[:, :, 23:25], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_only_the_finest_level_has_the_size_of_the_image() -> None:
+    network, seen = random_network((6, 8, 8, 8)), list[torch.Tensor]()
+    network.encoder[1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    image = torch.rand(1, 1, 32, 36, 20)
+    assert network.features(image).shape == (1, 10, 16, 18, 10)
+    (coarse,) = seen
+    assert coarse.shape == (1, 8, 8, 12, 8)  # 9 and 5 cannot be halved twice
+    assert torch.equal(coarse[:, :, :, 9:, :5], coarse[:, :, :, 8:9, :5].expand(-1, -1, -1, 3, -1))
+    assert torch.equal(coarse[..., 5:], coarse[..., 4:5].expand(-1, -1, -1, -1, 3))
 
 
 def test_a_size_that_does_not_fit_is_refused(small: Segmenter) -> None:
