@@ -76,11 +76,6 @@ class Segmenter(nn.Module):
         self.hidden = nn.Conv3d(widths[0] + _PARTS, config.hidden, 1)
         self.head = nn.Conv3d(config.hidden, _PARTS * config.classes, 1)
 
-    @property
-    def multiple_of(self) -> int:
-        """Every axis of the input must be a multiple of this."""
-        return int(2 ** len(self.config.channels))
-
     def features(self, image: Tensor) -> Tensor:
         """image (B, 1, I, J, K) in [0, 1] → (B, hidden, I/2, J/2, K/2), what the head answers from."""
         if image.shape[1] != 1 or any(n % _SMALLEST for n in image.shape[2:]):
@@ -93,7 +88,7 @@ class Segmenter(nn.Module):
                 skips.append(x)
                 x = self.down[level](x)
                 if level == 0:
-                    x = _repeated(x, self.multiple_of // _SMALLEST)
+                    x = _repeated(x, 2 ** (len(self.down) - 1))
         for up, decode, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
             i, j, k = skip.shape[2:]
             x = decode(skip + F.interpolate(up(x), scale_factor=2, mode="nearest")[:, :, :i, :j, :k])
@@ -178,7 +173,7 @@ class Segmenter(nn.Module):
 
 
 def _repeated(x: Tensor, multiple: int) -> Tensor:
-    """Its ends repeated until every axis of (B, C, i, j, k) is a ``multiple``: the coarser levels halve it further."""
+    """Its ends repeated until every axis of (B, C, i, j, k) is a ``multiple``: coarser levels halve it further."""
     missing = [-n % multiple for n in x.shape[2:]]
     return F.pad(x, [n for size in reversed(missing) for n in (0, size)], mode="replicate") if any(missing) else x
 
