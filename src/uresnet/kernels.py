@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -26,9 +26,10 @@ _PIECES = 4  # so that no thread waits long for the last
 _WORTHWHILE = 20_000  # voxels: below, threads take longer to start than to work
 
 
-def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled when first called. Sums may be rearranged and multiplied in one step; NaN stays NaN."""
-    how: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}}
+def _kernel(function: Callable[..., Any], exact: bool = False) -> Callable[..., Any]:
+    """Compiled when first called. Sums may be rearranged and multiplied in one step, unless they have to be ``exact``;
+    NaN stays NaN."""
+    how: dict[str, Any] = {"nogil": True, "fastmath": set() if exact else {"contract", "reassoc", "nsz"}}
     try:
         return numba.njit(cache=True, **how)(function)
     except RuntimeError:  # neither this folder nor the user's cache can be written: compiled in every run
@@ -54,6 +55,9 @@ def in_parallel(kernel: Callable[..., Any], count: int, *arguments: Any, each: i
     waiting = [_pool(threads, os.getpid()).submit(kernel, *arguments, *edge) for edge in pairwise(edges)]
     for done in waiting:
         done.result()
+
+
+_exact_kernel = partial(_kernel, exact=True)
 
 
 @cache
@@ -485,7 +489,7 @@ def averaged(x, weights, out, start, stop):  # type: ignore[no-untyped-def]
                             total[k] += weight * row[k]
 
 
-@_kernel
+@_exact_kernel
 def _sum_around(plane, reach, work, out):  # type: ignore[no-untyped-def]
     """Sums of ``plane`` (C, J, K) over squares of 2 · ``reach`` + 1, with 0 beyond the edge → ``out``, via ``work``."""
     channels, size_j, size_k = plane.shape
@@ -508,7 +512,7 @@ def _sum_around(plane, reach, work, out):  # type: ignore[no-untyped-def]
                     total[k] += row[k]
 
 
-@_kernel
+@_exact_kernel
 def _sum_planes(planes, j, share, out):  # type: ignore[no-untyped-def]
     """``share`` times the sum of row ``j`` over ``planes`` (P, C, J, K) → ``out`` (C, K)."""
     count, channels, _, size_k = planes.shape
@@ -523,11 +527,11 @@ def _sum_planes(planes, j, share, out):  # type: ignore[no-untyped-def]
             total[k] *= share
 
 
-@_kernel
+@_exact_kernel
 def correlation_slopes(a, b, counted, reach, epsilon, pull_a, pull_b, start, stop):  # type: ignore[no-untyped-def]
     """Derivatives of the summed squared correlation of ``a`` and ``b`` (I, J, K) in cubes of 2 · ``reach`` + 1 voxels
-    around those ``counted`` (I, J, K) → ``pull_a``, ``pull_b``. A range of axis i, plane by plane: sums over the cubes
-    need the planes around, and the sums of what comes of them again."""
+    around those ``counted`` (I, J, K) → ``pull_a`` and ``pull_b``, exactly the same where a = b. A range of axis i,
+    plane by plane: sums over the cubes need the planes around, and the sums of what comes of them again."""
     size_i, size_j, size_k = a.shape
     width = 2 * reach + 1
     share = _ONE / np.float32(width * width * width)

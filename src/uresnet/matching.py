@@ -231,7 +231,7 @@ def displacements(
 
     Both are integrated where the velocities live. Read linearly between voxels they undo each other the better, the
     finer these are: on voxels of ``stored_mm`` instead of 1 mm the lattice has as many more, its middle in the same
-    place. Each takes half of Newton's step towards what undoes the other, which keeps the two exchangeable: once on
+    place. Each takes half of Newton's step towards what undoes the other, which keeps the two exchangeable: first on
     voxels of 1 mm, where that is cheap, and then on those. ``where`` (i, j, k) bool, on the velocity's lattice, is
     where that is done; everywhere by default.
     """
@@ -250,12 +250,12 @@ def displacements(
         fine = compose_displacements(compose_displacements(fine, between, inside), fine, inside)
     if evened:
         fine = _evened(fine)
-    _undo_each_other(fine, inside, 1)
+    _undo_each_other(fine, inside, 2)
     if stored_mm != 1:
         stored = [math.ceil(n / stored_mm) for n in shape]
         fine = _splined(fine, stored, stored_mm)
         inside = F.interpolate(inside[None, None].float(), size=stored)[0, 0] > 0
-    _undo_each_other(fine.div_(stored_mm), inside, 2)
+    _undo_each_other(fine.div_(stored_mm), inside, 3)
     fine.mul_(stored_mm)
     return fine[0], fine[1]
 
@@ -476,7 +476,8 @@ def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
         correlation_slopes(a, b, seen[0, 0][box][None, None], effort.window, 1e-4), (a, b), (-0.5, 0.5), strict=True
     ):
         for axis in range(3):
-            out[0, axis][box].addcmul_(pull[0, 0] * factor, half_difference(image[0, 0], axis), value=sign)
+            # Multiplied before it is added, so that equal images pull exactly as much either way.
+            out[0, axis][box] += (pull[0, 0] * (sign * factor)).mul_(half_difference(image[0, 0], axis))
     return out
 
 
