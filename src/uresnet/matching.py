@@ -89,7 +89,7 @@ REFINED = Effort(
     correlation=4.0,
     finest=Level(1, 8, 0.7, force=1.0, velocity=1.0, divergence=4),
     twice=True,
-    stored_mm=0.62,
+    stored_mm=0.6,
 )
 """What ``--refine`` does: a second look, less smoothing, and more steps where the images have their voxels."""
 
