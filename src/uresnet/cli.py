@@ -572,6 +572,8 @@ def train(
         team = join_team(chosen)
         with TrainingView(quiet or not team.leads) as view:
             trainer = run.open_training(settings, options, chosen, team, view)
+            if settings.training.precision == "bf16" and not trainer.halved:
+                view.say("This processor has no fast bfloat16 (training.precision: bf16); convolutions are in float32.")
             if dry_run:
                 view.rehearsed(run.rehearse(trainer), chosen)
                 return
@@ -1029,10 +1031,7 @@ class TrainingView:
             self.console.print(str(event), soft_wrap=True)
         elif isinstance(event, Validation):
             best = "  [bold](best so far)[/bold]" if event.is_best else ""
-            each = " / ".join(f"{dice:.3f}" for dice in event.segmentation)
-            shown = f"update {event.step}: registration Dice {event.registration:.4f}"
-            shown += f", segmentation {each}" if each else ""
-            self.console.print(f"{shown}, folds {event.folding:.2%}{best}", soft_wrap=True)
+            self.console.print(f"{event}{best}", soft_wrap=True)
         else:
             self.console.print(f"warning: {event}", soft_wrap=True, markup=False)
 

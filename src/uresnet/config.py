@@ -215,10 +215,10 @@ class TrainingConfig:
     map is a cumulative sum, so a small step of that layer's weights moves the far side of the brain by voxels.
     ``warmup_steps`` raises the rate linearly; ``clip_norm`` bounds the gradient's norm (0: no). ``optimiser`` is the
     paper's Adam, SOAP (:mod:`uresnet.training.soap`), which takes far fewer updates, or for the segmenter Muon
-    (:mod:`uresnet.training.muon`). ``averaging``, when not 0, has
-    a running mean of the weights validated and kept: the share of it that stays at an update. ``precision`` concerns
-    the network's convolutions; losses and sampling grids are always float32. ``channels_last`` is the order of the
-    weights in memory; none chooses what is faster on the device. An update sees ``batch_size`` · ``accumulate`` pairs,
+    (:mod:`uresnet.training.muon`). ``averaging``, when not 0, has a running mean of the weights validated and kept: the
+    share of it that stays at an update. ``precision`` concerns the network's convolutions (float32 on processors that
+    lack bfloat16); losses and sampling grids are always float32. ``channels_last`` is the order of the weights in
+    memory; none chooses what is faster on the device. An update sees ``batch_size`` · ``accumulate`` pairs,
     times the number of processes. ``splits`` are those that are trained on. ``start`` names a model, packaged or a
     file, whose weights the training begins with.
     """

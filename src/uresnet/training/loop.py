@@ -73,14 +73,13 @@ class Validation:
         return registration + (float(np.mean(found)) if found else 0.0)
 
     def __str__(self) -> str:
-        segmentation = "/".join(f"{d:.3f}" for d in self.segmentation) or "none"
         if math.isnan(self.registration):
-            table1 = float(np.nanmean(self.table1))
-            return f"VALIDATION step {self.step}: Dice {table1:.4f} (Table 1), {self.quality:.4f} of {segmentation}"
-        return (
-            f"VALIDATION step {self.step} at 1/{self.downsampling}: dice {self.registration:.4f} seg {segmentation} "
-            f"mse {self.mse:.5f} folds {self.folding:.2%}"
-        )
+            shown = f"segmentation Dice {float(np.nanmean(self.table1)):.4f} in the structures of Table 1"
+        else:
+            each = " / ".join(f"{d:.3f}" for d in self.segmentation)
+            shown = f"registration Dice {self.registration:.4f}, "
+            shown += (f"segmentation {each}, " if each else "") + f"folds {self.folding:.2%}"
+        return f"update {self.step}: {shown}"
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,11 @@ Report = Callable[[Event], None]
 def never() -> bool:
     """Nobody wants to stop."""
     return False
+
+
+def lacks_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions in bfloat16 would take minutes on a ``device``: a processor for which oneDNN has none."""
+    return device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ class Loop(ABC, Generic[Network]):
         self.report: Report = report if self.team.leads else _unheard
         self.progress = Progress(processes=self.team.size)
         self.network: Network = network
+        self.halved = config.training.precision == "bf16" and not lacks_bfloat16(device)
         self.optimiser = self.make_optimiser()
         self.mean = copy.deepcopy(network) if config.training.averaging else None
         self._generator = torch.Generator(device=device)
@@ -181,6 +186,10 @@ class Loop(ABC, Generic[Network]):
     @abstractmethod
     def scans(self) -> tuple[int, int]:
         """How many there are to train on and to validate with."""
+
+    def in_precision(self) -> torch.autocast:
+        """Within it convolutions are in the configured precision; float32 where the processor has no other."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.halved)
 
     def seed(self, place: int) -> torch.Generator:
         """The source of all that is random about the example at ``place`` of this update.

@@ -111,8 +111,7 @@ class SegmenterTrainer(Loop[Segmenter]):
             block = self.make_block(generator)
             chosen = torch.randperm(8, generator=generator, device=self.device)[: self.config.blocks.parts].tolist()
             voxels, truth = self._judged_voxels(block, chosen, generator)
-        half = self.config.training.precision == "bf16"
-        with torch.autocast(device_type=self.device.type, dtype=torch.bfloat16, enabled=half):
+        with self.in_precision():
             features = self.network.features(block.image)
             flat = features.movedim(1, -1).reshape(-1, features.shape[1])[voxels]
             logits = self.network.logits(flat.T[None, :, :, None, None], chosen)[0]

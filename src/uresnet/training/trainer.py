@@ -87,8 +87,7 @@ class Trainer(Loop[PairNetwork]):
 
     def predict(self, batch: Batch) -> UResNetOutput:
         """The network on a batch: convolutions in the configured precision, the output at the batch's resolution."""
-        half = self.config.training.precision == "bf16"
-        with torch.autocast(device_type=self.device.type, dtype=torch.bfloat16, enabled=half):
+        with self.in_precision():
             output = self.network(batch.moving, batch.fixed)
         return at_resolution(output, batch.downsampling)
 

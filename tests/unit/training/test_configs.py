@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from uresnet.cli import app
@@ -31,7 +32,8 @@ def write_data(folder: Path, side: int) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_dry_run_accepts_it_and_writes_nothing(name: str, tmp_path: Path) -> None:
+def test_a_dry_run_accepts_it_and_writes_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     config = load_config(FOLDER / f"{name}.yaml")
     # As small as the window of the local cross-correlation lets the coarsest images be.
     smallest = 16 if config.segmenter else 10 if config.model.network == "christodoulidis" else 12
@@ -43,6 +45,7 @@ def test_a_dry_run_accepts_it_and_writes_nothing(name: str, tmp_path: Path) -> N
     assert done.exit_code == 0, done.output + done.stderr
     assert "2 scans to train on, 2 to judge by" in done.output
     assert not (tmp_path / "run").exists()
+    assert ("convolutions are in float32" in done.stderr) == (config.training.precision == "bf16")
 
 
 def test_ablations_differ_from_the_paper_only_in_what_they_are_named_for() -> None:

@@ -192,6 +192,23 @@ def test_it_learns_and_makes_a_model(tmp_path: Path) -> None:
     assert float(same) > 0.99
 
 
+@pytest.mark.parametrize(("processor", "expected"), [("AVX2", torch.float32), ("AVX512", torch.bfloat16)])
+def test_bfloat16_only_where_the_processor_has_it(
+    processor: str, expected: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    one = trainer(tmp_path, precision="bf16")
+    with one.in_precision():
+        assert torch.nn.functional.conv3d(torch.ones(1, 1, 2, 2, 2), torch.ones(1, 1, 1, 1, 1)).dtype == expected
+
+
+def test_validations_are_shown_by_what_was_judged() -> None:
+    one = Validation((0.5, float("nan")), table1=(0.7, 0.8), step=3)
+    assert str(one) == "update 3: segmentation Dice 0.7500 in the structures of Table 1"
+    both = Validation((0.5, 0.25), registration=0.6, folding=0.01, step=4)
+    assert str(both) == "update 4: registration Dice 0.6000, segmentation 0.500 / 0.250, folds 1.00%"
+
+
 def test_resuming_gives_the_same_bits(tmp_path: Path) -> None:
     whole = trainer(tmp_path / "whole")
     whole.run()
