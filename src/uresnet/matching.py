@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -32,11 +32,12 @@ from uresnet.transform.inversion import half_difference
 _SMALLEST_MM3 = 100.0  # a structure smaller than this says nothing of where the head is
 _MOMENTUM, _MEMORY = 0.8, 0.95  # of the force and of its square, as Adam's
 _DOUBLINGS, _FINEST_DOUBLINGS = 4, 0  # of the exponentials that are kept
-_OFF_VOXELS = 0.2  # a point whose displacements undo each other better needs no second correction
+_OFF_VOXELS = 0.1  # a point whose displacements undo each other better needs no second correction
+_FAINT = 1e-5  # product of two variances, below which a cube's correlation counts for little
 _DARK = 0.02  # of intensities, and of probabilities of structures
 _AROUND = 2  # voxels around the brain that move with it
 _LONGEST_MM = 8  # decides into how many doublings half a velocity is cut: 2 at 2 mm, none at 8 mm
-_QUIET = 0.3  # share of the mean force below which forces count as noise
+_QUIET = 0.6  # share of the mean force below which forces count as noise
 _DIVERGENCE_STEP = 0.3  # below a third, above which the diffusion of the divergence overshoots
 
 
@@ -78,20 +79,18 @@ SWIFT = Effort(
         Level(4, 12, 0.6, velocity=0.75, divergence=1),
         Level(2, 8, 0.9, velocity=0.75, divergence=2),
     ),
-    correlation=4.0,
-    finest=Level(1, 2, 1.0, force=1.0, velocity=1.0, divergence=4),
+    finest=Level(1, 2, 1.0, velocity=0.8, divergence=4),
     evened=True,
 )
 """What a registration does unless it is told otherwise."""
 
 REFINED = Effort(
-    tuple(replace(level, velocity=0.65) for level in SWIFT.levels),
-    correlation=4.0,
-    finest=Level(1, 8, 0.7, force=1.0, velocity=1.0, divergence=4),
+    SWIFT.levels,
+    finest=Level(1, 8, 0.7, velocity=0.8, divergence=4),
     twice=True,
     stored_mm=0.6,
 )
-"""What ``--refine`` does: a second look, less smoothing, and more steps where the images have their voxels."""
+"""What ``--refine`` does: a second look, more steps where the images have their voxels, and no bend evened out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +186,9 @@ def finest_velocity(
     ]
     start = _centred(shape, 1.0, velocity.device)[fine_box]
     moved = 2 * _finer(moved[(slice(None), slice(None), *box)])
+    # Read twice, by v and then by w, an image would lose what the last level is for: the first time it is read sharply.
     images = [
-        sample(side.intensities, _placed(half, start + moved[s : s + 1], shape))
+        sample(_with_middles(side.intensities), 2 * _placed(half, start + moved[s : s + 1], shape)).clamp_(min=0)
         for s, (side, half) in enumerate(zip((moving, fixed), halves, strict=True))
     ]
 
@@ -266,6 +266,16 @@ def _finer(x: Tensor) -> Tensor:
         places = np.arange(2 * x.shape[axis])
         weights = np.where(places[:, None] % 2 == 0, (0.25, 0.75), (0.75, 0.25))
         x = weighted_rows(x, axis, (places - 1) // 2, weights)
+    return x
+
+
+def _with_middles(x: Tensor) -> Tensor:
+    """(B, C, 2 I - 1, 2 J - 1, 2 K - 1): the voxels of ``x`` and the points half-way between, where the value is that of
+    the polynomial through the six nearest voxels of the line."""
+    voxel, between = (0, 0, 1, 0, 0, 0), np.array((3, -25, 150, 150, -25, 3)) / 256
+    for axis in (4, 3, 2):
+        places = np.arange(2 * x.shape[axis] - 1)
+        x = weighted_rows(x, axis, places // 2 - 2, np.where(places[:, None] % 2 == 0, voxel, between))
     return x
 
 
@@ -473,7 +483,7 @@ def _intensity_force(images: Sequence[Tensor], effort: Effort) -> Tensor:
     a, b = (image[0, 0][box][None, None] for image in images)
     factor = effort.correlation / seen.sum()
     for pull, image, sign in zip(
-        correlation_slopes(a, b, seen[0, 0][box][None, None], effort.window, 1e-4), (a, b), (-0.5, 0.5), strict=True
+        correlation_slopes(a, b, seen[0, 0][box][None, None], effort.window, _FAINT), (a, b), (-0.5, 0.5), strict=True
     ):
         for axis in range(3):
             # Multiplied before it is added, so that equal images pull exactly as much either way.
