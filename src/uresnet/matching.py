@@ -270,8 +270,8 @@ def _finer(x: Tensor) -> Tensor:
 
 
 def _with_middles(x: Tensor) -> Tensor:
-    """(B, C, 2 I - 1, 2 J - 1, 2 K - 1): the voxels of ``x`` and the points half-way between, where the value is that of
-    the polynomial through the six nearest voxels of the line."""
+    """(B, C, 2 I - 1, 2 J - 1, 2 K - 1): the voxels of ``x`` and the points half-way between, where the value is that
+    of the polynomial through the six nearest voxels of the line."""
     voxel, between = (0, 0, 1, 0, 0, 0), np.array((3, -25, 150, 150, -25, 3)) / 256
     for axis in (4, 3, 2):
         places = np.arange(2 * x.shape[axis] - 1)

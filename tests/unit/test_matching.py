@@ -135,6 +135,22 @@ def test_smoothing_is_scipys(shape: tuple[int, ...], sigma: float) -> None:
     np.testing.assert_allclose(matching._smoothed(x, sigma), expected, atol=1e-6)
 
 
+def test_middles_are_those_of_polynomials_of_fifth_degree() -> None:
+    rng = np.random.default_rng(0)
+    line = [np.polynomial.Polynomial(rng.normal(size=6), domain=(0, n - 1)) for n in (9, 8, 11)]
+
+    def values(spacing: float) -> np.ndarray:
+        i, j, k = (one(np.arange(0, n - 0.5, spacing)) for one, n in zip(line, (9, 8, 11), strict=True))
+        return i[:, None, None] * j[:, None] * k
+
+    found = matching._with_middles(torch.from_numpy(values(1.0)).float()[None, None])[0, 0].numpy()
+    expected = values(0.5)
+    assert found.shape == expected.shape == (17, 15, 21)
+    inner = (slice(4, -4),) * 3  # nearer to the ends they are repeated
+    np.testing.assert_allclose(found[inner], expected[inner], atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_array_equal(found[::2, ::2, ::2], values(1.0).astype(np.float32))
+
+
 def test_a_pair_does_not_depend_on_the_pair_before(pair: tuple[Side, Side]) -> None:
     log = affine_between(pair[0].probabilities, pair[1].probabilities)
     first = velocity_between(*pair, log, QUICK)
