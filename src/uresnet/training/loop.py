@@ -102,7 +102,7 @@ def never() -> bool:
 
 
 def lacks_bfloat16(device: torch.device) -> bool:
-    """Whether convolutions in bfloat16 would take minutes on a ``device``: a processor for which oneDNN has none."""
+    """Whether convolutions in bfloat16 may take minutes on a ``device``: on a processor without AVX-512."""
     return device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
