@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from uresnet import coupling
-from uresnet.checkpoint import MIDSPACE, Model, load_model
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import left_of_midline, neuromorphometrics_to_freesurfer
+from uresnet.coupling import dispatch as coupling
 from uresnet.evaluation.scores import structure_scores
-from uresnet.image import LabelMap
 from uresnet.io import read_labels
-from uresnet.labels import left_of_midline, neuromorphometrics_to_freesurfer
-from uresnet.matching import SWIFT, Effort
-from uresnet.registration import register_pair
+from uresnet.model.checkpoint import MIDSPACE, Model, load_model
+from uresnet.pipeline.register import register_pair
+from uresnet.solver.symmetric import SWIFT, Effort
 from uresnet.transform import resample
 
 PAIRS = ("1101-1107", "1119-1125")

@@ -30,12 +30,12 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from uresnet.brain import extract_brain
-from uresnet.evaluation.metrics import dice_per_class
+from uresnet.core.labels import label_scheme, neuromorphometrics_to_freesurfer
 from uresnet.io import read_image
-from uresnet.labels import label_scheme, neuromorphometrics_to_freesurfer
-from uresnet.resampling import read_chain
+from uresnet.measures.overlap import dice_per_class
+from uresnet.preprocess.skull import extract_brain
 from uresnet.transform import folding_fraction, jacobian_determinant, log_jacobian_std
+from uresnet.transform_files.apply import read_chain
 
 VAL = ("1101", "1107", "1113", "1119", "1125")
 RING = [(VAL[n], VAL[(n + 1) % 5]) for n in range(5)]

@@ -3,7 +3,7 @@
     python benchmarks/asymmetry.py OASIS_MALF TEMPLATE.npz
 
 Both are over the ``train`` scans of OASIS_MALF/participants.tsv: the asymmetry goes to TEMPLATE.npz (which
-``uresnet.report.handedness`` reads), the features are printed (``REFERENCE`` of ``uresnet.report.distribution``). For
+``uresnet.quality.handedness`` reads), the features are printed (``REFERENCE`` of ``uresnet.quality.distribution``). For
 every scan the likeness of its asymmetry to the usual one of all the other people is printed, and its strength.
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 import uresnet
-from uresnet.image import Image, LabelMap
-from uresnet.report.handedness import Usual, asymmetry_pattern, brain_extents
-from uresnet.report.signs import brain_features
+from uresnet.core.image import Image, LabelMap
+from uresnet.quality.handedness import Usual, asymmetry_pattern, brain_extents
+from uresnet.quality.signs import brain_features
 
 
 def brain_of(image: Image) -> LabelMap:

@@ -26,11 +26,11 @@ import torch
 from scipy import ndimage
 
 import uresnet
-from uresnet.checkpoint import Model, load_model
-from uresnet.demo import COLIN27, ICBM152, fetch_brain
-from uresnet.image import Image
-from uresnet.registration import BrainMethod
-from uresnet.report.verdict import Finding, Level, Verdict, judge_record
+from uresnet.core.image import Image
+from uresnet.datasets.demo import COLIN27, ICBM152, fetch_brain
+from uresnet.model.checkpoint import Model, load_model
+from uresnet.pipeline.register import BrainMethod
+from uresnet.quality.verdict import Finding, Level, Verdict, judge_record
 
 VAL = ("1101", "1107", "1113", "1119", "1125")
 

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from grids import turned
-from uresnet.checkpoint import save_model, uresnet_card
-from uresnet.config import ModelConfig
+from uresnet.config import ConformSpec, ModelConfig
+from uresnet.core.grid import Grid
+from uresnet.model.checkpoint import save_model, uresnet_card
 from uresnet.model.network import UResNet
-from uresnet.preprocess import ConformSpec
-from uresnet.spaces import Grid
 
 RADII_MM = np.array([66.0, 84.0, 60.0])
 COARSE = ConformSpec(shape=(40, 44, 52), zooms=(4.0, 4.0, 4.0))

@@ -9,9 +9,9 @@ import pytest
 
 from brains import write_tiny_model
 from grids import GRIDS
-from uresnet.demo import COLIN27, ICBM152, fetch_brain
+from uresnet.core.grid import Grid
+from uresnet.datasets.demo import COLIN27, ICBM152, fetch_brain
 from uresnet.errors import UserError
-from uresnet.spaces import Grid
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uresnet.spaces import Grid, directions
+from uresnet.core.grid import Grid, directions
 
 
 def rotation(degrees: tuple[float, float, float]) -> np.ndarray:

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from uresnet.evaluation.volumes import structure_volumes, volumes_table
-from uresnet.image import Image, LabelMap
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image, LabelMap
+from uresnet.core.labels import SCHEMES, LabelScheme, mirrored_id
 from uresnet.io import write_image, write_label_table, write_labels
-from uresnet.labels import SCHEMES, LabelScheme, mirrored_id
-from uresnet.report.results import Results
-from uresnet.report.signs import image_signs
-from uresnet.report.verdict import judge_image
-from uresnet.spaces import Grid
+from uresnet.measures.volumes import structure_volumes, volumes_table
+from uresnet.quality.signs import image_signs
+from uresnet.quality.verdict import judge_image
+from uresnet.results.registration import Results
 from uresnet.transform import Affine, Composite, DisplacementField, jacobian_determinant, resample
-from uresnet.transform.export import write_itk_composite
+from uresnet.transform_files import write_itk_composite
 
 SCHEME = SCHEMES["tissue3"]
 SIDED = SCHEMES["freesurfer28"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from uresnet.config import AugmentConfig, Config, LossConfig, ModelConfig, TrainingConfig
-from uresnet.training.data import DeviceStore, Scan
+from uresnet.training.data.dataset import DeviceStore, Scan
 from uresnet.training.loop import Event
 from uresnet.training.trainer import Trainer
 

@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from uresnet.spaces import Grid
+from uresnet.core.grid import Grid
 from uresnet.transform import Affine, DisplacementField
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR", "oblique")

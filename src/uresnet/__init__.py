@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from uresnet.core.image import Image
     from uresnet.errors import UserError
-    from uresnet.image import Image
     from uresnet.io import read_image
-    from uresnet.registration import Registration, Segmentation
-    from uresnet.registration import register_pair as register
-    from uresnet.registration import segment_image as segment
-    from uresnet.transform.export import read_transform
+    from uresnet.pipeline.register import Registration, Segmentation
+    from uresnet.pipeline.register import register_pair as register
+    from uresnet.pipeline.register import segment_image as segment
+    from uresnet.transform_files import read_transform
 
 __all__ = ["Image", "Registration", "Segmentation", "UserError", "read_image", "read_transform", "register", "segment"]
 
 _HOMES = {
-    "Image": ("uresnet.image", "Image"),
-    "Registration": ("uresnet.registration", "Registration"),
-    "Segmentation": ("uresnet.registration", "Segmentation"),
+    "Image": ("uresnet.core.image", "Image"),
+    "Registration": ("uresnet.pipeline.register", "Registration"),
+    "Segmentation": ("uresnet.pipeline.register", "Segmentation"),
     "UserError": ("uresnet.errors", "UserError"),
     "read_image": ("uresnet.io", "read_image"),
-    "read_transform": ("uresnet.transform.export", "read_transform"),
-    "register": ("uresnet.registration", "register_pair"),
-    "segment": ("uresnet.registration", "segment_image"),
+    "read_transform": ("uresnet.transform_files.files", "read_transform"),
+    "register": ("uresnet.pipeline.register", "register_pair"),
+    "segment": ("uresnet.pipeline.register", "segment_image"),
 }
 
 

@@ -1,6 +1,6 @@
 """``python -m uresnet`` is the ``uresnet`` command."""
 
-from uresnet.cli import main
+from uresnet.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -9,11 +9,11 @@ import pytest
 
 from report_results import SIDED, made_up_results, segmentation_record, write_folder
 from small_training import config, trainer
+from uresnet.quality.signs import measure_signs
+from uresnet.quality.verdict import judge
 from uresnet.report.page import write_page
 from uresnet.report.pages import write_pages
 from uresnet.report.segmentation_page import segmentation_page
-from uresnet.report.signs import measure_signs
-from uresnet.report.verdict import judge
 from uresnet.training.log import Logbook
 from uresnet.training.loop import Event
 

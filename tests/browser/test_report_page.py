@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from report_results import SIDED, made_up_results
+from uresnet.quality.signs import measure_signs
+from uresnet.quality.verdict import judge
 from uresnet.report.page import registration_page, write_page
-from uresnet.report.signs import measure_signs
-from uresnet.report.verdict import judge
 
 EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
 

@@ -11,18 +11,10 @@ import torch
 from nitransforms.manip import load as nitransforms_load
 
 from spatial_cases import LPS, ORIENTATIONS, grid_of, known_affine, points_in, smooth_field, smooth_image
-from uresnet.image import Image, LabelMap
-from uresnet.spaces import Grid
-from uresnet.transform import (
-    Affine,
-    Composite,
-    Transform,
-    displacement_on,
-    jacobian_determinant,
-    resample,
-    write_itk_composite,
-    write_warp,
-)
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image, LabelMap
+from uresnet.transform import Affine, Composite, Transform, displacement_on, jacobian_determinant, resample
+from uresnet.transform_files import write_itk_composite, write_warp
 
 FORMS = ("paper", "paper_inverse", "mid_space", "mid_space_inverse", "affine", "field", "four_parts")
 
@@ -173,7 +165,7 @@ def test_jacobians_are_simpleitks(orientation, form):
 
 
 def test_what_ants_writes_for_an_affine(tmp_path):
-    from uresnet.transform import read_transform
+    from uresnet.transform_files import read_transform
 
     matrix = np.array([[1.1, 0.1, 0.0], [-0.1, 0.9, 0.05], [0.02, 0.0, 1.05]])
     theirs = ants.create_ants_transform(

@@ -19,14 +19,15 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from brains import RADII_MM, brain_on, intensity, write_nifti
 from grids import turned
-from uresnet.brain import find_foreground
-from uresnet.catalogue import find_model, packaged_models
-from uresnet.checkpoint import Model, load_model
+from uresnet.config import ConformSpec
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image, LabelMap
 from uresnet.coupling import couple
-from uresnet.image import Image, LabelMap
 from uresnet.io import read_image, read_labels
-from uresnet.preprocess import Conformed, ConformSpec, conform, extract_brain
-from uresnet.spaces import Grid
+from uresnet.model.catalogue import find_model, packaged_models
+from uresnet.model.checkpoint import Model, load_model
+from uresnet.preprocess import Conformed, conform, extract_brain
+from uresnet.preprocess.skull import find_foreground
 from uresnet.transform import Affine, Composite, resample
 
 ALL_48 = [

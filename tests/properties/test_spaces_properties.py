@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grids import rotation
-from uresnet.spaces import Grid, axis_order, directions, voxel_to_voxel
+from uresnet.core.grid import Grid, axis_order, directions, voxel_to_voxel
 
 CODES = ["RAS", "LAS", "LPS", "LIA", "PSR", "AIL", "SRP", "IPL"]
 angle = st.floats(-180, 180)

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
 from spatial_cases import ORIENTATIONS, grid_of, points_in, smooth_field, smooth_noise
-from uresnet.image import Image, LabelMap
+from uresnet.core.image import Image, LabelMap
 from uresnet.transform import (
     Affine,
     Composite,

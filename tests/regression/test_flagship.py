@@ -10,10 +10,10 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from uresnet.image import LabelMap
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import label_scheme, left_of_midline, neuromorphometrics_to_freesurfer
 from uresnet.io import read_image
-from uresnet.labels import label_scheme, left_of_midline, neuromorphometrics_to_freesurfer
-from uresnet.registration import Registration, register_pair
+from uresnet.pipeline.register import Registration, register_pair
 from uresnet.transform import inverse_error
 
 TABLE1 = label_scheme("table1")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from uresnet.labels import label_scheme, left_of_midline, neuromorphometrics_to_freesurfer
-from uresnet.registration import register_pair
+from uresnet.core.labels import label_scheme, left_of_midline, neuromorphometrics_to_freesurfer
+from uresnet.pipeline.register import register_pair
 
 TABLE1 = label_scheme("table1")
 TISSUE = label_scheme("tissue3")

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 
-from uresnet.evaluation.metrics import dice_per_class
-from uresnet.evaluation.surfaces import surface_distance
-from uresnet.image import LabelMap
-from uresnet.labels import LabelScheme, label_scheme
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import LabelScheme, label_scheme
+from uresnet.measures.overlap import dice_per_class
+from uresnet.measures.surfaces import surface_distance
 
 MERGED, SIDED, TISSUES = "table1", "freesurfer28", "tissue3"
 """Label schemes: the fifteen structures of the paper's Table 1, its 28 sided ones, and the three that it segments."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from uresnet.core.labels import label_scheme
 from uresnet.evaluation.scores import MERGED, SIDED, TISSUES, PairScores
-from uresnet.labels import label_scheme
 
 ROUNDED = 5
 

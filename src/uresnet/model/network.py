@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from uresnet.config import ModelConfig
-from uresnet.labels import label_scheme
+from uresnet.core.labels import label_scheme
 from uresnet.model.decoder import Decoder
 from uresnet.model.encoder import Encoder
 from uresnet.model.heads import AffineHead, DeformableHead, SegmentationHead

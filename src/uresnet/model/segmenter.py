@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uresnet import kernels
 from uresnet.config import SegmenterConfig
+from uresnet.core import kernels
 
 _SLOPE = 0.1
 _CHUNK = 16_384  # half-resolution voxels whose eight times C logits are held at once

@@ -9,17 +9,17 @@ from typing import Any
 from urllib.parse import quote
 
 from uresnet import __version__
+from uresnet.core.files import RECORD
+from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
-from uresnet.labels import SCHEMES
-from uresnet.outputs import RECORD
+from uresnet.quality.verdict import SEVERITY, Level, judge_record
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
 from uresnet.report.page import PAGE, image_names
 from uresnet.report.pictures import data_uri, grey
-from uresnet.report.results import read_record
 from uresnet.report.slices import PLANES, cut, cut_labels, grey_window, plane_grid, view_of
-from uresnet.report.verdict import SEVERITY, Level, judge_record
+from uresnet.results.registration import read_record
 
 THUMBNAIL_PIXELS = 160
 

@@ -8,7 +8,7 @@ import numpy as np
 from contourpy import contour_generator
 from scipy import ndimage
 
-from uresnet.labels import LabelScheme
+from uresnet.core.labels import LabelScheme
 
 SUBPIXELS = 10
 """Paths are in whole tenths of a pixel; a picture of w × h pixels has the view box 0 0 10w 10h."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from uresnet.core.files import RECORD
 from uresnet.errors import UserError
-from uresnet.outputs import RECORD
 from uresnet.report.cohort_index import find_outputs, index_page
 from uresnet.report.page import PAGE, registration_page, write_page
-from uresnet.report.results import read_results
 from uresnet.report.training_page import STEPS, training_page
+from uresnet.results.registration import read_results
 
 INDEX = "index.html"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from uresnet.image import Image, LabelMap
-from uresnet.labels import LabelScheme
+from uresnet.core.image import Image, LabelMap
+from uresnet.core.labels import LabelScheme
 from uresnet.report.contours import structure_paths
 from uresnet.report.pictures import data_uri, grey
 from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, grey_window, plane_grid

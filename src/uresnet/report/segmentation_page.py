@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from uresnet import __version__
-from uresnet.image import Image, LabelMap
-from uresnet.labels import LabelScheme
+from uresnet.core.image import Image, LabelMap
+from uresnet.core.labels import LabelScheme
+from uresnet.quality.verdict import judge_image_record
 from uresnet.report.contours import SUBPIXELS
 from uresnet.report.html import render
 from uresnet.report.page import file_name, plain_warnings
 from uresnet.report.planes import one_scale, shown_planes
 from uresnet.report.slices import view_of
 from uresnet.report.structures import groups, present, table_rows
-from uresnet.report.verdict import judge_image_record
 
 
 def segmentation_page(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from uresnet.image import Image, LabelMap
-from uresnet.spaces import AxisCodes, Grid
+from uresnet.core.grid import AxisCodes, Grid
+from uresnet.core.image import Image, LabelMap
 from uresnet.transform import Affine, resample
 
 SLICES_PER_PLANE = 9

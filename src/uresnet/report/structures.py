@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite, nan
 
-from uresnet.evaluation.volumes import structure_volumes
-from uresnet.image import LabelMap
-from uresnet.labels import FREESURFER, LabelClass, LabelScheme, mirrored_id
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import FREESURFER, LabelClass, LabelScheme, mirrored_id
+from uresnet.measures.volumes import structure_volumes
 
 
 @dataclass(frozen=True)

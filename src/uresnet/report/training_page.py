@@ -13,8 +13,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from uresnet import __version__
+from uresnet.core.labels import SCHEMES, LabelClass, LabelScheme
 from uresnet.errors import UserError
-from uresnet.labels import SCHEMES, LabelClass, LabelScheme
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
 from uresnet.report.pictures import data_uri

@@ -16,11 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from uresnet.core.labels import FREESURFER
 from uresnet.errors import UserError
-from uresnet.labels import FREESURFER
 from uresnet.report.html import TEMPLATES, viewer_html
 from uresnet.report.page import image_names
-from uresnet.report.results import read_record
+from uresnet.results.registration import read_record
 
 HOST = "127.0.0.1"
 POLICY = (

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from uresnet.report.results import Results
+from uresnet.core.grid import Grid
 from uresnet.report.slices import PLANES, Plane, View, cut, dark_level, plane_grid
-from uresnet.spaces import Grid
+from uresnet.results.registration import Results
 from uresnet.transform import Affine, Transform, closest_rigid, map_grid, resample
 
 GRID_MM = 10.0

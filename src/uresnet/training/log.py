@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from uresnet.core.labels import LabelScheme
 from uresnet.errors import UserError
-from uresnet.labels import LabelScheme
 from uresnet.training.loop import Event, StepDone, Validation
 from uresnet.training.samples import SAMPLES, painted, write_samples
 

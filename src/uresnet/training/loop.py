@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from uresnet.config import Config, Stage, TrainingConfig
+from uresnet.core.labels import LabelScheme
 from uresnet.errors import UserError
-from uresnet.labels import LabelScheme
 from uresnet.training.objective import PairScore
 from uresnet.training.parallel import Team
 from uresnet.training.samples import Sample

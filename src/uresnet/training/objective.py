@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uresnet import losses
 from uresnet.config import LossConfig
-from uresnet.evaluation.metrics import dice_per_class
-from uresnet.labels import LabelScheme, label_scheme
+from uresnet.core.labels import LabelScheme, label_scheme
+from uresnet.core.sampling import coarser_map, finer_map, sample
+from uresnet.measures.overlap import dice_per_class
+from uresnet.model import losses
 from uresnet.model.network import UResNetOutput
-from uresnet.sampling import coarser_map, finer_map, sample
-from uresnet.training.data import class_shares, class_table
+from uresnet.training.data.dataset import class_shares, class_table
 from uresnet.transform.deformation import (
     GridConvention,
     apply_voxel_affine,

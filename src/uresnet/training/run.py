@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 import yaml
 
-from uresnet.checkpoint import load_model
 from uresnet.config import Config, to_dict
+from uresnet.core.files import written_whole
 from uresnet.errors import UserError
-from uresnet.io import written_whole
-from uresnet.training.data import PackedDataset, load_store, open_dataset
+from uresnet.model.checkpoint import load_model
+from uresnet.training.data.dataset import PackedDataset, load_store, open_dataset
 from uresnet.training.log import Logbook
 from uresnet.training.loop import STATE, Event, Loop, Surroundings, never
 from uresnet.training.parallel import Team

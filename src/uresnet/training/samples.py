@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.io import written_whole
-from uresnet.labels import FREESURFER, LabelScheme
+from uresnet.core.files import written_whole
+from uresnet.core.grid import AxisCodes, axis_order
+from uresnet.core.labels import FREESURFER, LabelScheme
+from uresnet.core.sampling import finer_map, sample
 from uresnet.model.network import UResNetOutput
-from uresnet.sampling import finer_map, sample
-from uresnet.spaces import AxisCodes, axis_order
-from uresnet.training.data import class_shares, class_table
+from uresnet.training.data.dataset import class_shares, class_table
 from uresnet.training.objective import Batch, sampling_map
 from uresnet.transform.deformation import GridConvention
 

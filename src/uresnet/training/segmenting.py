@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.catalogue import ModelCard
-from uresnet.checkpoint import MIDSPACE, save_model
 from uresnet.config import Config, SegmenterConfig, to_dict
+from uresnet.core.labels import SCHEMES, label_scheme
 from uresnet.errors import UserError
-from uresnet.evaluation.metrics import dice_per_class
-from uresnet.labels import SCHEMES, label_scheme
+from uresnet.measures.overlap import dice_per_class
+from uresnet.model.catalogue import ModelCard
+from uresnet.model.checkpoint import MIDSPACE, save_model
 from uresnet.model.network import placed
 from uresnet.model.segmenter import Segmenter, blocks_to_channels
-from uresnet.training.blocks import NOT_JUDGED, Block, BlockMaker, read_label_maps
-from uresnet.training.data import DeviceStore, class_table
+from uresnet.training.data.dataset import DeviceStore, class_table
+from uresnet.training.examples.blocks import NOT_JUDGED, Block, BlockMaker, read_label_maps
 from uresnet.training.loop import Loop, Report, Surroundings, Validation
-from uresnet.training.muon import Muon
+from uresnet.training.optimisers.muon import Muon
 from uresnet.training.samples import PAIRS, Sample, sample_alone
 
 SCHEME = SCHEMES["freesurfer32"]

@@ -18,13 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from uresnet.catalogue import METADATA_KEY
-from uresnet.checkpoint import uresnet_card
-from uresnet.config import Config, to_dict
+from uresnet.config import Config, ConformSpec, to_dict
+from uresnet.core.files import written_whole
 from uresnet.errors import UserError
-from uresnet.io import written_whole
+from uresnet.model.catalogue import METADATA_KEY
+from uresnet.model.checkpoint import uresnet_card
 from uresnet.model.christodoulidis import PairNetwork
-from uresnet.preprocess import ConformSpec
 
 _MEAN = "mean/"
 

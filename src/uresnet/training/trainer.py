@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from uresnet.config import Config, Stage, TrainingConfig
+from uresnet.core.labels import label_scheme
 from uresnet.errors import UserError
-from uresnet.labels import label_scheme
 from uresnet.model.christodoulidis import PairNetwork, pair_network
 from uresnet.model.network import UResNetOutput, placed
-from uresnet.training.augment import Augmenter, mirror, mirror_slope, ventricle_slope
-from uresnet.training.data import DeviceStore
+from uresnet.training.data.dataset import DeviceStore
+from uresnet.training.data.pairs import random_pairs, ring_pairs
+from uresnet.training.examples.augment import Augmenter, mirror, mirror_slope, ventricle_slope
 from uresnet.training.loop import Loop, Report, Surroundings, Validation
 from uresnet.training.objective import Batch, Objective, PairScore, at_resolution, score_pair
-from uresnet.training.pairs import random_pairs, ring_pairs
+from uresnet.training.optimisers.soap import Soap
 from uresnet.training.samples import PAIRS, Sample, take_sample
-from uresnet.training.soap import Soap
 from uresnet.training.state import write_model
 from uresnet.transform.deformation import GridConvention
 

@@ -21,14 +21,12 @@ from uresnet.transform.deformation import (
     integrate_velocity,
     invert_displacement,
 )
-from uresnet.transform.export import FileKind, read_transform, write_itk_affine, write_itk_composite, write_warp
 from uresnet.transform.inversion import InverseResidual, InversionSettings
 
 __all__ = [
     "Affine",
     "Composite",
     "DisplacementField",
-    "FileKind",
     "GridConvention",
     "InverseError",
     "InverseResidual",
@@ -45,9 +43,5 @@ __all__ = [
     "jacobian_determinant",
     "log_jacobian_std",
     "map_grid",
-    "read_transform",
     "resample",
-    "write_itk_affine",
-    "write_itk_composite",
-    "write_warp",
 ]

@@ -10,7 +10,7 @@ import torch
 from scipy import linalg
 from torch import Tensor
 
-from uresnet.spaces import Grid
+from uresnet.core.grid import Grid
 from uresnet.transform.base import Transform
 
 Vector = Sequence[float] | np.ndarray  # three numbers

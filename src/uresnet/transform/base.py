@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from uresnet.spaces import Grid
+from uresnet.core.grid import Grid
 
 
 class Transform(ABC):

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image, LabelMap, ProbabilityMap
+from uresnet.core.sampling import affine_coordinates, cubic_coefficients, sample, sample_cubic, sample_labels, slabs
 from uresnet.errors import UserError
-from uresnet.image import Image, LabelMap, ProbabilityMap
-from uresnet.sampling import affine_coordinates, cubic_coefficients, sample, sample_cubic, sample_labels, slabs
-from uresnet.spaces import Grid
 from uresnet.transform.affine import Affine
 from uresnet.transform.base import Transform
 from uresnet.transform.deformation import DisplacementField, lattice_determinant

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet import kernels
-from uresnet.sampling import affine_coordinates, identity_coordinates, sample
-from uresnet.spaces import Grid, voxel_to_voxel
+from uresnet.core import kernels
+from uresnet.core.grid import Grid, voxel_to_voxel
+from uresnet.core.sampling import affine_coordinates, identity_coordinates, sample
 from uresnet.transform.base import Transform
 from uresnet.transform.inversion import (
     InverseResidual,

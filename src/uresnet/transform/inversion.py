@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.sampling import affine_coordinates, sample, sample_points
+from uresnet.core.sampling import affine_coordinates, sample, sample_points
 
 _BACKTRACK = 0.5
 _SMALLEST_STEP = 1 / 16

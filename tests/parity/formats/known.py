@@ -11,10 +11,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from spatial_cases import known_affine, points_in, smooth_field, smooth_image
-from uresnet.image import Image
-from uresnet.spaces import Grid
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image
 from uresnet.transform import Composite, resample
-from uresnet.transform.export import FORMATS, TransformPair, export_files
+from uresnet.transform_files import FORMATS, TransformPair, export_files
 
 FORMS = ("field, affine", "affine, field, affine")
 

@@ -20,9 +20,10 @@ from picsl_greedy import Greedy3D
 from parity.formats.known import FIXED, MOVING
 from parity.formats.test_written import GREY, MM, affine_of, apart, grey, itk_points
 from spatial_cases import LPS
-from uresnet.image import Image
-from uresnet.resampling import read_chain
-from uresnet.transform import FileKind, read_transform, resample
+from uresnet.core.image import Image
+from uresnet.transform import resample
+from uresnet.transform_files import FileKind, read_transform
+from uresnet.transform_files.apply import read_chain
 
 GRIDS = {"fixed": FIXED, "moving": MOVING}
 

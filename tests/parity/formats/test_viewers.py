@@ -7,9 +7,9 @@ import re
 import numpy as np
 import SimpleITK as sitk
 
-from uresnet.image import LabelMap
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import SCHEMES
 from uresnet.io import write_image, write_itksnap_labels, write_labels, write_slicer_colours
-from uresnet.labels import SCHEMES
 from uresnet.transform import resample
 
 SCHEME = SCHEMES["freesurfer28"]

@@ -21,7 +21,8 @@ from scipy.ndimage import map_coordinates
 
 from parity.formats.known import FIXED, MOVING
 from spatial_cases import LPS
-from uresnet.transform import Composite, read_transform, resample
+from uresnet.transform import Composite, resample
+from uresnet.transform_files import read_transform
 
 MM = 0.01
 GREY = 1e-3

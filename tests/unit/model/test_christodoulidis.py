@@ -11,13 +11,13 @@ from torch import nn
 
 from brains import COARSE, FIELDS_OF_VIEW, brain_on
 from small_training import SHAPE, blobs, config
-from uresnet.checkpoint import load_model, save_model, uresnet_card
 from uresnet.config import ModelConfig, config_from_dict
+from uresnet.core.image import Image
 from uresnet.errors import UserError
-from uresnet.image import Image
 from uresnet.model import christodoulidis
+from uresnet.model.checkpoint import load_model, save_model, uresnet_card
 from uresnet.model.christodoulidis import Christodoulidis
-from uresnet.registration import register_pair
+from uresnet.pipeline.register import register_pair
 from uresnet.training.trainer import Trainer
 
 CONFIG = ModelConfig(network="christodoulidis", segmentation=False)

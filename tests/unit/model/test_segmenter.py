@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from uresnet.catalogue import packaged_models
 from uresnet.config import SegmenterConfig
+from uresnet.model.catalogue import packaged_models
 from uresnet.model.segmenter import Segmenter, blocks_to_channels, channels_to_blocks
 
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from uresnet.labels import SCHEMES
+from uresnet.core.labels import SCHEMES
 from uresnet.report.contours import SUBPIXELS, area_path, level_paths, path_data, structure_paths
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from report_results import SIDED, made_up_results, write_folder
+from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
-from uresnet.labels import SCHEMES
 
 pytest.importorskip("matplotlib", reason="figures are an extra")
 

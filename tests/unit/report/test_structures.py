@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from uresnet.labels import SCHEMES
+from uresnet.core.labels import SCHEMES
 from uresnet.report.structures import groups, table_rows
 
 SIDED = SCHEMES["freesurfer28"]

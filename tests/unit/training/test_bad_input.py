@@ -9,11 +9,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from uresnet.cli import app
-from uresnet.image import Image, LabelMap
+from uresnet.cli.main import app
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image, LabelMap
 from uresnet.io import write_image, write_labels
-from uresnet.spaces import Grid
-from uresnet.training.data import open_dataset
+from uresnet.training.data.dataset import open_dataset
 
 GRID = Grid.centred((40, 46, 38), (4, 4, 4), ("L", "I", "A"), (0, 0, 0))
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from uresnet.cli import app
+from uresnet.cli.main import app
 from uresnet.config import load_config
-from uresnet.training.data import Scan, write_index, write_scan
+from uresnet.training.data.dataset import Scan, write_index, write_scan
 
 FOLDER = Path(__file__).resolve().parents[3] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

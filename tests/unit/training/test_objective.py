@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from uresnet import losses
 from uresnet.config import LossConfig
-from uresnet.labels import label_scheme
+from uresnet.core.labels import label_scheme
+from uresnet.core.sampling import coarser_map
+from uresnet.model import losses
 from uresnet.model.network import UResNetOutput
-from uresnet.sampling import coarser_map
-from uresnet.training.data import class_shares, class_table
+from uresnet.training.data.dataset import class_shares, class_table
 from uresnet.training.objective import Batch, Objective, at_resolution, sampling_map, score_pair
 from uresnet.transform.deformation import GridConvention
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from small_training import SMALL, config, trainer
-from uresnet.labels import SCHEMES
+from uresnet.core.labels import SCHEMES
 from uresnet.model.network import UResNet
 from uresnet.report.training_page import read_samples
 from uresnet.training.log import VALIDATIONS, Logbook

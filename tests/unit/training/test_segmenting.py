@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from small_training import assert_identical, blobs
-from uresnet.checkpoint import MIDSPACE, load_model
-from uresnet.config import BlockConfig, Config, SegmenterConfig, TrainingConfig, config_from_dict
+from uresnet.config import BlockConfig, Config, ConformSpec, SegmenterConfig, TrainingConfig, config_from_dict
+from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
-from uresnet.labels import SCHEMES
-from uresnet.preprocess import ConformSpec
+from uresnet.model.checkpoint import MIDSPACE, load_model
 from uresnet.report.training_page import training_page
-from uresnet.training.blocks import NOT_JUDGED, BlockMaker, read_label_maps
-from uresnet.training.data import DeviceStore, class_table
+from uresnet.training.data.dataset import DeviceStore, class_table
+from uresnet.training.examples.blocks import NOT_JUDGED, BlockMaker, read_label_maps
 from uresnet.training.log import VALIDATIONS, Logbook
 from uresnet.training.loop import STATE, Event, StepDone, Surroundings, Validation
 from uresnet.training.segmenting import SCHEME, SegmenterTrainer, segmentation_terms

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from small_training import AUGMENTED, LOSSES, assert_identical, blobs, config, trainer, weights
-from uresnet.checkpoint import load_model
 from uresnet.config import ModelConfig, Stage, TrainingConfig
 from uresnet.errors import UserError
+from uresnet.model.checkpoint import load_model
 from uresnet.training import state as state_module
 from uresnet.training.loop import STATE, Event, NotKept, StepDone, Validation, learning_rate
 from uresnet.training.objective import at_resolution

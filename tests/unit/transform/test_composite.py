@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from spatial_cases import ORIENTATIONS, grid_of, known_affine, points_in, smooth_field, smooth_image
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image, LabelMap, ProbabilityMap
 from uresnet.errors import UserError
-from uresnet.image import Image, LabelMap, ProbabilityMap
-from uresnet.spaces import Grid
 from uresnet.transform import (
     Affine,
     Composite,
@@ -97,7 +97,7 @@ def test_a_jacobian_does_not_depend_on_the_slabs(monkeypatch):
     grid = grid_of("LAS")
     transform = mid_space(grid)
     whole = jacobian_determinant(transform, grid)
-    from uresnet import sampling
+    from uresnet.core import sampling
 
     monkeypatch.setattr(
         "uresnet.transform.composite.slabs", lambda shape, channels=1: sampling.slabs(shape, channels, budget=1)

@@ -6,8 +6,8 @@ import torch
 from scipy import integrate, linalg
 
 from spatial_cases import ORIENTATIONS, grid_of, points_in, smooth_field, smooth_noise
-from uresnet.sampling import identity_coordinates
-from uresnet.spaces import Grid
+from uresnet.core.grid import Grid
+from uresnet.core.sampling import identity_coordinates
 from uresnet.transform import (
     DisplacementField,
     GridConvention,

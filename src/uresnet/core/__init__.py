@@ -1,0 +1,1 @@
+"""The ground everything stands on: grids, images, labels, reading volumes, writing files."""

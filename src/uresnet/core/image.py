@@ -1,0 +1,103 @@
+"""A tensor together with the grid it lives on: images, label maps and probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from uresnet.core.grid import AxisCodes, Grid, voxel_to_voxel
+from uresnet.core.sampling import affine_coordinates, sample, slabs
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """``data`` (I, J, K) float32, finite, on ``grid``; ``path`` is only for messages.
+
+    ``invalid`` (I, J, K) bool marks voxels that were not a number or infinite in the file and hold 0 here; None: none.
+    ``oriented`` is False when the file does not say which way its axes run, and the grid is an assumption.
+    """
+
+    data: Tensor
+    grid: Grid
+    path: str = ""
+    invalid: Tensor | None = None
+    oriented: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", self.data.to(torch.float32))
+        _check_shape(self.data, self.grid)
+        if self.invalid is not None:
+            _check_shape(self.invalid, self.grid)
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return self.path or "the image"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """``data`` (I, J, K) of whole numbers on ``grid``; a mask is a label map of 0 and 1.
+
+    ``axis_codes`` is set on the brain mask of an image whose file does not say which way its axes run: the directions
+    that they were seen to run in. The grid stays what the file was assumed to mean.
+    """
+
+    data: Tensor
+    grid: Grid
+    path: str = ""
+    axis_codes: AxisCodes | None = None
+
+    def __post_init__(self) -> None:
+        if self.data.is_floating_point() or self.data.is_complex():
+            raise ValueError(f"labels are whole numbers, not {self.data.dtype}")
+        _check_shape(self.data, self.grid)
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return self.path or "the label map"
+
+    @property
+    def mask(self) -> Tensor:
+        """(I, J, K) bool: where the label is not 0."""
+        return self.data != 0
+
+
+@dataclass(frozen=True, eq=False)
+class ProbabilityMap:
+    """``data`` (C, I, J, K), one channel per class, channel 0 the background, on ``grid``."""
+
+    data: Tensor
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 4:
+            raise ValueError(f"probabilities are (C, I, J, K), not {tuple(self.data.shape)}")
+        _check_shape(self.data[0], self.grid)
+
+    def classes_on(self, grid: Grid) -> Tensor:
+        """Most probable class at every voxel of another grid, (i, j, k) uint8 (int16 above 256 classes), on the CPU.
+
+        Probabilities are interpolated (trilinear), then compared: labels never are. Outside this map's grid only
+        background is possible. Works in slabs, so that a 0.5 mm native grid with 30 classes fits in little memory.
+        """
+        voxel_to_source = voxel_to_voxel(grid, self.grid)
+        volume = self.data[None]
+        dtype = torch.uint8 if len(self.data) <= 256 else torch.int16
+        out = torch.empty(grid.shape, dtype=dtype)
+        for part in slabs(grid.shape, channels=len(self.data)):
+            shape = (part.stop - part.start, *grid.shape[1:])
+            where = affine_coordinates(voxel_to_source, shape, self.data.device, first_slice=part.start)
+            values = sample(volume, where, padding="zeros")[0]
+            # Beyond the map nothing is known: what is missing from the sum of one is background.
+            values[0] += 1 - values.sum(dim=0)
+            out[part] = values.argmax(dim=0).to(dtype).cpu()
+        return out
+
+
+def _check_shape(data: Tensor, grid: Grid) -> None:
+    if tuple(data.shape) != grid.shape:
+        raise ValueError(f"data of shape {tuple(data.shape)} does not fit a grid of shape {grid.shape}")

@@ -1,0 +1,1 @@
+"""Numbers about images, segmentations and maps: overlap, surfaces, volumes."""

@@ -1,0 +1,39 @@
+"""How large each structure is, in mm³ of the image's own voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import LabelScheme
+
+
+def structure_volumes(labels: LabelMap, scheme: LabelScheme) -> dict[int, float]:
+    """Volume in mm³ of every structure of ``scheme`` in ``labels`` (FreeSurfer ids), by id; 0 where there is none."""
+    highest = max(max(scheme.ids), int(labels.data.max()))
+    counts = np.bincount(labels.data.cpu().numpy().ravel().astype(np.int64), minlength=highest + 1)
+    return {one.id: float(counts[one.id]) * labels.grid.voxel_volume for one in scheme.classes}
+
+
+def volumes_table(
+    scheme: LabelScheme,
+    volumes: Mapping[str, Mapping[int, float]],
+    brains: Mapping[str, float] | None = None,
+    heads: Mapping[str, float | None] | None = None,
+) -> str:
+    """Tab-separated text: a row per structure with its ``index``, ``name`` and a column ``NAME_mm3`` per entry of
+    ``volumes``, then what has no index, from mm³ by the same names.
+
+    ``brains`` adds ``Brain-Mask``: everything in the brain mask. ``heads`` adds ``Estimated-Total-Intracranial``
+    (:mod:`uresnet.measures.intracranial`), n/a where there is no estimate; no row where there is none at all.
+    """
+    rows: list[Iterable[str]] = [("index", "name", *(f"{name}_mm3" for name in volumes))]
+    for one in scheme.classes:
+        rows.append((str(one.id), one.name, *(f"{column[one.id]:.1f}" for column in volumes.values())))
+    for name, values in (("Brain-Mask", brains), ("Estimated-Total-Intracranial", heads)):
+        shown = [(values or {}).get(column) for column in volumes]
+        if any(value is not None for value in shown):
+            rows.append(("n/a", name, *("n/a" if value is None else f"{value:.1f}" for value in shown)))
+    return "".join("\t".join(row) + "\n" for row in rows)

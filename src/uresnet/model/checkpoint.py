@@ -1,0 +1,175 @@
+"""Model files: networks with everything that is needed to use them, and a refusal of what does not fit.
+
+A file is safetensors (tensors and text, no code): the weights, and the :class:`~uresnet.model.catalogue.ModelCard` that
+says which network they belong to, what its channels mean and how images are conformed for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from uresnet.config import ConformSpec, ModelConfig, model_config_from_dict, segmenter_config_from_dict, to_dict
+from uresnet.core.files import written_whole
+from uresnet.core.labels import SCHEMES, LabelScheme, label_scheme
+from uresnet.errors import UserError
+from uresnet.model.catalogue import METADATA_KEY, ModelCard, ModelFile, find_model
+from uresnet.model.christodoulidis import pair_network
+from uresnet.model.network import placed
+from uresnet.model.published import load_published
+from uresnet.model.segmenter import Segmenter
+
+PAIR = "uresnet"
+"""The kind of the paper's network: a pair in, spatial gradients, an affine and a segmentation of the moving image
+out."""
+
+CHRISTODOULIDIS = "christodoulidis"
+"""The kind of the learned baseline of 2018: as ``PAIR``, without a segmentation."""
+
+MIDSPACE = "midspace"
+"""The flagship's kind: a network that segments each image on its own, and a solver that meets half-way between."""
+
+TRANSLATION = "translation"
+"""The paper's rigid baseline: centre of mass onto centre of mass. There are no weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network ready for inference: ``scheme`` is None when it does not segment; ``sha256`` is that of its file."""
+
+    card: ModelCard
+    network: nn.Module
+    scheme: LabelScheme | None
+    conform: ConformSpec
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.card.name
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: str | torch.device) -> Model:
+        """The same model on another device."""
+        return replace(self, network=placed(self.network, device))
+
+
+def _build_pair_network(configuration: dict[str, Any], where: str) -> nn.Module:
+    return pair_network(model_config_from_dict(configuration, where))
+
+
+def _build_segmenter(configuration: dict[str, Any], where: str) -> nn.Module:
+    return Segmenter(segmenter_config_from_dict(configuration, where))
+
+
+def _build_nothing(configuration: dict[str, Any], where: str) -> nn.Module:
+    return nn.Identity()
+
+
+NETWORKS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
+    PAIR: _build_pair_network,
+    CHRISTODOULIDIS: _build_pair_network,
+    MIDSPACE: _build_segmenter,
+    TRANSLATION: _build_nothing,
+}
+"""How a network of each kind is built from the configuration in its card; ``coupling`` knows how each is used."""
+
+
+def load_model(name_or_path: str | Path | None = None) -> Model:
+    """Load a packaged model by name, a ``.safetensors`` file or a published ``.hdf5`` checkpoint; None is the default.
+
+    Raises :class:`UserError` for an unknown name, a file that is no model, and weights that do not fit their network.
+    """
+    file = find_model(name_or_path)
+    return _load_published(file) if file.card is None else _load_card(file, file.card)
+
+
+def save_model(path: str | Path, network: nn.Module, card: ModelCard, half: bool = False) -> None:
+    """Write weights (on the CPU) and card to a safetensors file, whole or not at all.
+
+    ``half`` keeps 16 bits of each weight, enough for inference; loading gives float32 either way.
+    """
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: value.detach().to(dtype).cpu().contiguous() for name, value in network.state_dict().items()}
+    with written_whole(path) as beside:
+        beside.write_bytes(save(tensors, metadata={METADATA_KEY: card.to_json()}))
+
+
+def uresnet_card(name: str, config: ModelConfig, conform: ConformSpec, **about: Any) -> ModelCard:
+    """The card of a network of the paper's kind; ``about`` are licence, trained_on and figures."""
+    scheme = label_scheme(config.scheme) if config.segmentation else None
+    return ModelCard(
+        name=name,
+        kind=config.network,
+        network=to_dict(config),
+        conform=asdict(conform),
+        scheme=scheme.name if scheme else "",
+        classes=[(one.name, list(one.ids)) for one in scheme.classes] if scheme else [],
+        **about,
+    )
+
+
+def _load_card(file: ModelFile, card: ModelCard) -> Model:
+    where = str(file.path)
+    if card.kind not in NETWORKS:
+        raise UserError(f"{where} holds a network of kind {card.kind}, which this version of uresnet does not know.")
+    network = NETWORKS[card.kind](card.network, where)
+    try:
+        weights = load(file.path.read_bytes())
+        network.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"The weights in {where} do not fit the network that the file describes.") from error
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise UserError(f"{where} holds weights that are not numbers; its training failed.")
+    return Model(card, _for_inference(network), _scheme(card, where), conform_spec(card, where), file.sha256)
+
+
+def _load_published(file: ModelFile) -> Model:
+    network = load_published(file.path)
+    card = uresnet_card(
+        file.path.name,
+        network.config,
+        ConformSpec(),
+        licence="none stated by its authors",
+        trained_on="OASIS-3, by the authors of the paper (2019)",
+    )
+    scheme = SCHEMES[card.scheme] if card.scheme else None
+    return Model(card, _for_inference(network), scheme, ConformSpec(), file.sha256)
+
+
+def _scheme(card: ModelCard, where: str) -> LabelScheme | None:
+    if not card.scheme:
+        return None
+    scheme = SCHEMES.get(card.scheme)
+    recorded = [(name, tuple(ids)) for name, ids in card.classes]
+    if scheme is None or recorded != [(one.name, one.ids) for one in scheme.classes]:
+        raise UserError(f"The structures in {where} ({card.scheme}) are not those that this version of uresnet knows.")
+    return scheme
+
+
+def conform_spec(card: ModelCard, where: str) -> ConformSpec:
+    """How a model wants its images. Raises :class:`UserError` naming ``where`` for a card that makes no sense."""
+    known = {f.name for f in fields(ConformSpec)}
+    unknown = set(card.conform) - known
+    if unknown:
+        raise UserError(f"{where} asks for images conformed in a way that this version of uresnet does not know.")
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in card.conform.items()}
+    try:
+        return ConformSpec(**values)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where} asks for images conformed in a way that makes no sense.") from error
+
+
+def _for_inference(network: nn.Module) -> nn.Module:
+    return placed(network.eval().requires_grad_(False), "cpu")

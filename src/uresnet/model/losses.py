@@ -1,0 +1,128 @@
+"""The losses of the paper (Eq. 4–7). All sums are float32 whatever the network's precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet.core import kernels
+
+
+def mean_squared_error(warped: Tensor, fixed: Tensor) -> Tensor:
+    """Mean over voxels of the squared difference, first term of Eq. 4. Any equal shapes → scalar."""
+    return F.mse_loss(warped.float(), fixed.float())
+
+
+def local_cross_correlation(warped: Tensor, fixed: Tensor, window: int = 9, epsilon: float = 1e-9) -> Tensor:
+    """Mean over voxels of the squared correlation in a cube of ``window`` voxels, second term of Eq. 4; 1 is best.
+
+    warped, fixed (B, 1, I, J, K) → scalar; see :func:`squared_correlation`.
+    """
+    return squared_correlation(warped, fixed, window, epsilon).mean()
+
+
+def squared_correlation(a: Tensor, b: Tensor, window: int = 9, epsilon: float = 1e-9) -> Tensor:
+    """Squared correlation in the cube of ``window`` voxels about every voxel, (B, 1, I, J, K) → the same shape.
+
+    Covariance² / (variance · variance + ``epsilon``), the moments being means over the window; beyond the border the
+    images are 0 and windows keep their size. Images are expected in [0, 1] with background 0: there float32 moments are
+    exact enough, and ``epsilon`` silences windows that hold only noise (standard deviation below 0.005).
+    """
+    a, b = a.float(), b.float()
+    with torch.autocast(device_type=a.device.type, enabled=False):
+        # Together, because pooling shares its work out by channels.
+        moments = _box_mean(torch.cat([a, b, a * a, b * b, a * b], dim=1), window)
+        mean_a, mean_b, square_a, square_b, product = moments.split(a.shape[1], dim=1)
+        # Rounding can leave a variance a little below zero where an image is flat.
+        variance_a = (square_a - mean_a * mean_a).clamp_min(0)
+        variance_b = (square_b - mean_b * mean_b).clamp_min(0)
+        covariance = product - mean_a * mean_b
+        return covariance * covariance / (variance_a * variance_b + epsilon)
+
+
+def correlation_slopes(
+    a: Tensor, b: Tensor, counted: Tensor, window: int = 9, epsilon: float = 1e-9
+) -> tuple[Tensor, Tensor]:
+    """Derivatives by ``a`` and ``b`` of the sum of :func:`squared_correlation` over the voxels ``counted`` (bool).
+
+    All (1, 1, I, J, K) → two of the same shape, float32. In closed form, which a CPU does several times as fast as
+    automatic differentiation.
+    """
+    if kernels.is_plain(a, b):
+        out = torch.empty_like(a), torch.empty_like(b)
+        arrays = [one[0, 0].contiguous().numpy() for one in (a, b, counted)]
+        pulls = [one[0, 0].numpy() for one in out]
+        how = window // 2, np.float32(epsilon)
+        kernels.in_parallel(
+            kernels.correlation_slopes, a.shape[2], *arrays, *how, *pulls, each=a[0, 0, 0].numel(), pieces=1
+        )
+        return out
+    mean_a, mean_b, square_a, square_b, product = _box_mean(
+        torch.cat([a, b, a * a, b * b, a * b], dim=1), window
+    ).split(1, dim=1)
+    variance_a = square_a.addcmul_(mean_a, mean_a, value=-1).clamp_min_(0)
+    variance_b = square_b.addcmul_(mean_b, mean_b, value=-1).clamp_min_(0)
+    covariance = product.addcmul_(mean_a, mean_b, value=-1)
+    scale = 2 * covariance * counted / (variance_a * variance_b).add_(epsilon)  # by the covariance
+    shrink = scale * covariance / (variance_a * variance_b).add_(epsilon)
+    by_square_a, by_square_b = shrink * variance_b / -2, shrink * variance_a / -2
+    by_mean_a = -(scale * mean_b + 2 * by_square_a * mean_a)
+    by_mean_b = -(scale * mean_a + 2 * by_square_b * mean_b)
+    # A mean over cubes is its own adjoint.
+    of_a, of_b, of_aa, of_bb, of_ab = _box_mean(
+        torch.cat([by_mean_a, by_mean_b, by_square_a, by_square_b, scale], dim=1), window
+    ).split(1, dim=1)
+    return of_a + 2 * a * of_aa + b * of_ab, of_b + 2 * b * of_bb + a * of_ab
+
+
+def _box_mean(x: Tensor, window: int) -> Tensor:
+    """Mean over a cube, zeros beyond the border; one axis at a time costs 3·window instead of window³."""
+    for axis in range(3):
+        size, padding = [1, 1, 1], [0, 0, 0]
+        size[axis], padding[axis] = window, window // 2
+        x = F.avg_pool3d(x, size, stride=1, padding=padding)
+    return x
+
+
+def affine_distance(affine: Tensor) -> Tensor:
+    """||A - A_I||₁ of Eq. 5: sum over the twelve numbers, mean over the batch. (B, 3, 4) → scalar."""
+    identity = torch.eye(3, 4, dtype=affine.dtype, device=affine.device)
+    return (affine - identity).abs().sum(dim=(1, 2)).mean()
+
+
+def gradient_distance(spatial_gradients: Tensor) -> Tensor:
+    """||∇Φ - ∇Φ_I||₁ of Eq. 5, as a mean over voxels and axes so that the grid's size does not matter. → scalar."""
+    return (spatial_gradients - 1).abs().mean()
+
+
+def roughness(spatial_gradients: Tensor) -> Tensor:
+    """Mean square of the change of the spatial gradients from voxel to voxel, over the three axes. → scalar."""
+    g = spatial_gradients
+    terms = [(g.narrow(a, 1, g.shape[a] - 1) - g.narrow(a, 0, g.shape[a] - 1)).square().mean() for a in (2, 3, 4)]
+    return torch.stack(terms).mean()
+
+
+def dice_loss(predicted: Tensor, target: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """1 - soft Dice, mean over structures and batch, of probabilities without the background channel (Eq. 6).
+
+    predicted, target (B, C-1, I, J, K) in [0, 1] → scalar. Dice is 2 Σ p·t / (Σ p + Σ t); a structure that neither has
+    counts as perfect agreement.
+    """
+    p, t = predicted.float().flatten(2), target.float().flatten(2)
+    both = (p * t).sum(-1)
+    either = p.sum(-1) + t.sum(-1)
+    return 1 - ((2 * both + epsilon) / (either + epsilon)).mean()
+
+
+def share_dice_loss(predicted: Tensor, target: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """:func:`dice_loss` for a ``target`` of shares of blocks, which may lie between 0 and 1. → scalar.
+
+    Dice is 2 Σ p·t / (Σ p² + Σ t²) (Milletari et al. 2016, V-Net), 1 only where p = t; that of :func:`dice_loss` is
+    largest where p is 1 in every voxel with a share above about a half, which loses where in it the border lies.
+    """
+    p, t = predicted.float().flatten(2), target.float().flatten(2)
+    both = (p * t).sum(-1)
+    either = p.square().sum(-1) + t.square().sum(-1)
+    return 1 - ((2 * both + epsilon) / (either + epsilon)).mean()

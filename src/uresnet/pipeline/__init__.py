@@ -1,0 +1,1 @@
+"""From files to results: register a pair, segment an image, save."""

@@ -1,0 +1,212 @@
+"""From an image in its own space to the tensor a network sees, and the grid that leads back.
+
+Conforming turns the axes, goes to the network's voxel size, puts the brain in the middle of the network's grid and
+scales the intensities. Where only whole voxels have to move, they are copied; otherwise there is one trilinear
+interpolation. Nothing has to be remembered to undo it: the result's grid says where every voxel lies in the world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn.functional import avg_pool3d
+
+from uresnet.config import ConformSpec
+from uresnet.core.grid import AxisCodes, Grid, Shape, axis_order, directions, voxel_to_voxel
+from uresnet.core.image import Image, LabelMap
+from uresnet.core.sampling import affine_coordinates, sample, slabs
+from uresnet.errors import UserError
+from uresnet.preprocess.skull import find_foreground
+
+_SAME_AXES = 1e-4  # per voxel: 0.02 mm over a head
+
+
+@dataclass(frozen=True, eq=False)
+class Conformed:
+    """What the network sees: ``tensor`` (1, 1, I, J, K) float32 in [0, 1] on ``grid``. Outside the brain
+    it is as dark as the darkest brain, or darker.
+
+    ``brain_mask`` is (I, J, K) bool; ``notes`` say in words what was done to the image.
+    """
+
+    tensor: Tensor
+    grid: Grid
+    brain_mask: Tensor
+    notes: list[str] = field(default_factory=list)
+
+
+def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None = None) -> Conformed:
+    """Bring an image to the network's axes, voxel size, grid and intensities.
+
+    ``mask`` is the brain on the image's own grid (:func:`extract_brain`); without one, what is not background is brain.
+    Brain is never cut off: the grid grows. Where the mask says that the axes run otherwise than the file was assumed to
+    mean (``LabelMap.axis_codes``), the head is turned upright; the result's grid says so. Raises :class:`UserError`
+    when the brain is empty or has a single intensity, ``ValueError`` when mask and image have different shapes.
+    """
+    spec = spec or ConformSpec()
+    brain = find_foreground(image).mask if mask is None else mask.mask.numpy()
+    if brain.shape != image.grid.shape:
+        raise ValueError(f"a mask of shape {brain.shape} on an image of shape {image.grid.shape}")
+    if not brain.any():
+        raise UserError(f"{image.name} has no brain in its mask; give another mask.")
+    intensities = _above_background(image, brain)
+    upright = _upright(image.grid, None if mask is None else mask.axis_codes)
+    if _is_whole_voxels(upright.reoriented(spec.axis_codes), spec):
+        values, inside, grid = _copied(intensities, brain, upright, spec)
+        notes = ["voxels copied without interpolation"]
+    else:
+        values, inside, grid = _interpolated(intensities, brain, upright, spec)
+        size = " × ".join(f"{z:g}" for z in spec.zooms)
+        notes = [f"resampled to {size} mm in {''.join(spec.axis_codes)} axes (trilinear)"]
+    if any(n > m for n, m in zip(grid.shape, spec.shape, strict=True)):
+        notes.append(f"grid grown from {spec.shape} to {grid.shape} to hold the brain")
+    if not inside.any():
+        raise UserError(f"{image.name} has a brain smaller than one voxel of the network; give another mask.")
+    scaled = _NORMALISATIONS[spec.normalisation](values, inside, image.name)
+    if upright is not image.grid:
+        grid = Grid(grid.shape, image.grid.voxel_to_world @ voxel_to_voxel(grid, upright))
+    conformed = Conformed(torch.from_numpy(scaled)[None, None], grid, torch.from_numpy(inside), notes)
+    return conformed if spec.blocks == 1 else _in_blocks(conformed, spec.blocks)
+
+
+def _in_blocks(conformed: Conformed, side: int) -> Conformed:
+    """Means over cubes of ``side`` voxels; a cube is brain when half of it is."""
+    share = avg_pool3d(conformed.brain_mask[None, None].float(), side)[0, 0]
+    notes = [*conformed.notes, f"averaged over blocks of {side} × {side} × {side} voxels"]
+    return Conformed(avg_pool3d(conformed.tensor, side), conformed.grid.rescaled(side), share >= 0.5, notes)
+
+
+# -- where -----------------------------------------------------------------------------------------------------------
+
+
+def _upright(grid: Grid, axis_codes: AxisCodes | None) -> Grid:
+    """The same voxels in a world where their axes point to ``axis_codes``; the grid itself if they do already."""
+    if axis_codes is None or axis_codes == grid.axis_codes:
+        return grid
+    return Grid.centred(grid.shape, grid.zooms, axis_codes, grid.centre_world)
+
+
+def _is_whole_voxels(aligned: Grid, spec: ConformSpec) -> bool:
+    """Whether a grid (already in the axes' order) has the voxels of the network's, up to a shift."""
+    wanted = directions(spec.axis_codes) * np.array(spec.zooms)
+    return float(np.abs(aligned.voxel_to_world[:3, :3] - wanted).max()) <= _SAME_AXES
+
+
+def _copied(data: np.ndarray, brain: np.ndarray, grid: Grid, spec: ConformSpec) -> tuple[np.ndarray, np.ndarray, Grid]:
+    """Whole voxels moved: the brain's centre, rounded down to a voxel, goes to voxel shape // 2."""
+    order, sign = axis_order(grid.axis_codes, spec.axis_codes)
+    steps = tuple(slice(None, None, s) for s in sign)
+    data, brain = data.transpose(order)[steps], brain.transpose(order)[steps]
+    filled = [np.flatnonzero(brain.any(axis=_others(axis))) for axis in range(3)]
+    low = np.array([int(f[0]) for f in filled])
+    high = np.array([int(f[-1]) for f in filled])
+    centre = _centre_of_mass(brain) if spec.centre == "mass" else (low + high + 1) / 2
+    middle = np.floor(centre).astype(int)
+    shape = _grown(spec, low - middle, high - middle)
+    start = middle - np.array(shape) // 2
+    placed = grid.reoriented(spec.axis_codes).subgrid(start, shape)
+    return _window(data, start, shape), _window(brain, start, shape), placed
+
+
+def _interpolated(
+    data: np.ndarray, brain: np.ndarray, grid: Grid, spec: ConformSpec
+) -> tuple[np.ndarray, np.ndarray, Grid]:
+    """Trilinear onto world-aligned axes; the brain's centre lies where copying whole voxels puts it on average."""
+    # The brain's surface in voxels of the network, about the world's origin.
+    axes = Grid((1, 1, 1), _with_axes(spec))
+    surface = np.argwhere(brain & ~ndimage.binary_erosion(brain))
+    edge = np.abs(voxel_to_voxel(grid, axes)[:3, :3]).sum(axis=1) / 2  # half a voxel of the image
+    points = axes.points_to_voxel(grid.points_to_world(surface))
+    low, high = points.min(axis=0) - edge, points.max(axis=0) + edge
+    # Copied voxels leave the centre of mass up to a voxel after shape // 2, the box's up to half a voxel before it. A
+    # brain that is stored in another way should come to lie in the same place, as near as can be.
+    if spec.centre == "mass":
+        middle = axes.points_to_voxel(grid.points_to_world(_centre_of_mass(brain))) - 0.5
+    else:
+        middle = (low + high) / 2 + 0.25
+    shape = _grown(spec, np.floor(low - middle), np.ceil(high - middle))
+    placed = axes.subgrid(middle - np.array(shape) // 2, shape)
+    to_image = voxel_to_voxel(placed, grid)
+    stack = torch.from_numpy(np.stack([data * brain, brain.astype(np.float32)]))[None]
+    out = torch.empty((2, *shape))
+    for part in slabs(shape, channels=2):
+        where = affine_coordinates(to_image, (part.stop - part.start, *shape[1:]), first_slice=part.start)
+        out[:, part] = sample(stack, where, padding="zeros")[0]
+    inside = out[1].numpy() >= 0.5
+    return out[0].numpy(), inside, placed
+
+
+def _with_axes(spec: ConformSpec) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = directions(spec.axis_codes) * np.array(spec.zooms)
+    return matrix
+
+
+def _grown(spec: ConformSpec, low: np.ndarray, high: np.ndarray) -> Shape:
+    """Smallest allowed shape that holds voxels ``low`` to ``high``, counted from the voxel shape // 2."""
+    sizes = []
+    for axis in range(3):
+        reach = 2 * max(-int(low[axis]) + spec.margin, int(high[axis]) + 1 + spec.margin)
+        wanted = max(reach, spec.shape[axis])
+        sizes.append(-(-wanted // spec.multiple_of) * spec.multiple_of)
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _window(data: np.ndarray, start: np.ndarray, shape: Shape) -> np.ndarray:
+    """The box of ``shape`` that begins at voxel ``start``, zero where it reaches outside."""
+    out = np.zeros(shape, dtype=data.dtype)
+    begin = [max(0, int(s)) for s in start]
+    end = [min(n, int(s) + m) for n, s, m in zip(data.shape, start, shape, strict=True)]
+    source = tuple(slice(b, e) for b, e in zip(begin, end, strict=True))
+    target = tuple(slice(b - int(s), e - int(s)) for b, e, s in zip(begin, end, start, strict=True))
+    out[target] = data[source]
+    return out
+
+
+def _centre_of_mass(brain: np.ndarray) -> np.ndarray:
+    total = int(brain.sum())
+    counts = [brain.sum(axis=_others(axis), dtype=np.int64) for axis in range(3)]
+    return np.array([int((c * np.arange(len(c))).sum()) / total for c in counts])
+
+
+def _others(axis: int) -> tuple[int, int]:
+    return ((1, 2), (0, 2), (0, 1))[axis]
+
+
+# -- intensities -----------------------------------------------------------------------------------------------------
+
+
+def _above_background(image: Image, brain: np.ndarray) -> np.ndarray:
+    """Intensities with the background at 0: nothing happens unless the brain itself reaches below zero.
+
+    Files may hold z-scores, or an offset. Their background is put at the darkest brain, and all is lifted so that
+    zero stands for it: the normalisations do not see the lift, interpolation towards zero then blends with background.
+    """
+    data = image.data.numpy()
+    darkest = float(np.quantile(data[brain], 0.005))
+    return data - np.float32(darkest) if darkest < 0 else data
+
+
+def _paper(values: np.ndarray, inside: np.ndarray, name: str) -> np.ndarray:
+    brain = values[inside].astype(np.float64)
+    mean, std = float(brain.mean()), float(brain.std())
+    if std < 1e-6 * max(abs(mean), 1e-30):
+        raise UserError(f"{name} has the same intensity everywhere in the brain; check that it is the image you mean.")
+    scaled = np.clip((np.where(inside, values, 0).astype(np.float64) - mean) / std, -5, 5)
+    low, high = scaled.min(), scaled.max()
+    return ((scaled - low) / (high - low)).astype(np.float32)
+
+
+def _percentile(values: np.ndarray, inside: np.ndarray, name: str) -> np.ndarray:
+    low, high = (float(q) for q in np.quantile(values[inside], (0.005, 0.995)))
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        raise UserError(f"{name} has the same intensity everywhere in the brain; check that it is the image you mean.")
+    scaled = np.clip((values - low) / (high - low), 0, 1)
+    return np.where(inside, scaled, 0).astype(np.float32)
+
+
+_NORMALISATIONS = {"paper": _paper, "percentile": _percentile}

@@ -1,0 +1,1 @@
+"""Whether a result can be trusted: signs, and the verdict on them."""

@@ -1,0 +1,1 @@
+"""Two images with known structures to one deformation: tensors in, velocities out."""

@@ -1,0 +1,277 @@
+"""ITK's own files: composites and displacement fields in ``.h5``, affines in ``.mat``, ``.txt`` and ``.tfm``.
+
+ITK's world is LPS: a RAS matrix A becomes L·A·L and a RAS vector L·v, with L = diag(−1, −1, 1). Files state the
+pull-back, fixed world → moving world, and ITK's composites list the part that is applied **last** first.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from isal.isal_zlib import compress as _deflate  # zlib's streams, seven times as fast
+from scipy import io as matlab
+from scipy.spatial.transform import Rotation
+
+from uresnet.core.files import written_whole
+from uresnet.core.grid import Grid
+from uresnet.errors import UserError
+from uresnet.transform.affine import Affine, about
+from uresnet.transform.base import Transform
+from uresnet.transform.deformation import DisplacementField
+from uresnet.transform_files.formats.matrices import floats
+from uresnet.transform_files.formats.vectors import LPS, field_of
+
+_QUANTUM_MM = 2.0**-15  # 3.1e-5 mm: rounding by at most half of it leaves mantissas that compress
+_CHUNK = 1 << 18
+H5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+TEXT_SUFFIXES = (".txt", ".tfm")
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+def write_itk_composite(transform: Transform, path: str | Path, exact: bool = False) -> None:
+    """Write an ITK composite ``.h5`` that SimpleITK, ANTs, Slicer and nitransforms read.
+
+    Displacements are rounded to multiples of 2^-15 mm (error ≤ 1.6e-5 mm, for a smaller file), or kept to the
+    last bit with ``exact``. A file is whole or absent. ``UserError`` where the folder does not exist or cannot be
+    written.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(".h5"):
+        raise UserError(f"{path}: a composite transform is written as .h5; give the file that ending")
+    with written_whole(path) as beside, h5py.File(beside, "w") as file:
+        for name, text in (("ITKVersion", "5.4.0"), ("HDFVersion", h5py.version.hdf5_version)):
+            file[name] = _ascii(text)
+        file["OSName"], file["OSVersion"] = _ascii("uresnet"), _ascii("1")
+        groups = file.create_group("TransformGroup")
+        groups.create_group("0")["TransformType"] = _ascii("CompositeTransform_float_3_3")
+        for number, part in enumerate(reversed(transform.parts), start=1):
+            _write_part(groups.create_group(str(number)), part, exact)
+
+
+def _write_part(group: h5py.Group, part: Transform, exact: bool) -> None:
+    if isinstance(part, Affine):
+        group["TransformType"] = _ascii("AffineTransform_float_3_3")
+        lps = LPS @ part.matrix @ LPS
+        # float64 in a "float" file: every reader converts, and nothing is lost in those that compute in double.
+        group["TransformParameters"] = np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])
+        group["TransformFixedParameters"] = np.zeros(3)
+    elif isinstance(part, DisplacementField):
+        group["TransformType"] = _ascii("DisplacementFieldTransform_float_3_3")
+        group["TransformFixedParameters"] = _itk_geometry(part.grid)
+        _write_compressed(group, "TransformParameters", _itk_vectors(part, exact))
+    else:
+        raise TypeError(f"no ITK counterpart of {type(part).__name__}")
+
+
+def _itk_geometry(grid: Grid) -> np.ndarray:
+    """(18,) size, origin, spacing, direction (row-major), LPS. Directions are columns: divided column by column."""
+    lps = LPS @ grid.voxel_to_world
+    return np.concatenate([grid.shape, lps[:3, 3], grid.zooms, (lps[:3, :3] / grid.zooms).ravel()])
+
+
+def _itk_vectors(field: DisplacementField, exact: bool) -> np.ndarray:
+    """Flat float32, component fastest, then x, y, z; LPS."""
+    displacement = field.displacement.detach().cpu()
+    values = torch.empty((*reversed(field.grid.shape), 3), dtype=displacement.dtype)
+    to_lps = torch.tensor(LPS.diagonal()[:3], dtype=displacement.dtype).view(3, 1, 1)
+    for j in range(field.grid.shape[1]):  # what is read and written at once fits into the processor's cache
+        part = displacement[:, :, j] * to_lps
+        if not exact:
+            part.div_(_QUANTUM_MM).round_().mul_(_QUANTUM_MM)
+        values[:, j] = part.permute(2, 1, 0)
+    return values.numpy().ravel()
+
+
+def _write_compressed(group: h5py.Group, name: str, values: np.ndarray) -> None:
+    """Gzip and shuffle, chunks compressed side by side: h5py's own filter pipeline uses one thread."""
+    size = min(_CHUNK, values.size)
+    data = group.create_dataset(
+        name, values.shape, "<f4", chunks=(size,), compression="gzip", compression_opts=1, shuffle=True
+    )
+
+    def packed(start: int) -> bytes:
+        chunk = values[start : start + size]
+        if chunk.size < size:
+            chunk = np.concatenate([chunk, np.zeros(size - chunk.size, np.float32)])
+        return _deflate(np.ascontiguousarray(chunk.view(np.uint8).reshape(-1, 4).T).tobytes(), 1)
+
+    starts = range(0, values.size, size)
+    with ThreadPoolExecutor(min(4, torch.get_num_threads())) as pool:
+        for start, chunk in zip(starts, pool.map(packed, starts), strict=True):
+            data.id.write_direct_chunk((start,), chunk)
+
+
+def write_itk_affine(affine: Affine, path: str | Path) -> None:
+    """Write an affine as ITK text (``.txt``, ``.tfm``) or MATLAB-4 (``.mat``), double precision."""
+    path = Path(path)
+    lps = LPS @ affine.matrix @ LPS
+    parameters = np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])
+    with written_whole(path) as beside:
+        if path.suffix == ".mat":
+            columns = {"AffineTransform_double_3_3": parameters[:, None], "fixed": np.zeros((3, 1))}
+            with beside.open("wb") as file:
+                matlab.savemat(file, columns, format="4")
+        elif path.suffix in TEXT_SUFFIXES:
+            numbers = " ".join(f"{value:.17g}" for value in parameters)
+            beside.write_text(
+                "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+                f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+            )
+        else:
+            raise UserError(f"{path}: an affine is written as .mat, .txt or .tfm; give the file one of these endings")
+
+
+def _ascii(text: str) -> np.ndarray:
+    """(1,) of variable length: ITK reads no strings of fixed length."""
+    return np.array([text], dtype=h5py.string_dtype("ascii"))
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_h5(path: Path) -> list[Transform]:
+    """The parts of a ``.h5`` transform, in the order in which they are applied; ``UserError`` for anything else."""
+    try:
+        with h5py.File(path, "r") as file:
+            if "TransformGroup" not in file:
+                raise UserError(f"{path} is an HDF5 file but holds no ITK transform (no /TransformGroup)")
+            groups = file["TransformGroup"]
+            listed = [groups[key] for key in sorted(groups, key=int)]
+            kinds = [_type_of(group) for group in listed]
+            if kinds and kinds[0].startswith("CompositeTransform"):
+                listed, kinds = listed[1:], kinds[1:]
+            elif len(kinds) > 1:
+                raise UserError(f"{path} lists {len(kinds)} transforms without saying that they are one composite")
+            parts = [_part(path, kind, *_numbers(group)) for kind, group in zip(kinds, listed, strict=True)]
+    except (OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
+        raise UserError(f"{path} cannot be read as an ITK transform; it is damaged or of another kind") from error
+    if not parts:
+        raise UserError(f"{path} holds an empty composite: there is no transform in it")
+    return parts[::-1]
+
+
+def _type_of(group: h5py.Group) -> str:
+    value = np.ravel(group["TransformType"][()])[0]
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _numbers(group: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
+    # ITK before 5.0 wrote the names with a letter missing.
+    names = ("Transform", "Tranform")
+    stem = next((stem for stem in names if f"{stem}Parameters" in group), names[0])
+    fixed = f"{stem}FixedParameters"
+    values = group[f"{stem}Parameters"][()] if f"{stem}Parameters" in group else np.zeros(0)
+    return values, np.asarray(group[fixed][()] if fixed in group else np.zeros(0), dtype=np.float64)
+
+
+def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Transform:
+    """One ITK transform from its type, parameters and fixed parameters."""
+    if re.search(r"_(\d)_(\d)$", kind) and not kind.endswith("_3_3"):
+        raise UserError(f"{path} holds a transform that is not three-dimensional ({kind})")
+    name = kind.split("_")[0]
+    if not np.isfinite(values).all() or not np.isfinite(fixed).all():
+        raise UserError(f"{path} holds values that are not finite; write the transform again")
+    if name == "DisplacementFieldTransform":
+        return _field(path, values, fixed)
+    try:
+        matrix = _itk_matrix(name, np.asarray(values, dtype=np.float64), fixed)
+        if matrix is None:
+            raise UserError(f"{path} holds a {name}, which is not supported: only affine kinds and displacement fields")
+        return Affine(LPS @ matrix @ LPS)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path} holds a {name} that cannot be used: {error}") from error
+
+
+_MATRIX_KINDS = ("AffineTransform", "MatrixOffsetTransformBase", "Rigid3DTransform", "ScalableAffineTransform")
+
+
+def _itk_matrix(name: str, p: np.ndarray, fixed: np.ndarray) -> np.ndarray | None:
+    """(4, 4) LPS of ITK's affine kinds, y = M(x − c) + c + t; None for a kind that is not one of them."""
+    linear: np.ndarray
+    expected = {"IdentityTransform": None, "TranslationTransform": 3, "Euler3DTransform": 6, "VersorTransform": 3}
+    expected |= {"VersorRigid3DTransform": 6, "Similarity3DTransform": 7, "ScaleTransform": 3}
+    expected |= dict.fromkeys(_MATRIX_KINDS, 12)
+    if name not in expected:
+        return None
+    if expected[name] is not None and len(p) != expected[name]:
+        raise ValueError(f"it has {len(p)} parameters instead of {expected[name]}")
+    centre = fixed[:3] if len(fixed) >= 3 else np.zeros(3)
+    shift = p[-3:] if len(p) >= 6 else np.zeros(3)
+    if name in _MATRIX_KINDS:
+        linear = p[:9].reshape(3, 3)
+    elif name == "Euler3DTransform":
+        linear = _euler(p[:3], zyx=len(fixed) > 3 and bool(fixed[3]))
+    elif name in ("VersorTransform", "VersorRigid3DTransform", "Similarity3DTransform"):
+        linear = Rotation.from_quat([*p[:3], np.sqrt(max(0.0, 1 - float(p[:3] @ p[:3])))]).as_matrix()
+    else:
+        linear = np.diag(p) if name == "ScaleTransform" else np.eye(3)
+    if name == "Similarity3DTransform":
+        linear, shift = linear * p[6], p[3:6]
+    elif name == "TranslationTransform":
+        shift = p
+    return about(linear, shift, centre)
+
+
+def _euler(angles: np.ndarray, zyx: bool) -> np.ndarray:
+    """ITK's Euler3D: Rz·Rx·Ry, or Rz·Ry·Rx where the file says so."""
+    order = "ZYX" if zyx else "ZXY"
+    by_axis = dict(zip("XYZ", angles, strict=True))
+    return Rotation.from_euler(order, [by_axis[axis] for axis in order]).as_matrix()
+
+
+def _field(path: Path, values: np.ndarray, fixed: np.ndarray) -> DisplacementField:
+    if len(fixed) != 18:
+        raise UserError(f"{path} holds a displacement field without its geometry (18 numbers)")
+    size = [round(float(n)) for n in fixed[:3]]
+    if min(size) < 1 or values.size != 3 * int(np.prod(size)):
+        raise UserError(f"{path} holds a displacement field whose size does not fit its geometry; it is damaged")
+    lps = np.eye(4)
+    lps[:3, :3] = fixed[9:].reshape(3, 3) * fixed[6:9]
+    lps[:3, 3] = fixed[3:6]
+    vectors = np.asarray(values, dtype=np.float32).reshape(*size[::-1], 3).transpose(2, 1, 0, 3) * LPS.diagonal()[:3]
+    return field_of(path, vectors, LPS @ lps)
+
+
+def read_matlab(path: Path) -> list[Transform]:
+    """The one transform of a binary (MATLAB-4) ``.mat``; ``UserError`` for anything else."""
+    try:
+        content = matlab.loadmat(path)
+    except Exception as error:  # scipy's reader raises many kinds on damaged files
+        raise UserError(f"{path} cannot be read as an ITK .mat transform; it is damaged or of another kind") from error
+    kinds = [key for key in content if re.search(r"Transform\w*_\w+_\d_\d$", key)]
+    if len(kinds) != 1:
+        raise UserError(f"{path} is a MATLAB file but not an ITK transform")
+    fixed = np.ravel(content.get("fixed", np.zeros(3))).astype(np.float64)
+    return [_part(path, kinds[0], np.ravel(content[kinds[0]]), fixed)]
+
+
+def is_itk_text(text: str) -> bool:
+    """Whether a text file calls itself an ITK transform."""
+    return "Insight Transform File" in text.split("\n", 1)[0]
+
+
+def read_text(path: Path, text: str) -> list[Transform]:
+    """The parts of an ITK text transform, in the order in which they are applied; ``UserError`` for anything else."""
+    found: list[tuple[str, dict[str, np.ndarray]]] = []
+    for line in text.splitlines():
+        key, _, rest = line.partition(":")
+        key = key.strip().lstrip("#")
+        if key == "Transform":
+            found.append((rest.strip(), {}))
+        elif key in ("Parameters", "FixedParameters") and found:
+            found[-1][1][key] = floats(path, rest.split())
+    composite = bool(found) and found[0][0].startswith("CompositeTransform")
+    if composite:
+        found = found[1:]
+    if not found or (len(found) > 1 and not composite):
+        raise UserError(f"{path} holds {len(found)} transforms where one transform, or one composite, is needed")
+    nothing = np.zeros(0)
+    parts = [_part(path, kind, p.get("Parameters", nothing), p.get("FixedParameters", nothing)) for kind, p in found]
+    return parts[::-1]

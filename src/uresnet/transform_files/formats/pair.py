@@ -1,0 +1,139 @@
+"""What is written: a transform, its inverse and the two images' grids; a transform taken apart into warp and affine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import linalg
+
+from uresnet.core.grid import Grid
+from uresnet.errors import UserError
+from uresnet.transform.affine import Affine
+from uresnet.transform.base import Transform
+from uresnet.transform.composite import Composite, displacement_on
+from uresnet.transform.deformation import DisplacementField
+
+Writer = Callable[[Path], None]
+Writers = dict[str, Writer]
+"""Ending of a file's name → what writes it."""
+
+_SHEAR = 1e-6  # cosine: what the quaternion of a NIfTI header still holds
+
+
+@dataclass(frozen=True, eq=False)
+class TransformPair:
+    """``forward`` fixed world → moving world and ``backward``, its inverse (None: not wanted).
+
+    ``fixed`` and ``moving`` are the grids on which files that need one are baked.
+    """
+
+    forward: Transform
+    backward: Transform | None = None
+    fixed: Grid | None = None
+    moving: Grid | None = None
+
+    def grid(self, which: str) -> Grid:
+        """The fixed or the moving grid. ``UserError`` where it was not given."""
+        grid = self.fixed if which == "fixed" else self.moving
+        if grid is None:
+            raise UserError(f"this format needs the grid of the {which} image; name it with --{which}")
+        return grid
+
+    def turned(self) -> TransformPair:
+        """The same pair seen from the moving image. ``ValueError`` where there is no backward transform."""
+        if self.backward is None:
+            raise ValueError("there is no backward transform")
+        return TransformPair(self.backward, self.forward, self.moving, self.fixed)
+
+
+def is_affine(transform: Transform) -> bool:
+    """Whether it has no deformation."""
+    return all(isinstance(part, Affine) for part in transform.parts)
+
+
+def only_affine(transform: Transform, path: str | Path) -> Affine:
+    """The transform as one affine; ``UserError`` naming ``path`` where it deforms."""
+    parts = Composite([transform]).simplified().parts
+    if len(parts) > 1 or not isinstance(parts[0], Affine):
+        raise UserError(f"{path} can hold only an affine, and this transform also deforms; name it .h5 instead.")
+    return parts[0]
+
+
+def affine_part(transform: Transform) -> Affine:
+    """All affines of a transform, multiplied in their order; the identity where there is none."""
+    out = Affine.identity()
+    for part in transform.parts:
+        if isinstance(part, Affine):
+            out = out.then(part)
+    return Affine(out.matrix)
+
+
+def warp_then_affine(transform: Transform, grid: Grid | None) -> tuple[DisplacementField | None, Affine]:
+    """(W, A) with T(x) = A(W(x)), as ANTs and greedy keep a transform; W is None where nothing deforms.
+
+    A is all affines multiplied. Exact, on the field's own voxels, for an affine, a field, and one field between affines
+    of which the first keeps right angles; otherwise W is read off at the voxels of ``grid``, or (None) at voxels of the
+    field's size that cover it. Several fields need a ``grid``: ``UserError`` without one.
+    """
+    affine = affine_part(transform)
+    before, field = _only_field(transform, grid)
+    if field is None:
+        return (
+            (None, affine)
+            if is_affine(transform)
+            else (_read_off(transform, affine.inverse(), grid, last=True), affine)
+        )
+    here = Grid(field.grid.shape, np.linalg.inv(before.matrix) @ field.grid.voxel_to_world)
+    if np.array_equal(before.matrix, np.eye(4)):
+        return DisplacementField(field.displacement, field.grid), affine
+    if here.shear < _SHEAR:
+        return DisplacementField.from_voxel_displacement(field.voxel_displacement, here), affine
+    return _read_off(transform, affine.inverse(), grid or upright(here), last=True), affine
+
+
+def affine_then_warp(transform: Transform, grid: Grid | None) -> tuple[Affine, DisplacementField | None]:
+    """(A, W) with T(x) = W(A(x)): how an inverse is kept. As :func:`warp_then_affine`, W lying in the other world.
+
+    What cannot be kept exactly is read off at voxels of the field's size; several fields at those of ``grid``.
+    """
+    affine = affine_part(transform)
+    before, field = _only_field(transform, grid)
+    if field is None:
+        return affine, None if is_affine(transform) else _read_off(transform, affine.inverse(), grid, last=False)
+    there = Grid(field.grid.shape, affine.matrix @ np.linalg.inv(before.matrix) @ field.grid.voxel_to_world)
+    if there.shear < _SHEAR:
+        return affine, DisplacementField.from_voxel_displacement(field.voxel_displacement, there)
+    return affine, _read_off(transform, affine.inverse(), upright(there), last=False)
+
+
+def upright(grid: Grid) -> Grid:
+    """The smallest grid with right angles, nearest axes and the same voxel sizes that covers a sheared one."""
+    turn = np.eye(4)
+    turn[:3, :3] = linalg.polar(grid.voxel_to_world[:3, :3] / grid.zooms)[0] * grid.zooms
+    corners = (np.linalg.inv(turn[:3, :3]) @ grid.corners_world.T).T
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    shape = np.ceil(high - low).astype(int)
+    turn[:3, 3] = turn[:3, :3] @ (low + 0.5)
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), turn)
+
+
+def _only_field(transform: Transform, grid: Grid | None) -> tuple[Affine, DisplacementField | None]:
+    """(the affines before it, the one field); None where there is no field, or there are several."""
+    parts = transform.parts
+    where = [n for n, part in enumerate(parts) if isinstance(part, DisplacementField)]
+    if len(where) > 1 and grid is None:
+        raise UserError("this transform deforms more than once; name the fixed image with --fixed to write it so")
+    if len(where) != 1:
+        return Affine.identity(), None
+    field = parts[where[0]]
+    assert isinstance(field, DisplacementField)
+    return affine_part(Composite(parts[: where[0]])) if where[0] else Affine.identity(), field
+
+
+def _read_off(transform: Transform, affine: Affine, grid: Grid | None, last: bool) -> DisplacementField:
+    """The transform with ``affine`` after (``last``) or before it, as one field."""
+    assert grid is not None
+    return displacement_on(Composite([transform, affine] if last else [affine, transform]), grid)

@@ -1,0 +1,187 @@
+"""The compiled loops against the operators of PyTorch that do the same on a GPU, and against what must not happen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet.core import kernels, sampling
+from uresnet.core.sampling import gather, sample, sample_labels, weighted_rows
+from uresnet.model import segmenter
+from uresnet.solver import symmetric as matching
+from uresnet.solver.symmetric import Effort, Level, Side, displacements, finest_velocity, velocity_between
+from uresnet.transform.deformation import compose_displacements, integrate_velocity
+
+Without = Callable[[], None]
+
+
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Without:
+    """From when it is called, nothing is for the kernels."""
+
+    def forbid() -> None:
+        monkeypatch.setattr(kernels, "is_plain", lambda *_: False)
+
+    return forbid
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def smooth(*shape: int, seed: int = 0) -> Tensor:
+    return matching._smoothed(noise(*shape, seed=seed), 2.5) * 20
+
+
+def both_ways(compute: Callable[[], Tensor], without: Without) -> tuple[Tensor, Tensor]:
+    compiled = compute()
+    without()
+    return compiled, compute()
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_reading(padding: sampling.Padding, without_kernels: Without) -> None:
+    volume, where = noise(2, 3, 9, 6, 7), 6 * noise(2, 3, 8, 9, 10, seed=1)
+    found, expected = both_ways(lambda: sample(volume, where, padding=padding), without_kernels)
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+
+
+def test_rows_and_sums_of_rows(without_kernels: Without) -> None:
+    table, where = noise(5 * 6 * 7, 11), 6 * noise(3, 200, seed=1)
+    x, first, weights = noise(2, 3, 5, 6, 7), np.array([-2, 0, 4, 5]), np.random.default_rng(0).normal(size=(4, 3))
+
+    def compute() -> Tensor:
+        rows = [weighted_rows(x, axis, first, weights).flatten() for axis in (2, 3, 4)]
+        return torch.cat([gather(table, (5, 6, 7), where).flatten(), *rows])
+
+    found, expected = both_ways(compute, without_kernels)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_labels(dtype: torch.dtype, without_kernels: Without) -> None:
+    labels = torch.from_numpy(np.random.default_rng(0).choice([0, 3, 17, 41], size=(6, 7, 8))).to(dtype)
+    where = 5 * noise(1, 3, 9, 9, 9) + 2
+    found, expected = both_ways(lambda: sample_labels(labels, where), without_kernels)
+    assert found.dtype == dtype and torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("scale", [0.1, 5.0, 200.0])
+def test_classes_and_probabilities(scale: float, without_kernels: Without) -> None:
+    logits = scale * noise(50, 8, 33)
+    logits[0, 0] = 1.0  # all equal: the first wins
+    logits[1, :, 5] = 1e4
+    classes, probabilities = segmenter._decide(logits)
+    without_kernels()
+    expected = segmenter._decide(logits)
+    assert torch.equal(classes, expected[0]) and int(classes[0, 0]) == 0
+    torch.testing.assert_close(probabilities, expected[1], atol=2e-6, rtol=0)
+
+
+def test_flows_and_their_inverses(without_kernels: Without) -> None:
+    velocity, finest = smooth(1, 3, 16, 20, 12), smooth(1, 3, 32, 40, 24, seed=1) / 4
+    where = torch.zeros(velocity.shape[2:], dtype=torch.bool)
+    where[3:13, 3:17, 3:9] = True
+
+    def compute() -> Tensor:
+        flows = [integrate_velocity(velocity), integrate_velocity(velocity, 4, where)]
+        flows.append(compose_displacements(flows[0], flows[1], where))
+        return torch.cat([one.flatten() for one in (*flows, *displacements(velocity, 2, (32, 40, 24), where, finest))])
+
+    found, expected = both_ways(compute, without_kernels)
+    assert float(expected.abs().max()) > 1
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+def test_the_solver(without_kernels: Without) -> None:
+    """Whatever is summed in another order only drifts apart slowly: two short levels and the finest."""
+    sides = []
+    middle = torch.zeros(1, 1, 16, 20, 12)
+    middle[..., 4:12, 4:16, 3:9] = 1  # a brain with background all around
+    for seed in (0, 1):
+        logits = torch.cat([30 - 60 * middle, smooth(1, 4, 16, 20, 12, seed=seed)], dim=1)
+        image = (smooth(1, 1, 32, 40, 24, seed=seed) / 8 + 0.5).clamp(0, 1) * F.interpolate(middle, scale_factor=2)
+        sides.append(Side(logits[0].softmax(dim=0), image, torch.arange(5)))
+    effort = Effort((Level(4, 3), Level(2, 2)), finest=Level(1, 2))
+    log = np.zeros((4, 4))
+    log[0, 1], log[1, 0] = 0.1, -0.1
+
+    def compute() -> Tensor:
+        velocity = velocity_between(*sides, log, effort)
+        return torch.cat([velocity.flatten(), finest_velocity(*sides, log, velocity, effort).flatten()])
+
+    found, expected = both_ways(compute, without_kernels)
+    assert float(expected.abs().max()) > 0.3
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+    assert float((found - expected).abs().mean()) < 1e-3
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_coordinates_that_are_no_numbers_read_nothing_beyond_the_volume(padding: sampling.Padding) -> None:
+    volume = torch.ones(1, 1, 4, 5, 6)
+    for odd in (float("nan"), float("inf"), -float("inf"), 1e30, -1e30):
+        where = torch.full((1, 3, 1, 1, 1), 2.0)
+        where[0, 1] = odd
+        value = float(sample(volume, where, padding=padding))
+        assert np.isnan(value) or value in (0.0, 1.0)
+        assert int(sample_labels(torch.ones(4, 5, 6, dtype=torch.uint8), where)) == 1
+
+
+def test_a_lattice_one_voxel_thick_has_no_second_one_to_read() -> None:
+    flat = smooth(1, 3, 1, 6, 5)
+    found = compose_displacements(flat, flat)
+    torch.testing.assert_close(found, compose_displacements(flat.double(), flat.double()).float(), atol=1e-5, rtol=0)
+
+
+def test_threads_change_nothing() -> None:
+    volume, where = noise(1, 2, 40, 41, 42), 20 * noise(1, 3, 50, 40, 30, seed=1) + 20
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(sample(volume, where))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+def test_where_nothing_can_be_written_they_are_compiled_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_it = numba.njit
+
+    def no_place(*, cache: bool = False, **how: object) -> Callable[..., object]:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_it(**how)
+
+    monkeypatch.setattr(numba, "njit", no_place)
+
+    def twice(x: float) -> float:
+        return 2 * x
+
+    assert kernels._kernel(twice)(3.0) == 6.0
+
+
+def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    """Kept on disk: the first process fills the cache, the second only reads it."""
+    code = (
+        "import numpy as np; from uresnet.core import kernels as k; "
+        "k.affine_positions(np.eye(4)[:3].copy(), 0, np.zeros((3, 2, 2, 2), np.float32), 0, 2); "
+        "print(sum(k.affine_positions.stats.cache_hits.values()))"
+    )
+    environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path))
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert [run.strip() for run in runs] == ["0", "1"]

@@ -1,0 +1,66 @@
+"""Volumes against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from uresnet.core.grid import Grid
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import label_scheme
+from uresnet.measures.intracranial import _ATLAS, _ATLAS_MM3, intracranial_volume
+from uresnet.measures.volumes import structure_volumes, volumes_table
+
+TISSUE = label_scheme("tissue3")
+
+
+def test_volumes_count_voxels_of_any_size(grid: Grid) -> None:
+    data = torch.zeros(grid.shape, dtype=torch.int16)
+    data[0, :3, 0] = 2
+    data[1, 0, :2] = 4
+    data[2, 2, 2] = 77  # known to FreeSurfer, not to the scheme
+    sides = [sum(x * x for x in column) ** 0.5 for column in grid.voxel_to_world[:3, :3].T]
+    voxel = sides[0] * sides[1] * sides[2]
+    found = structure_volumes(LabelMap(data, grid), TISSUE)
+    assert set(found) == {2, 3, 4}
+    assert abs(found[2] - 3 * voxel) < 1e-6 and found[3] == 0 and abs(found[4] - 2 * voxel) < 1e-6
+
+
+def test_the_table_is_tab_separated_with_a_row_per_structure() -> None:
+    text = volumes_table(TISSUE, {"moving": {2: 1.25, 3: 0.0, 4: 7.0}, "fixed": {2: 3.0, 3: 2.0, 4: 1.0}})
+    rows = [line.split("\t") for line in text.splitlines()]
+    assert rows[0] == ["index", "name", "moving_mm3", "fixed_mm3"]
+    assert rows[1] == ["2", "Cerebral-White-Matter", "1.2", "3.0"]
+    assert [row[0] for row in rows[1:]] == ["2", "3", "4"]
+    assert text.endswith("\n")
+
+
+def test_rows_without_an_index_follow_where_there_is_a_value() -> None:
+    volumes = {"moving": {2: 1.0, 3: 0.0, 4: 0.0}, "fixed": {2: 1.0, 3: 0.0, 4: 0.0}}
+    text = volumes_table(TISSUE, volumes, {"moving": 5.0, "fixed": 6.0}, {"moving": None, "fixed": 7.25})
+    assert [line.split("\t") for line in text.splitlines()[-2:]] == [
+        ["n/a", "Brain-Mask", "5.0", "6.0"],
+        ["n/a", "Estimated-Total-Intracranial", "n/a", "7.2"],
+    ]
+    assert "Intracranial" not in volumes_table(TISSUE, volumes, {"moving": 5.0, "fixed": 6.0}, {"moving": None})
+
+
+def test_the_head_grows_with_the_determinant_wherever_it_lies(grid: Grid) -> None:
+    """The atlas's centroids, stretched, as single voxels of a fine grid that is turned as ``grid`` is."""
+    turn = np.linalg.qr(grid.voxel_to_world[:3, :3])[0]
+    stretch = np.diag([1.1, 0.95, 1.2])
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turn @ np.diag([1.0, 0.8, 1.25]), (40, -30, 20)
+    fine = Grid((200, 260, 160), matrix)
+    points = np.array(list(_ATLAS.values())) @ stretch + fine.centre_world
+    voxels = np.rint(fine.points_to_voxel(points)).astype(int)
+    data = torch.zeros(fine.shape, dtype=torch.int16)
+    for one, (i, j, k) in zip(_ATLAS, voxels, strict=True):
+        data[i, j, k] = one
+    found = intracranial_volume(LabelMap(data, fine))
+    assert found == pytest.approx(_ATLAS_MM3 * np.linalg.det(stretch), rel=0.02)
+
+
+def test_few_structures_say_nothing_of_the_head(grid: Grid) -> None:
+    assert intracranial_volume(LabelMap(torch.full(grid.shape, 2, dtype=torch.int16), grid)) is None

@@ -1,0 +1,231 @@
+"""Each sign alone can spoil the verdict, nothing else can, and no broken thing is called good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from report_results import made_up_results
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import SCHEMES
+from uresnet.quality.signs import ImageSigns, Signs, crossed_share, image_signs, measure_signs
+from uresnet.quality.verdict import (
+    IMAGE_RULES,
+    OWN_BOUNDS,
+    PAIR_RULES,
+    Bounds,
+    Level,
+    Rule,
+    judge,
+    judge_image,
+    judge_image_record,
+    judge_record,
+)
+
+BRAIN = ImageSigns(
+    brain_ml=1300,
+    width=0.8,
+    height=0.78,
+    distance=1.2,
+    deep_over_rim=0.25,
+    handedness=0.4,
+    white_over_grey=1.4,
+    grey_over_csf=1.5,
+    labelled=0.93,
+    missing=0,
+    lopsided=0.01,
+)
+GOOD = Signs(
+    mean_dice=0.8,
+    dice={"Cerebral-Cortex": 0.8},
+    overlap=0.98,
+    correlation=0.85,
+    folding_fraction=0.001,
+    inverse_mean_mm=0.05,
+    inverse_max_mm=1.0,
+    moving=BRAIN,
+    fixed=BRAIN,
+    crossed=0.01,
+    scheme="freesurfer28",
+)
+
+
+def test_a_pair_without_a_bad_sign_is_good() -> None:
+    verdict = judge(GOOD)
+    assert verdict.level is Level.good
+    assert verdict.reasons == []
+
+
+def beyond(bounds: Bounds) -> list[tuple[float, Level]]:
+    """Values just beyond each bound and what they mean."""
+    wanted = [(bounds.look_below, -1e-6, Level.look), (bounds.failed_below, -1e-6, Level.failed)]
+    wanted += [(bounds.look_above, 1e-6, Level.look), (bounds.failed_above, 1e-6, Level.failed)]
+    return [(at + step, level) for at, step, level in wanted if at is not None]
+
+
+def own(rule: Rule) -> Bounds:
+    """The bounds that hold for ``GOOD``."""
+    return OWN_BOUNDS.get(GOOD.scheme, {}).get(rule.sign, rule.bounds)
+
+
+@pytest.mark.parametrize("rule", PAIR_RULES, ids=lambda rule: rule.sign)
+def test_each_sign_of_the_pair_can_spoil_it(rule) -> None:
+    for value, level in beyond(own(rule)):
+        verdict = judge(replace(GOOD, **{rule.sign: value}))
+        assert verdict.level is level
+        assert len(verdict.reasons) == 1
+        assert verdict.reasons[0].endswith(".")
+
+
+@pytest.mark.parametrize("rule", IMAGE_RULES, ids=lambda rule: rule.sign)
+@pytest.mark.parametrize("who", ["moving", "fixed"])
+def test_each_sign_of_an_image_can_spoil_it(rule, who: str) -> None:
+    for value, level in beyond(own(rule)):
+        verdict = judge(replace(GOOD, **{who: replace(BRAIN, **{rule.sign: value})}))
+        assert verdict.level is level
+        assert verdict.reasons[0].startswith(f"{who.capitalize()} image: ")
+
+
+@pytest.mark.parametrize("rule", IMAGE_RULES, ids=lambda rule: rule.sign)
+def test_each_sign_of_a_single_image_can_spoil_it(rule: Rule) -> None:
+    assert judge_image(BRAIN, GOOD.scheme).level is Level.good
+    for value, level in beyond(own(rule)):
+        verdict = judge_image(replace(BRAIN, **{rule.sign: value}), GOOD.scheme)
+        assert verdict.level is level
+        assert not verdict.reasons[0].startswith("Image image")
+
+
+def test_bounds_of_the_model_come_before_those_of_its_structures(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"careful": {"mean_dice": Bounds(look_below=0.9)}, "freesurfer28": {"mean_dice": Bounds(look_below=0.7)}}
+    monkeypatch.setattr("uresnet.quality.verdict.OWN_BOUNDS", own)
+    assert judge(replace(GOOD, mean_dice=0.65, model="other")).level is Level.look
+    assert judge(replace(GOOD, mean_dice=0.75, model="other")).level is Level.good
+    assert judge(replace(GOOD, mean_dice=0.75, model="careful")).level is Level.look
+    assert judge(replace(GOOD, mean_dice=0.65, model="other", scheme="tissue3")).level is Level.good
+
+
+def test_names_of_own_bounds_are_of_signs_that_exist() -> None:
+    signs = {rule.sign for rule in (*PAIR_RULES, *IMAGE_RULES)}
+    assert all(set(bounds) <= signs for bounds in OWN_BOUNDS.values())
+
+
+def test_not_a_number_is_never_good() -> None:
+    for rule in PAIR_RULES:
+        assert judge(replace(GOOD, **{rule.sign: float("nan")})).level is Level.failed
+
+
+def test_structures_that_could_not_be_compared_call_for_a_look() -> None:
+    assert judge(replace(GOOD, mean_dice=None)).level is Level.look
+    nothing = {"white_over_grey": None, "grey_over_csf": None, "labelled": None, "missing": None, "lopsided": None}
+    without = replace(BRAIN, **nothing)
+    assert (
+        judge(replace(GOOD, mean_dice=None, crossed=None, dice={}, moving=without, fixed=without)).level is Level.good
+    )
+
+
+def test_a_symmetric_brain_has_no_handedness_and_may_be_good() -> None:
+    assert judge(replace(GOOD, fixed=replace(BRAIN, handedness=None))).level is Level.good
+
+
+def test_a_brain_the_other_way_round_calls_for_a_look_and_one_that_is_hard_to_tell_does_not() -> None:
+    mirrored = judge(replace(GOOD, moving=replace(BRAIN, handedness=-0.17)))
+    assert mirrored.level is Level.look
+    assert "left and right may be exchanged" in mirrored.reasons[0]
+    assert judge(replace(GOOD, moving=replace(BRAIN, handedness=-0.01))).level is Level.good
+
+
+def test_large_numbers_are_written_out() -> None:
+    small = judge(replace(GOOD, fixed=replace(BRAIN, brain_ml=2345.6)))
+    assert "2346 ml" in small.reasons[0]
+
+
+def test_the_record_gives_the_verdict_back() -> None:
+    bad = replace(GOOD, overlap=0.5, dice={"Cerebral-Cortex": float("nan")})
+    verdict = judge(bad)
+    again = judge_record(verdict.to_dict(bad))
+    assert again is not None
+    assert (again.level, again.reasons) == (verdict.level, verdict.reasons)
+    assert judge_record({}) is None
+    assert judge_record({"signs": {"moving": {}}}) is None
+
+
+def test_the_record_of_a_single_image_gives_its_verdict_back() -> None:
+    lopsided = replace(BRAIN, lopsided=0.9)
+    verdict = judge_image(lopsided, "freesurfer28", "some")
+    record = {"model": {"name": "some", "scheme": "freesurfer28"}, "quality": verdict.to_dict(lopsided)}
+    again = judge_image_record(record)
+    assert again is not None
+    assert (again.level, again.reasons) == (Level.failed, verdict.reasons)
+    assert judge_image_record({"model": {}}) is None
+
+
+def test_signs_of_a_made_up_pair() -> None:
+    signs = measure_signs(made_up_results())
+    assert signs.overlap > 0.9
+    assert 0.5 < signs.mean_dice < 1
+    assert signs.correlation > 0.7
+    # An egg of 40 × 52 × 36 mm half axes, four thirds of pi times their product.
+    assert signs.fixed.brain_ml == pytest.approx(313.7, rel=0.02)
+    assert signs.fixed.width == pytest.approx(40 / 52, rel=0.05)
+    assert signs.fixed.height == pytest.approx(36 / 52, rel=0.06)
+    assert signs.fixed.white_over_grey > 1
+    assert signs.fixed.grey_over_csf > 1
+
+
+def test_signs_ignore_the_scale_of_intensities() -> None:
+    results = made_up_results()
+    assert results.fixed is not None
+    brighter = replace(results, fixed=replace(results.fixed, data=results.fixed.data * 7.5))
+    one, other = measure_signs(results).fixed, measure_signs(brighter).fixed
+    assert other.distance == pytest.approx(one.distance, abs=1e-3)
+    assert other.deep_over_rim == pytest.approx(one.deep_over_rim, abs=1e-4)
+    assert other.white_over_grey == pytest.approx(one.white_over_grey, abs=1e-3)
+
+
+def sided_head(results):
+    """The fixed image's segmentation with the right half (the world's larger x is right) as FreeSurfer has it."""
+    labels = results.fixed_segmentation
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in labels.grid.shape], indexing="ij"), axis=-1)
+    right = (labels.grid.points_to_world(index) - labels.grid.centre_world)[..., 0] > 0
+    values = labels.data.numpy()
+    other = np.select([values == 2, values == 3, values == 4], [41, 42, 43], 0)
+    return LabelMap(torch.from_numpy(np.where(right, other, values).astype(np.int16)), labels.grid)
+
+
+def test_structures_on_the_wrong_side_are_counted() -> None:
+    labels, scheme = sided_head(made_up_results()), SCHEMES["freesurfer28"]
+    values = labels.data.numpy()
+    swapped = np.select([values == i for i in (2, 3, 4, 41, 42, 43)], [41, 42, 43, 2, 3, 4], 0).astype(np.int16)
+    assert crossed_share(labels, labels, scheme) == 0
+    assert crossed_share(LabelMap(torch.from_numpy(swapped), labels.grid), labels, scheme) == 1
+    # Everything called left: what is right lies on the wrong side, half of it.
+    left = np.select([values == i for i in (41, 42, 43)], [2, 3, 4], values).astype(np.int16)
+    assert crossed_share(LabelMap(torch.from_numpy(left), labels.grid), labels, scheme) == pytest.approx(0.5, abs=0.03)
+    assert crossed_share(labels, labels, SCHEMES["tissue3"]) is None
+
+
+def test_a_half_without_structures_is_lopsided() -> None:
+    results, scheme = made_up_results(), SCHEMES["freesurfer28"]
+    labels = sided_head(results)
+    whole = image_signs(results.fixed, results.fixed_brain, labels, scheme)
+    assert whole.lopsided == pytest.approx(0, abs=0.05)
+    assert whole.labelled == pytest.approx(1, abs=0.02)
+    assert whole.missing == 28 - 6
+    half = LabelMap(labels.data * (labels.data < 40), labels.grid)
+    found = image_signs(results.fixed, results.fixed_brain, half, scheme)
+    assert found.lopsided == 2  # (left − 0) over the mean of left and 0
+    assert found.labelled == pytest.approx(0.5, abs=0.03)
+    assert found.missing == 28 - 3
+
+
+def test_an_image_that_lost_its_contrast_is_not_good() -> None:
+    results = made_up_results()
+    assert results.moving is not None and results.moving_brain is not None
+    values = torch.rand(results.moving.grid.shape, generator=torch.Generator().manual_seed(0)) * 100
+    noise = replace(results.moving, data=values * results.moving_brain.mask)
+    verdict = judge(measure_signs(replace(results, moving=noise)))
+    assert verdict.level is not Level.good
+    assert any("T1-weighted" in reason for reason in verdict.reasons)
