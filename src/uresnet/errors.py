@@ -1,12 +1,21 @@
-"""What is said to the person at the keyboard: one exception, one warning."""
+"""What the user is told: an error that ends the run, a warning about an input that is used all the same."""
+
+from __future__ import annotations
+
+import warnings
 
 
 class UserError(Exception):
-    """Something the user can put right: one sentence that says what, in which file, and what to do.
+    """Something the user can put right: one sentence that says what is wrong, in which file, and what to do.
 
-    The command line prints the sentence and ends with exit code 2. Everything else that is raised is our mistake.
+    The command line prints the sentence and ends with exit code 2. Every other exception is a fault of uresnet.
     """
 
 
 class InputWarning(UserWarning):
     """An input is used although something about it had to be assumed or repaired; the sentence says what."""
+
+
+def warn_about_input(sentence: str) -> None:
+    """Issue an :class:`InputWarning`."""
+    warnings.warn(sentence, InputWarning, stacklevel=3)

@@ -1,7 +1,7 @@
-"""Where results go: checked before any work begins, and complete or absent when it ends.
+"""Files that are checked before any work begins, and written whole or not at all.
 
-A folder of results is filled beside its place and moved there when all is written, so that an error, a full disk or
-Ctrl-C leaves what was there before. Files that uresnet did not write are never touched.
+A file or folder is written beside its place and renamed when it is complete, so that an error, a full disk or Ctrl-C
+leaves what was there before. Files that uresnet did not write are never touched.
 """
 
 from __future__ import annotations
@@ -20,6 +20,30 @@ RECORD = "run.json"
 """The record of a run. It is moved last and removed first: a folder that has it is complete."""
 
 
+def check_exist(*paths: Path | None) -> None:
+    """Raises :class:`UserError` for an input that does not exist, or is a link to nothing. None is skipped.
+
+    ``FOLDER#2``, one series of a DICOM folder, exists where the folder does.
+    """
+    for path in paths:
+        if path is None or path.exists():
+            continue
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link to a file that is not here; fetch its content first (git annex get, or copy it)."
+            )
+        if not split_series(path)[0].exists():
+            raise UserError(f"{path} does not exist; check the path.")
+
+
+def split_series(path: Path) -> tuple[Path, int | None]:
+    """``FOLDER#2`` → (FOLDER, 2); a path that exists as it stands is taken as it stands."""
+    folder, mark, number = str(path).rpartition("#")
+    if mark and number.isdigit() and not path.exists():
+        return Path(folder), int(number)
+    return path, None
+
+
 def check_output_folder(folder: Path, overwrite: bool) -> None:
     """Raises :class:`UserError` when ``folder`` cannot take results: it exists, is a file, or may not be written."""
     if folder.exists() and not folder.is_dir():
@@ -35,10 +59,10 @@ def check_output_file(file: Path, suffixes: tuple[str, ...], inputs: tuple[Path,
         raise UserError(f"{file} should end in {' or '.join(suffixes)}.")
     if file.is_dir():
         raise UserError(f"{file} is a folder; give the name of a file.")
-    if any(file.exists() and one.exists() and file.samefile(one) for one in inputs):
+    if any(file.exists() and path.exists() and file.samefile(path) for path in inputs):
         raise UserError(f"{file} is also an input; give the result another name.")
     _check_writable(file.parent, file)
-    if not file.parent.is_dir():  # said now, not when the work is done
+    if not file.parent.is_dir():
         raise UserError(f"{file} cannot be written because its folder does not exist; create it first.")
 
 
@@ -62,6 +86,17 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a file in UTF-8, lines ended as ``text`` has them. Raises as :func:`written_whole`."""
+    write_bytes(text.encode("utf-8"), path)
+
+
+def write_bytes(content: bytes, path: str | Path) -> None:
+    """Write a file. Raises as :func:`written_whole`."""
+    with written_whole(path) as beside:
+        beside.write_bytes(content)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from uresnet.core.files import split_series
 from uresnet.errors import InputWarning, UserError
 
 _UNEVEN = 0.01  # of the distance between slices
@@ -32,16 +33,8 @@ class DicomVolume:
 
 def is_dicom(path: Path) -> bool:
     """Whether a path is read here: a folder, a ``.zip``, a ``.dcm``, or one of these with ``#NUMBER``."""
-    place, _ = split_choice(path)
+    place, _ = split_series(path)
     return place.is_dir() or place.suffix.lower() in (".zip", ".dcm")
-
-
-def split_choice(path: Path) -> tuple[Path, int | None]:
-    """``FOLDER#2`` → (FOLDER, 2); a path that exists as it stands is taken as it stands."""
-    place, mark, number = str(path).rpartition("#")
-    if mark and number.isdigit() and not path.exists():
-        return Path(place), int(number)
-    return path, None
 
 
 def read_dicom(path: Path) -> DicomVolume:
@@ -50,7 +43,7 @@ def read_dicom(path: Path) -> DicomVolume:
     Raises :class:`UserError` for a folder without DICOM, with several series and no choice, for colours, and for a
     series whose slices are not parallel, or not evenly spaced (missing ones).
     """
-    place, choice = split_choice(path)
+    place, choice = split_series(path)
     if place.suffix.lower() != ".zip":
         return _read_folder(place if place.is_dir() else place.parent, path, choice, only=place)
     with tempfile.TemporaryDirectory(prefix="uresnet-dicom-") as folder:

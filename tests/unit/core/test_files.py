@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from uresnet.core.files import RECORD, check_output_file, check_output_folder, fresh_folder
+from uresnet.core.files import (
+    RECORD,
+    check_exist,
+    check_output_file,
+    check_output_folder,
+    fresh_folder,
+    split_series,
+    write_bytes,
+    write_text,
+    written_whole,
+)
 from uresnet.errors import UserError
 
 
@@ -103,3 +113,60 @@ def test_a_file_in_a_folder_that_does_not_exist_is_refused_before_any_work(tmp_p
     with pytest.raises(UserError, match="its folder does not exist; create it first"):
         check_output_file(tmp_path / "none" / "labels.nii.gz", (".nii.gz",))
     check_output_file(tmp_path / "labels.nii.gz", (".nii.gz",))
+
+
+def test_nothing_half_written(tmp_path: Path) -> None:
+    target = tmp_path / "a.nii.gz"
+    target.write_bytes(b"what was there before")
+    with pytest.raises(RuntimeError), written_whole(target) as beside:
+        beside.write_bytes(b"half")
+        raise RuntimeError
+    assert target.read_bytes() == b"what was there before"
+    assert list(tmp_path.iterdir()) == [target]
+    with written_whole(target) as beside:
+        assert beside.name.endswith(".nii.gz")
+        beside.write_bytes(b"whole")
+    assert target.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_text_and_bytes_are_written_as_they_are(tmp_path: Path) -> None:
+    write_text("é\n", tmp_path / "a.txt")
+    write_bytes(b"\x00\r\n", str(tmp_path / "b"))
+    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n"
+    assert (tmp_path / "b").read_bytes() == b"\x00\r\n"
+    assert listing(tmp_path) == ["a.txt", "b"]
+
+
+def test_a_failed_write_is_a_sentence_and_leaves_what_was_there(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "a.txt").write_text("before")
+    with pytest.raises(UserError, match="its folder does not exist; create it first"):
+        write_text("after", tmp_path / "none" / "a.txt")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_text("after", tmp_path / "a.txt")
+    assert listing(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text(encoding="utf-8") == "before"
+
+
+def test_inputs_have_to_exist(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "image.nii").write_bytes(b"x")
+    check_exist(tmp_path / "image.nii", None, tmp_path / "scans", Path(f"{tmp_path}/scans#2"))
+    for name in ("none.nii", "none#2", "scans#two", "scans#"):
+        with pytest.raises(UserError, match=f"{name} does not exist; check the path"):
+            check_exist(tmp_path / "image.nii", tmp_path / name)
+    (tmp_path / "link.nii").symlink_to(tmp_path / "none.nii")
+    with pytest.raises(UserError, match=r"link\.nii is a link to a file that is not here"):
+        check_exist(tmp_path / "link.nii")
+
+
+def test_one_series_of_a_folder(tmp_path: Path) -> None:
+    assert split_series(Path("scans#2")) == (Path("scans"), 2)
+    for name in ("scans", "scans#two", "#2a"):
+        assert split_series(Path(name)) == (Path(name), None)
+    (tmp_path / "odd#3").mkdir()
+    assert split_series(tmp_path / "odd#3") == (tmp_path / "odd#3", None)

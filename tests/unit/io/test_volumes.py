@@ -13,7 +13,6 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from uresnet.core.files import written_whole
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import SCHEMES
@@ -289,21 +288,6 @@ def test_without_simpleitk_a_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
-
-
-def test_nothing_half_written(tmp_path: Path) -> None:
-    target = tmp_path / "a.nii.gz"
-    target.write_bytes(b"what was there before")
-    with pytest.raises(RuntimeError), written_whole(target) as beside:
-        beside.write_bytes(b"half")
-        raise RuntimeError
-    assert target.read_bytes() == b"what was there before"
-    assert list(tmp_path.iterdir()) == [target]
-    with written_whole(target) as beside:
-        assert beside.name.endswith(".nii.gz")
-        beside.write_bytes(b"whole")
-    assert target.read_bytes() == b"whole"
-    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_full_disk_is_a_sentence(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
