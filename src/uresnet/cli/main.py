@@ -479,12 +479,12 @@ def prepare_pairs(
     """Prepare the images and label maps that a table names."""
     with _told(debug):
         chosen = _device(device, threads)
-        from uresnet.training.data.prepare import Convention, PrepareOptions
+        from uresnet.training.data.prepare import PrepareOptions
         from uresnet.training.data.sources import sources_from_table
 
         sources = sources_from_table(table)
         spec = _conform_of(conform)
-        how = PrepareOptions(Convention(labels.value), spec, brain.value, chosen, name, licence)
+        how = PrepareOptions(labels.value, spec, brain.value, chosen, name, licence)
         _prepare(sources, [], output, how, split, seed, quiet)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from uresnet.core.choices import Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap, ProbabilityMap
 from uresnet.core.labels import LabelScheme
@@ -44,7 +45,6 @@ from uresnet.transform import (
 )
 from uresnet.transform.affine import about, matrix_exponential, matrix_logarithm
 
-Freedom = Literal["joint", "affine", "rigid", "deformable"]
 FREEDOMS: tuple[Freedom, ...] = get_args(Freedom)
 """What may move: everything, only the affine, only its rigid part, only the deformation."""
 

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
+from uresnet.core.choices import BrainMethod
 from uresnet.core.files import RECORD, fresh_folder
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
@@ -55,7 +56,6 @@ from uresnet.transform import (
 from uresnet.transform_files import TransformPair, export_files, write_itk_composite
 
 Source = str | Path | Image
-BrainMethod = Literal["auto", "none"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from uresnet.core.choices import Interpolation
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap, ProbabilityMap
 from uresnet.core.sampling import affine_coordinates, cubic_coefficients, sample, sample_cubic, sample_labels, slabs
@@ -19,8 +20,6 @@ from uresnet.transform.affine import Affine
 from uresnet.transform.base import Transform
 from uresnet.transform.deformation import DisplacementField, lattice_determinant
 from uresnet.transform.inversion import InverseResidual
-
-Interpolation = Literal["linear", "nearest", "cubic", "label"]
 
 
 @dataclass(frozen=True, eq=False)

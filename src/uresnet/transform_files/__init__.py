@@ -3,7 +3,6 @@
 from uresnet.transform_files.files import (
     FORMATS,
     FileKind,
-    FormatName,
     TransformPair,
     export_files,
     is_affine,
@@ -18,7 +17,6 @@ from uresnet.transform_files.files import (
 __all__ = [
     "FORMATS",
     "FileKind",
-    "FormatName",
     "TransformPair",
     "export_files",
     "is_affine",

@@ -65,8 +65,6 @@ __all__ = [
     "write_warp",
 ]
 
-FormatName = Literal["itk", "ants", "fsl", "freesurfer", "greedy", "nifti", "learn2reg"]
-
 
 def _itk_files(pair: TransformPair) -> Writers:
     out: Writers = {"transform.h5": partial(write_itk_composite, pair.forward)}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from scipy import ndimage
 
 from uresnet.config import ConformSpec
+from uresnet.core.choices import LabelConvention
 from uresnet.core.files import written_whole
 from uresnet.core.grid import Shape, voxel_to_voxel
 from uresnet.core.image import Image, LabelMap
@@ -33,13 +33,6 @@ from uresnet.training.data.sources import Skipped, Source
 SKIPPED, SPLIT = "skipped.tsv", "split.tsv"
 
 
-class Convention(StrEnum):
-    """What the numbers in label maps mean."""
-
-    FREESURFER = "freesurfer"
-    NEUROMORPHOMETRICS = "neuromorphometrics"
-
-
 @dataclass(frozen=True)
 class PrepareOptions:
     """How images become training data. ``method``: how the brain is found where no mask is given.
@@ -47,7 +40,7 @@ class PrepareOptions:
     ``name`` and ``licence`` of the data go into the cards of models trained on them.
     """
 
-    convention: Convention = Convention.FREESURFER
+    convention: LabelConvention = "freesurfer"
     spec: ConformSpec = field(default_factory=ConformSpec)
     method: str = "auto"
     device: str = "cpu"
@@ -105,7 +98,7 @@ def prepare(
     rows = [(scan.id, scan.subject, scan.split) for scan in scans]
     _write_table(folder / SPLIT, ("id", "subject", "split"), rows)
     about = {"conform": asdict(options.spec), "name": options.name, "licence": options.licence}
-    write_index(folder, shape, scans, labels=options.convention.value, **about)
+    write_index(folder, shape, scans, labels=options.convention, **about)
     return Prepared(tuple(scans), reused, tuple(left_out), shape)
 
 
@@ -153,9 +146,9 @@ def conformed_scan(source: Source, options: PrepareOptions) -> tuple[Conformed, 
     return replace(conformed, notes=[how, *conformed.notes]), carried.numpy()
 
 
-def _as_freesurfer(labels: LabelMap, convention: Convention) -> np.ndarray:
+def _as_freesurfer(labels: LabelMap, convention: LabelConvention) -> np.ndarray:
     values = labels.data.numpy()
-    if convention is Convention.FREESURFER:
+    if convention == "freesurfer":
         ids = fold_parcels(values)
         strange = np.setdiff1d(ids, list(FREESURFER))
         if strange.size:
@@ -196,7 +189,7 @@ def _note(source: Source, options: PrepareOptions) -> dict[str, Any]:
             status = path.stat()
             files[what] = [str(path.resolve()), status.st_size, status.st_mtime_ns]
     how = {"conform": asdict(options.spec), "brain": options.method, "brain_from_labels": source.brain_from_labels}
-    return {"files": files, "labels": options.convention.value} | json.loads(json.dumps(how))
+    return {"files": files, "labels": options.convention} | json.loads(json.dumps(how))
 
 
 def _shape_if_done(source: Source, folder: Path, options: PrepareOptions) -> Shape | None:

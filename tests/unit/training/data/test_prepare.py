@@ -17,7 +17,7 @@ from uresnet.errors import UserError
 from uresnet.io import read_image, write_image, write_labels
 from uresnet.preprocess import conform, extract_brain
 from uresnet.training.data.dataset import open_dataset
-from uresnet.training.data.prepare import Convention, PrepareOptions, conformed_scan, prepare
+from uresnet.training.data.prepare import PrepareOptions, conformed_scan, prepare
 from uresnet.training.data.sources import Skipped, Source, sources_from_subjects
 
 SPEC = ConformSpec(shape=(32, 36, 40), zooms=(4.0, 4.0, 4.0))
@@ -164,7 +164,7 @@ def test_manual_labels_become_freesurfer_ids(tmp_path: Path) -> None:
     manual[17:19, 10:13, 8:11], manual[23:25, 10:13, 8:11] = 39, 38  # cerebellum
     manual[18:23, 10:13, 12:14] = 71  # vermis, across the midline at i = 20.5
     write_labels(LabelMap(torch.from_numpy(manual), GRID), one.labels)
-    options = PrepareOptions(Convention.NEUROMORPHOMETRICS, SPEC, "none")
+    options = PrepareOptions("neuromorphometrics", SPEC, "none")
     ids = conformed_scan(one, options)[1]
     counts = {int(v): int((ids == v).sum()) for v in np.unique(ids)}
     assert counts[2] == counts[41] == 64
