@@ -9,9 +9,9 @@ import pytest
 
 from report_results import SIDED, made_up_results, segmentation_record, write_folder
 from small_training import config, trainer
+from uresnet.core.files import write_text
 from uresnet.quality.signs import measure_signs
 from uresnet.quality.verdict import judge
-from uresnet.report.page import write_page
 from uresnet.report.pages import write_pages
 from uresnet.report.segmentation_page import segmentation_page
 from uresnet.training.log import Logbook
@@ -38,7 +38,7 @@ def segmentation(tmp_path_factory: pytest.TempPathFactory) -> str:
         results.fixed, results.fixed_segmentation, SIDED, results.volumes["fixed"], segmentation_record(results, EVIL)
     )
     file = tmp_path_factory.mktemp("segmentation") / "dseg_report.html"
-    write_page(page, file)
+    write_text(page, file)
     return file.as_uri()
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from report_results import SIDED, made_up_results
+from uresnet.core.files import write_text
 from uresnet.quality.signs import measure_signs
 from uresnet.quality.verdict import judge
-from uresnet.report.page import registration_page, write_page
+from uresnet.report.page import registration_page
 
 EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
 
@@ -22,7 +23,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     signs = measure_signs(results)
     results.record["quality"] = judge(signs).to_dict(signs)
     file = tmp_path_factory.mktemp("page") / "report.html"
-    write_page(registration_page(results), file)
+    write_text(registration_page(results), file)
     return file.as_uri()
 
 
@@ -33,7 +34,7 @@ def sided_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     signs = measure_signs(results)
     results.record["quality"] = judge(signs).to_dict(signs)
     file = tmp_path_factory.mktemp("sided") / "report.html"
-    write_page(registration_page(results), file)
+    write_text(registration_page(results), file)
     return file.as_uri()
 
 
@@ -130,7 +131,7 @@ def test_a_small_fold_is_marked(browser, tmp_path: Path) -> None:
     data = results.jacobian.data.clone()
     data[tuple(slice(n // 2 - 1, n // 2 + 1) for n in data.shape)] = -0.5
     file = tmp_path / "report.html"
-    write_page(registration_page(replace(results, jacobian=replace(results.jacobian, data=data))), file)
+    write_text(registration_page(replace(results, jacobian=replace(results.jacobian, data=data))), file)
     browser.open(file.as_uri())
     marks = "[...document.querySelectorAll('.folds path')]"
     assert browser.run(f"{marks}.length") == 3  # seen in every plane, and nowhere else

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from uresnet import __version__
-from uresnet.core.files import RECORD, fresh_folder
+from uresnet.core.files import RECORD, fresh_folder, write_text
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
 from uresnet.evaluation.scores import PairScores, segmentation_scores, structure_scores
@@ -54,7 +54,7 @@ class Evaluation:
         texts[RECORD] = to_json(self.record | {"command": list(command), "files": [*texts, RECORD]})
         with fresh_folder(folder, overwrite) as beside:
             for name, text in texts.items():
-                (beside / name).write_text(text, encoding="utf-8")
+                write_text(text, beside / name)
         return [folder / name for name in texts]
 
 

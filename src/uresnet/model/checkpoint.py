@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from uresnet.config import ConformSpec, ModelConfig, model_config_from_dict, segmenter_config_from_dict, to_dict
-from uresnet.core.files import written_whole
+from uresnet.core.files import write_bytes
 from uresnet.core.labels import SCHEMES, LabelScheme, label_scheme
 from uresnet.errors import UserError
 from uresnet.model.catalogue import METADATA_KEY, ModelCard, ModelFile, find_model
@@ -102,8 +102,7 @@ def save_model(path: str | Path, network: nn.Module, card: ModelCard, half: bool
     """
     dtype = torch.float16 if half else torch.float32
     tensors = {name: value.detach().to(dtype).cpu().contiguous() for name, value in network.state_dict().items()}
-    with written_whole(path) as beside:
-        beside.write_bytes(save(tensors, metadata={METADATA_KEY: card.to_json()}))
+    write_bytes(save(tensors, metadata={METADATA_KEY: card.to_json()}), path)
 
 
 def uresnet_card(name: str, config: ModelConfig, conform: ConformSpec, **about: Any) -> ModelCard:

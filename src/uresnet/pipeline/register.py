@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from uresnet.core.choices import BrainMethod
-from uresnet.core.files import RECORD, fresh_folder
+from uresnet.core.files import RECORD, fresh_folder, write_text
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
@@ -39,7 +39,7 @@ from uresnet.model.checkpoint import Model, load_model
 from uresnet.preprocess import Conformed, conform, extract_brain
 from uresnet.quality.signs import image_signs, look_at, measure_signs
 from uresnet.quality.verdict import judge, judge_image
-from uresnet.report.page import PAGE, registration_page, write_page
+from uresnet.report.page import PAGE, registration_page
 from uresnet.report.segmentation_page import segmentation_page
 from uresnet.results.record import Progress, Stages, collected_warnings, environment, now, silent, to_json
 from uresnet.results.registration import Results
@@ -151,9 +151,9 @@ class Registration:
                 {name: one.get(what) for name, one in inputs} for what in ("brain_mm3", "intracranial_mm3")
             )
             writers |= _label_tables(self.scheme, "dseg")
-            writers["volumes.tsv"] = partial(_write_text, volumes_table(self.scheme, self.volumes, brains, heads))
+            writers["volumes.tsv"] = partial(write_text, volumes_table(self.scheme, self.volumes, brains, heads))
         if report:
-            writers[PAGE] = lambda path: write_page(registration_page(self.results), path)
+            writers[PAGE] = lambda path: write_text(registration_page(self.results), path)
         return writers
 
 
@@ -184,10 +184,10 @@ class Segmentation:
         one = self.record["inputs"]["image"]
         brain, head = {"image": one["brain_mm3"]}, {"image": one.get("intracranial_mm3")}
         table = volumes_table(self.scheme, {"image": self.volumes}, brain, head)
-        _write_text(table, path.with_name(f"{stem}_volumes.tsv"))
+        write_text(table, path.with_name(f"{stem}_volumes.tsv"))
         if report:
             page = segmentation_page(self.image, self.labels, self.scheme, self.volumes, self.record)
-            write_page(page, path.with_name(f"{stem}_{PAGE}"))
+            write_text(page, path.with_name(f"{stem}_{PAGE}"))
 
 
 def _label_tables(scheme: LabelScheme, stem: str) -> dict[str, Callable[[Path], None]]:
@@ -507,9 +507,5 @@ def _save(
             for done in [pool.submit(write, beside / name) for name, write in writers.items()]:
                 done.result()
         full = record | {"command": list(command), "files": names}
-        (beside / RECORD).write_text(to_json(full), encoding="utf-8")
+        write_text(to_json(full), beside / RECORD)
     return [folder / name for name in names]
-
-
-def _write_text(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from uresnet.core.files import written_whole
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.errors import UserError
@@ -102,15 +103,11 @@ def save_figure(figure: Any, path: Path, dots_per_inch: int = 300) -> None:
     """Write a figure as PNG, SVG or PDF by its ending, whole or not at all; text stays text."""
     import matplotlib
 
-    beside = path.with_name(f".{path.stem}.partial{path.suffix}")
     # No time stamps: the same results give the same file.
     stamp = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
-    try:
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "uresnet", "pdf.fonttype": 42}):
-            figure.savefig(beside, dpi=dots_per_inch, metadata=stamp)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    style = {"svg.fonttype": "none", "svg.hashsalt": "uresnet", "pdf.fonttype": 42}
+    with written_whole(path) as beside, matplotlib.rc_context(style):
+        figure.savefig(beside, dpi=dots_per_inch, metadata=stamp)
 
 
 def write_figures(

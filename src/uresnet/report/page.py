@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from math import nan
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -229,13 +229,3 @@ def commands(record: dict[str, Any]) -> list[dict[str, str]]:
 def file_name(path: object) -> str:
     """The last part of a path; empty for none."""
     return PurePath(str(path)).name if path else ""
-
-
-def write_page(text: str, path: Path) -> None:
-    """Write a page, whole or not at all."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from uresnet.core.files import RECORD
+from uresnet.core.files import RECORD, write_text
 from uresnet.errors import UserError
 from uresnet.report.cohort_index import find_outputs, index_page
-from uresnet.report.page import PAGE, registration_page, write_page
+from uresnet.report.page import PAGE, registration_page
 from uresnet.report.training_page import STEPS, training_page
 from uresnet.results.registration import read_results
 
@@ -26,16 +26,16 @@ def write_pages(folder: Path, moving: Path | None = None, fixed: Path | None = N
         raise UserError(f"{folder} is not a folder; give the output folder of uresnet register or of uresnet train.")
     if (folder / RECORD).exists():
         page = folder / PAGE
-        write_page(registration_page(read_results(folder, moving, fixed)), page)
+        write_text(registration_page(read_results(folder, moving, fixed)), page)
         return page
     if (folder / STEPS).exists():
         page = folder / PAGE
-        write_page(training_page(folder), page)
+        write_text(training_page(folder), page)
         return page
     outputs = find_outputs(folder)
     for one in outputs:
         if not (one / PAGE).exists():
             with suppress(UserError):  # its card says what is wrong
-                write_page(registration_page(read_results(one)), one / PAGE)
-    write_page(index_page(folder, outputs), folder / INDEX)
+                write_text(registration_page(read_results(one)), one / PAGE)
+    write_text(index_page(folder, outputs), folder / INDEX)
     return folder / INDEX

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from uresnet.core.files import write_text
 from uresnet.core.labels import LabelScheme
 from uresnet.errors import UserError
 from uresnet.training.loop import Event, StepDone, Validation
@@ -94,7 +95,7 @@ def _drop_after(path: Path, step: int) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for n, line in enumerate(lines) if n == 0 or _within(line, step)]
-    path.write_text("".join(kept), encoding="utf-8")
+    write_text("".join(kept), path)
 
 
 def _within(line: str, step: int) -> bool:

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from uresnet.config import Config, to_dict
-from uresnet.core.files import written_whole
+from uresnet.core.files import write_text
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import load_model
 from uresnet.training.data.dataset import PackedDataset, load_store, open_dataset
@@ -189,9 +189,8 @@ def _write_configuration(config: Config, options: RunOptions) -> None:
         options.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{options.folder} cannot be made ({error.strerror}); choose another with -o.") from error
-    with written_whole(options.folder / CONFIGURATION) as beside:
-        tree = to_dict(replace(config, data=str(options.data)))
-        beside.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    tree = to_dict(replace(config, data=str(options.data)))
+    write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), options.folder / CONFIGURATION)
 
 
 def _peak_memory() -> int | None:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.config import ConformSpec
-from uresnet.core.files import written_whole
+from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Grid
 from uresnet.core.labels import FREESURFER, LabelScheme, fold_parcels, mirrored_id
 from uresnet.errors import UserError
@@ -157,8 +157,7 @@ def write_index(folder: Path, shape: Sequence[int], scans: Sequence[Scan], **mor
     check_split(scans, str(folder))
     index = {"format": FORMAT, "shape": [int(n) for n in shape], "image_scale": 1 / 255, **more}
     index["scans"] = [asdict(scan) for scan in scans]
-    with written_whole(folder / INDEX) as beside:
-        beside.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    write_text(json.dumps(index, indent=1), folder / INDEX)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from uresnet.config import ConformSpec
 from uresnet.core.choices import LabelConvention
-from uresnet.core.files import written_whole
+from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Shape, voxel_to_voxel
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import FREESURFER, fold_parcels, left_of_midline, neuromorphometrics_to_freesurfer
@@ -118,8 +118,7 @@ def _write(source: Source, folder: Path, options: PrepareOptions) -> Shape:
         "voxel_to_world": conformed.grid.voxel_to_world.tolist(),
         "notes": conformed.notes,
     }
-    with written_whole(_note_path(folder, source.id)) as beside:
-        beside.write_text(json.dumps(note, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_text(json.dumps(note, indent=1, ensure_ascii=False), _note_path(folder, source.id))
     return conformed.grid.shape
 
 
@@ -218,8 +217,7 @@ def _enlarge(source: Source, folder: Path, shape: Shape) -> None:
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with written_whole(path) as beside:
-        beside.write_text("".join("\t".join(row) + "\n" for row in _lines(header, rows)), encoding="utf-8")
+    write_text("".join("\t".join(row) + "\n" for row in _lines(header, rows)), path)
 
 
 def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[list[str]]:
