@@ -13,7 +13,7 @@ from uresnet.core.files import write_text
 from uresnet.quality.signs import measure_signs
 from uresnet.quality.verdict import judge
 from uresnet.report.pages import write_pages
-from uresnet.report.segmentation_page import segmentation_page
+from uresnet.report.pages.segmentation import segmentation_page
 from uresnet.training.log import Logbook
 from uresnet.training.loop import Event
 

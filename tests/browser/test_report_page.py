@@ -11,7 +11,7 @@ from report_results import SIDED, made_up_results
 from uresnet.core.files import write_text
 from uresnet.quality.signs import measure_signs
 from uresnet.quality.verdict import judge
-from uresnet.report.page import registration_page
+from uresnet.report.pages.registration import registration_page
 
 EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
 

@@ -682,7 +682,7 @@ def figure(
     """Draw a result as the paper's Figures 2 and 3, fit for print."""
     with _told(debug):
         _check_exist(folder, moving, fixed)
-        from uresnet.report.figure import write_figures
+        from uresnet.report.figures import write_figures
 
         for path in write_figures(folder, output or folder, formats.split(","), width_mm, (moving, fixed)):
             print(path)

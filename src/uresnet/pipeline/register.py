@@ -39,8 +39,7 @@ from uresnet.model.checkpoint import Model, load_model
 from uresnet.preprocess import Conformed, conform, extract_brain
 from uresnet.quality.signs import image_signs, look_at, measure_signs
 from uresnet.quality.verdict import judge, judge_image
-from uresnet.report.page import PAGE, registration_page
-from uresnet.report.segmentation_page import segmentation_page
+from uresnet.report.pages import PAGE, registration_page, segmentation_page
 from uresnet.results.record import Progress, Stages, collected_warnings, environment, now, silent, to_json
 from uresnet.results.registration import Results
 from uresnet.transform import (

@@ -19,7 +19,7 @@ from typing import Any
 from uresnet.core.labels import FREESURFER
 from uresnet.errors import UserError
 from uresnet.report.html import TEMPLATES, viewer_html
-from uresnet.report.page import image_names
+from uresnet.report.pages.registration import image_names
 from uresnet.results.registration import read_record
 
 HOST = "127.0.0.1"

@@ -10,7 +10,7 @@ import torch
 from small_training import SMALL, config, trainer
 from uresnet.core.labels import SCHEMES
 from uresnet.model.network import UResNet
-from uresnet.report.training_page import read_samples
+from uresnet.report.pages.training import read_samples
 from uresnet.training.log import VALIDATIONS, Logbook
 from uresnet.training.loop import Event, Validation
 from uresnet.training.objective import Batch

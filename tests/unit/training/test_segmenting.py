@@ -15,7 +15,7 @@ from uresnet.config import BlockConfig, Config, ConformSpec, SegmenterConfig, Tr
 from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import MIDSPACE, load_model
-from uresnet.report.training_page import training_page
+from uresnet.report.pages.training import training_page
 from uresnet.training.data.dataset import DeviceStore, class_table
 from uresnet.training.examples.blocks import NOT_JUDGED, BlockMaker, read_label_maps
 from uresnet.training.log import VALIDATIONS, Logbook

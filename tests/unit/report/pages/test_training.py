@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uresnet.report.training_page import chart
+from uresnet.report.pages.training import chart
 
 
 @pytest.mark.parametrize(

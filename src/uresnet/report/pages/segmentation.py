@@ -10,8 +10,8 @@ from uresnet.core.labels import LabelScheme
 from uresnet.quality.verdict import judge_image_record
 from uresnet.report.contours import SUBPIXELS
 from uresnet.report.html import render
-from uresnet.report.page import file_name, plain_warnings
-from uresnet.report.planes import one_scale, shown_planes
+from uresnet.report.pages.registration import file_name, plain_warnings
+from uresnet.report.pages.slice_panels import one_scale, shown_planes
 from uresnet.report.slices import view_of
 from uresnet.report.structures import groups, present, table_rows
 

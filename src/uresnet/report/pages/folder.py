@@ -7,9 +7,9 @@ from pathlib import Path
 
 from uresnet.core.files import RECORD, write_text
 from uresnet.errors import UserError
-from uresnet.report.cohort_index import find_outputs, index_page
-from uresnet.report.page import PAGE, registration_page
-from uresnet.report.training_page import STEPS, training_page
+from uresnet.report.pages.index import find_outputs, index_page
+from uresnet.report.pages.registration import PAGE, registration_page
+from uresnet.report.pages.training import STEPS, training_page
 from uresnet.results.registration import read_results
 
 INDEX = "index.html"

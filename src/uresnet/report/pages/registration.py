@@ -15,12 +15,12 @@ from uresnet.core.labels import LabelClass
 from uresnet.quality.signs import structure_dice
 from uresnet.quality.verdict import judge_record
 from uresnet.report.contours import SUBPIXELS, area_path, level_paths
+from uresnet.report.deformation import GRID_MM, WarpSlice, placement, warp_slices
 from uresnet.report.html import render
+from uresnet.report.pages.slice_panels import one_scale, shown_planes
 from uresnet.report.pictures import DIVERGING, SEQUENTIAL, ColourScale, data_uri, grey, nice_limit
-from uresnet.report.planes import one_scale, shown_planes
 from uresnet.report.slices import foreground_box, view_of
 from uresnet.report.structures import groups, present, table_rows
-from uresnet.report.warping import GRID_MM, WarpSlice, placement, warp_slices
 from uresnet.results.registration import Results
 
 PAGE = "report.html"

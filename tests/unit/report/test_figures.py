@@ -16,7 +16,7 @@ from uresnet.errors import UserError
 
 pytest.importorskip("matplotlib", reason="figures are an extra")
 
-from uresnet.report.figure import (
+from uresnet.report.figures import (
     MORE,
     OKABE_ITO,
     figure_2,

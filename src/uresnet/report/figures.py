@@ -17,10 +17,10 @@ from uresnet.core.files import written_whole
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.errors import UserError
+from uresnet.report.deformation import GRID_MM, WarpSlice, placement, warp_slices
 from uresnet.report.pictures import DIVERGING, FOLD, SEQUENTIAL, Colours, nice_limit
 from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, foreground_box, grey_window, plane_grid, view_of
 from uresnet.report.structures import Group, groups, present
-from uresnet.report.warping import GRID_MM, WarpSlice, placement, warp_slices
 from uresnet.results.registration import Results, read_results
 
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")

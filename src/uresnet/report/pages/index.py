@@ -16,7 +16,7 @@ from uresnet.io import read_image, read_labels
 from uresnet.quality.verdict import SEVERITY, Level, judge_record
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
-from uresnet.report.page import PAGE, image_names
+from uresnet.report.pages.registration import PAGE, image_names
 from uresnet.report.pictures import data_uri, grey
 from uresnet.report.slices import PLANES, cut, cut_labels, grey_window, plane_grid, view_of
 from uresnet.results.registration import read_record
