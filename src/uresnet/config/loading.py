@@ -1,0 +1,107 @@
+"""Configurations from YAML files and dictionaries, and back.
+
+Every key is checked; an unknown key is an error that lists the known ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from uresnet.config.checks import BadValue
+from uresnet.config.model import ModelConfig, SegmenterConfig
+from uresnet.config.training import Config
+from uresnet.errors import UserError
+
+Built = TypeVar("Built")
+
+
+def load_config(path: Path | str) -> Config:
+    """Read a YAML file. Raises :class:`UserError` for a file or a value that does not fit, naming the key."""
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read the configuration {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    return config_from_dict({} if tree is None else tree, str(path))
+
+
+def config_from_dict(tree: Any, where: str = "the configuration") -> Config:
+    """Build a :class:`Config` from nested dictionaries, as YAML and JSON give them."""
+    return _build(Config, tree, where, "")
+
+
+def model_config_from_dict(tree: Any, where: str = "the configuration") -> ModelConfig:
+    """Build a :class:`ModelConfig` alone, as checkpoints hold it."""
+    return _build(ModelConfig, tree, where, "model")
+
+
+def segmenter_config_from_dict(tree: Any, where: str = "the configuration") -> SegmenterConfig:
+    """Build a :class:`SegmenterConfig`, as model files hold it."""
+    return _build(SegmenterConfig, tree, where, "model")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain dictionaries and lists, for YAML or JSON."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _build(kind: type[Built], tree: Any, where: str, key: str) -> Built:
+    """An instance of the dataclass ``kind`` from the mapping ``tree``; ``where`` and ``key`` name it in errors."""
+    if not isinstance(tree, dict):
+        raise UserError(f"{where}: {key or 'the file'} must be a mapping of names to values.")
+    hints = typing.get_type_hints(kind)
+    unknown = [name for name in tree if name not in hints]
+    if unknown:
+        raise UserError(f"{where}: unknown key '{_join(key, unknown[0])}'; known are {', '.join(hints)}.")
+    values = {name: _convert(hints[name], value, where, _join(key, name)) for name, value in tree.items()}
+    try:
+        return kind(**values)
+    except BadValue as error:
+        raise UserError(f"{where}: {error}.") from error
+
+
+def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
+    """``value`` as the type ``hint`` of a dataclass's field. Only whole numbers and text become floats."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast("type[Any]", hint), value, where, key)
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _convert(next(kind for kind in arguments if kind is not type(None)), value, where, key)
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(arguments[0], item, where, f"{key}[{n}]") for n, item in enumerate(value))
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    if hint in (int, bool, str) and type(value) is hint:
+        return value
+    wanted = f"one of {', '.join(map(str, arguments))}" if origin is Literal else _type_name(hint)
+    raise UserError(f"{where}: {key} must be {wanted}, not {value!r}.")
+
+
+def _type_name(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(hint, "a list")
+
+
+def _join(key: str, name: Any) -> str:
+    return f"{key}.{name}" if key else str(name)

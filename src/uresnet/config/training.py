@@ -1,0 +1,227 @@
+"""What can be chosen about a training: losses, augmentation, blocks, stages and the optimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from uresnet.config.checks import require
+from uresnet.config.model import ModelConfig, SegmenterConfig
+from uresnet.core.labels import label_scheme
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the paper's loss, L = w1 (L_recon + L_reg) + w2 L_seg (Eq. 4–7).
+
+    ``mse`` and ``lcc`` weigh the two terms of L_recon (Eq. 4; the paper's are 1). ``alpha`` weighs the L1 distance of
+    the affine's twelve numbers from the identity, ``beta`` the mean over voxels and axes of the spatial gradients'
+    distance from 1 (Eq. 5). ``gamma`` weighs the Dice loss of the moving segmentation, ``delta`` that of the warped
+    predicted one against the fixed labels (Eq. 6); Dice losses are means over structures.
+
+    ``warped_labels`` weighs, beside them, the Dice loss of the moving image's true labels warped against the fixed
+    ones, over the scheme ``warped_label_scheme`` (the published registration-only variant does this with its three
+    structures). ``downsampling`` computes every term that compares warped with fixed on means over blocks of so many
+    voxels, an eighth of the cost for 2; the segmentation of the moving image is judged at full resolution.
+    ``roughness`` weighs the mean square of the change of the spatial gradients between neighbours.
+    """
+
+    w1: float = 1.0
+    w2: float = 1.0
+    mse: float = 1.0
+    lcc: float = 1.0
+    lcc_window: int = 9
+    alpha: float = 0.1
+    beta: float = 1e-5
+    gamma: float = 1.0
+    delta: float = 1.0
+    warped_labels: float = 0.0
+    warped_label_scheme: str = "table1"
+    downsampling: int = 1
+    roughness: float = 0.0
+
+    def __post_init__(self) -> None:
+        label_scheme(self.warped_label_scheme)
+        require(self.lcc_window % 2 == 1, "losses.lcc_window must be odd")
+        require(self.downsampling >= 1, "losses.downsampling must be at least 1")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of training images. A magnitude of 0, the default, leaves that change out.
+
+    ``rotation`` degrees, ``scaling`` and ``shear`` fractions, ``translation`` voxels: largest values, drawn for each
+    image. ``elastic`` voxels: standard deviation of a smooth displacement with knots every ``elastic_spacing`` voxels.
+    ``ventricles``: probability that an image's ventricles grow by ``ventricle_growth`` (from, to) mm. ``flip``:
+    probability that a pair is mirrored left–right (labels change sides). ``gamma``: largest |log2| of the exponent;
+    ``brightness``: largest |log2| of a factor; ``bias``: standard deviation of the log of a smooth field;
+    ``noise``: largest standard deviation of white noise. Intensities are those of conformed images, in [0, 1].
+    """
+
+    rotation: float = 0.0
+    scaling: float = 0.0
+    shear: float = 0.0
+    translation: float = 0.0
+    elastic: float = 0.0
+    elastic_spacing: int = 24
+    ventricles: float = 0.0
+    ventricle_growth: tuple[float, ...] = (-2.0, 12.0)
+    flip: float = 0.0
+    gamma: float = 0.0
+    brightness: float = 0.0
+    bias: float = 0.0
+    noise: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether images are resampled."""
+        return any((self.rotation, self.scaling, self.shear, self.translation, self.elastic, self.ventricles))
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """The blocks that a segmenter is trained on (:mod:`uresnet.training.examples.blocks`).
+
+    ``shape`` voxels of a block. The loss is computed on ``parts`` of the eight voxels of every 2×2×2, and on the share
+    ``background`` of the voxels outside the brain. ``label_maps`` is a folder of label maps; the share ``synthetic`` of
+    the blocks is an image made from one of them, in which the grey value of every structure is drawn with a standard
+    deviation of ``grey_variation`` about that of the scans.
+
+    ``rotation`` degrees (``rare_rotation`` with probability ``rare``), ``scaling`` log, ``shear``, ``translation``
+    voxels: largest values. ``elastic``: probability of a smooth displacement with ``knots`` (from, to) a side,
+    whose standard deviation is up to ``elastic_strength`` times the knots' distance. ``ventricles``: probability that
+    they grow by ``ventricle_growth`` (from, to) mm. ``flip``: probability of mirroring (labels change sides). ``gamma``
+    and ``brightness``: largest |log2|; ``bias``: largest standard deviation of the log of a smooth field; ``noise``:
+    largest standard deviation; ``blur`` and ``thick_slices``: probabilities. Probabilities are of one block.
+    """
+
+    shape: tuple[int, ...] = (96, 112, 96)
+    parts: int = 2
+    background: float = 0.1
+    label_maps: str = ""
+    synthetic: float = 0.22
+    grey_variation: float = 0.05
+    rotation: float = 14.0
+    rare_rotation: float = 35.0
+    rare: float = 0.15
+    scaling: float = 0.26
+    shear: float = 0.06
+    translation: float = 8.0
+    elastic: float = 0.85
+    knots: tuple[float, ...] = (3.0, 8.0)
+    elastic_strength: float = 0.2
+    ventricles: float = 0.5
+    ventricle_growth: tuple[float, ...] = (-2.0, 12.0)
+    flip: float = 0.5
+    gamma: float = 0.7
+    brightness: float = 0.2
+    bias: float = 0.2
+    noise: float = 0.05
+    blur: float = 0.3
+    thick_slices: float = 0.15
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.shape) == 3 and all(n >= 16 and n % 16 == 0 for n in self.shape),
+            "blocks.shape must be three multiples of 16",
+        )
+        require(1 <= self.parts <= 8, "blocks.parts must be 1 to 8")
+        are_ranges = len(self.knots) == 2 and len(self.ventricle_growth) == 2
+        require(are_ranges, "blocks.knots and blocks.ventricle_growth are two numbers each, from and to")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: the ``fraction`` of it spent at images averaged over blocks of ``downsampling`` voxels.
+
+    ``loss_downsampling``, when given, replaces ``losses.downsampling`` in this part.
+    """
+
+    downsampling: int = 1
+    fraction: float = 1.0
+    loss_downsampling: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimisation. Training ends after ``epochs``, or after ``max_minutes`` if that is given.
+
+    An epoch is ``pairs_per_epoch`` random ordered pairs (0: as many as there are images). The learning rate starts at
+    ``learning_rate`` and is halved ``halvings`` times at equal distances over the training, or follows half a cosine.
+    ``affine_rate`` multiplies it for the affine head, ``deformable_rate`` for the last layer of the deformable one: the
+    map is a cumulative sum, so a small step of that layer's weights moves the far side of the brain by voxels.
+    ``warmup_steps`` raises the rate linearly; ``clip_norm`` bounds the gradient's norm (0: no). ``optimiser`` is the
+    paper's Adam, SOAP (:mod:`uresnet.training.optimisers.soap`), which takes far fewer updates, or for the segmenter
+    Muon (:mod:`uresnet.training.optimisers.muon`). With ``averaging`` above 0, a running mean of the weights is
+    validated and kept; ``averaging`` is the share of the mean that remains at an update. ``precision`` is that of the
+    network's convolutions (float32 on processors that lack bfloat16); losses and sampling grids are always float32.
+    ``channels_last`` is the order of the weights in memory; null takes the faster one on the device. An update uses
+    ``batch_size`` · ``accumulate`` pairs, times the number of processes. ``splits`` are those that are trained on.
+    ``start`` names a model, packaged or a file, whose weights the training begins with.
+    """
+
+    epochs: int = 100
+    max_minutes: float | None = None
+    pairs_per_epoch: int = 0
+    batch_size: int = 1
+    accumulate: int = 1
+    splits: tuple[str, ...] = ("train",)
+    start: str = ""
+    optimiser: Literal["adam", "soap", "muon"] = "adam"
+    learning_rate: float = 1e-3
+    averaging: float = 0.0
+    affine_rate: float = 1.0
+    deformable_rate: float = 1.0
+    schedule: Literal["halving", "cosine"] = "halving"
+    halvings: int = 5
+    warmup_steps: int = 0
+    clip_norm: float = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool | None = None
+    stages: tuple[Stage, ...] = (Stage(),)
+    validate_every_minutes: float = 10.0
+    checkpoint_every_minutes: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "training.epochs must be at least 1")
+        require(0 <= self.averaging < 1, "training.averaging must be at least 0 and below 1")
+        require(self.batch_size >= 1 and self.accumulate >= 1, "training.batch_size and accumulate must be at least 1")
+        require(
+            abs(sum(stage.fraction for stage in self.stages) - 1) < 1e-6,
+            "training.stages: the fractions must add up to 1",
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a training needs to know besides where the data are and where to write.
+
+    With ``segmenter``, the segmenter of a midspace model is trained on ``blocks``; otherwise ``model``, a network that
+    takes a pair, with ``losses`` and ``augment``.
+    """
+
+    data: str = ""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    segmenter: SegmenterConfig | None = None
+    blocks: BlockConfig = field(default_factory=BlockConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        for_pairs = (self.model, self.losses, self.augment)
+        require(
+            self.segmenter is None or for_pairs == (ModelConfig(), LossConfig(), AugmentConfig()),
+            "model, losses and augment are for networks that take a pair; with segmenter, use blocks",
+        )
+        # Settings that a training would silently ignore are errors.
+        chosen = self.training.optimiser
+        require(
+            chosen != ("soap" if self.segmenter else "muon"),
+            f"training.optimiser {chosen} is not for this network: soap is for pairs, muon for the segmenter",
+        )
+        require(
+            self.segmenter is None or self.training.stages == (Stage(),),
+            "training.stages are for networks that take a pair; the segmenter has none",
+        )
