@@ -1,35 +1,48 @@
 # make demo   register and segment two real brains
-# make test   the test suite
-# make check  what pre-commit and continuous integration check: ruff, mypy
+# make test   the test suite, on all cores
+# make check  what pre-commit and continuous integration check: ruff, import contracts, mypy
+# make docs   the documentation, as a website in site/
 # Each makes what it needs in .venv; nothing outside this folder is touched but the user's cache folder.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CODE := src tests benchmarks
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format docs lock clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 demo: $(VENV)/.ready
 	@$(BIN)/uresnet demo --output demo --overwrite
 
+# One process a core, each with one thread. `make test PYTEST_ARGS="tests/unit -x"` runs a part.
 test: $(VENV)/.ready-test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
 
 check: $(VENV)/.ready-test
-	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 
 format: $(VENV)/.ready-test
-	@$(BIN)/ruff format src tests
-	@$(BIN)/ruff check --fix src tests
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+docs: $(VENV)/.ready-docs
+	@$(BIN)/mkdocs build --strict --quiet
+
+# The versions in constraints.txt stay where they still fit; `make lock UPGRADE=--upgrade` looks for newer ones. Needs uv.
+lock:
+	@uv pip compile --quiet --universal --all-extras --python-version 3.11 --no-annotate $(UPGRADE) \
+		--custom-compile-command 'make lock' pyproject.toml --output-file constraints.txt
 
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("uresnet needs Python 3.11 or newer; this is %d.%d. Try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -44,5 +57,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	@echo "Installing what the tests need into $(VENV) (once)"
-	@$(PIP) install -c constraints.txt -e '.[train,test,dev]'
+	@$(PIP) install -c constraints.txt -e '.[train,view,figures,formats,test,dev]'
+	@touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	@echo "Installing what the documentation needs into $(VENV) (once)"
+	@$(PIP) install -c constraints.txt -e '.[docs]'
 	@touch $@
