@@ -7,28 +7,20 @@ list, and ``FOLDER#NUMBER`` chooses one.
 from __future__ import annotations
 
 import tempfile
-import warnings
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uresnet.core.files import split_series
-from uresnet.errors import InputWarning, UserError
+from uresnet.core.files import check_exist, split_series
+from uresnet.core.grid import Grid
+from uresnet.errors import UserError, warn_about_input
+from uresnet.io.simpleitk import load_simpleitk, volume_of
 
-_UNEVEN = 0.01  # of the distance between slices
+_UNEVEN, _GAP = 0.01, 0.5  # of the distance between slices
 _SERIES_DESCRIPTION, _POSITION, _ORIENTATION = "0008|103e", "0020|0032", "0020|0037"
 _MOST_UNZIPPED = 20 << 30
-
-
-@dataclass(frozen=True, eq=False)
-class DicomVolume:
-    """``values`` (I, J, K) as scaled by the files, and ``voxel_to_world`` (4, 4), RAS+ mm."""
-
-    values: np.ndarray
-    voxel_to_world: np.ndarray
 
 
 def is_dicom(path: Path) -> bool:
@@ -37,12 +29,14 @@ def is_dicom(path: Path) -> bool:
     return place.is_dir() or place.suffix.lower() in (".zip", ".dcm")
 
 
-def read_dicom(path: Path) -> DicomVolume:
-    """Read the one series, or the chosen one, of a folder, a zip or the folder of a single file.
+def read_dicom(path: Path) -> tuple[np.ndarray, Grid]:
+    """Voxels (I, J, K), as scaled by the files, and grid of the one series, or the chosen one, of a folder, a zip or
+    the folder of a single file.
 
     Raises :class:`UserError` for a folder without DICOM, with several series and no choice, for colours, and for a
     series whose slices are not parallel, or not evenly spaced (missing ones).
     """
+    check_exist(path)
     place, choice = split_series(path)
     if place.suffix.lower() != ".zip":
         return _read_folder(place if place.is_dir() else place.parent, path, choice, only=place)
@@ -54,15 +48,15 @@ def read_dicom(path: Path) -> DicomVolume:
 def _unzip(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as file:
-            if sum(one.file_size for one in file.infolist()) > _MOST_UNZIPPED:
+            if sum(member.file_size for member in file.infolist()) > _MOST_UNZIPPED:
                 raise UserError(f"{archive} unpacks to more than 20 GB; unpack it yourself and give the folder.")
             file.extractall(folder)  # zipfile takes roots and '..' out of the names
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
         raise UserError(f"{archive} is not a zip file that can be unpacked; copy or download it again.") from error
 
 
-def _read_folder(folder: Path, named: Path, choice: int | None, only: Path | None = None) -> DicomVolume:
-    sitk = _simpleitk(named)
+def _read_folder(folder: Path, named: Path, choice: int | None, only: Path | None = None) -> tuple[np.ndarray, Grid]:
+    sitk = load_simpleitk(named)
     found = _series(sitk, folder)
     if only is not None and only.is_file():
         found = [files for files in found if str(only) in files]
@@ -80,9 +74,9 @@ def _read_folder(folder: Path, named: Path, choice: int | None, only: Path | Non
 def _series(sitk: Any, folder: Path) -> list[tuple[str, ...]]:
     """Files of every series below ``folder``, in the order of their descriptions and identifiers."""
     found = []
-    for one in [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]:
-        for identifier in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(one))):
-            found.append(tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(one), identifier)))
+    for place in [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]:
+        for identifier in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place))):
+            found.append(tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), identifier)))
     return found
 
 
@@ -99,7 +93,7 @@ def _tags(sitk: Any, file: str) -> dict[str, str]:
     return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
-def _read_series(sitk: Any, files: tuple[str, ...], named: Path) -> DicomVolume:
+def _read_series(sitk: Any, files: tuple[str, ...], named: Path) -> tuple[np.ndarray, Grid]:
     try:
         _check_slices([_tags(sitk, file) for file in files], named)
         reader = sitk.ImageSeriesReader()
@@ -111,22 +105,18 @@ def _read_series(sitk: Any, files: tuple[str, ...], named: Path) -> DicomVolume:
         raise UserError(f"{named} holds colours; give an image with one grey value per voxel.")
     if image.GetDimension() != 3 or min(image.GetSize()) < 2:
         raise UserError(f"{named} holds {image.GetSize()} voxels in this series; give a 3D image.")
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    matrix[:3, 3] = image.GetOrigin()
-    values = np.ascontiguousarray(sitk.GetArrayFromImage(image).T)
-    return DicomVolume(values, np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+    return volume_of(sitk, image, named)
 
 
 def _check_slices(tags: list[dict[str, str]], named: Path) -> None:
-    """Refuses what the series reader would pile up all the same: several echoes or times, gaps, turned slices."""
-    if len(tags) < 2 or any(_POSITION not in one or _ORIENTATION not in one for one in tags):
+    """Refuses what the series reader would stack without an error: several echoes or times, gaps, turned slices."""
+    if len(tags) < 2 or any(_POSITION not in tag or _ORIENTATION not in tag for tag in tags):
         return
-    turns = np.array([_numbers(one[_ORIENTATION]) for one in tags])
-    if np.abs(turns - turns[0]).max() > 1e-3:
+    directions = np.array([_numbers(tag[_ORIENTATION]) for tag in tags])
+    if np.abs(directions - directions[0]).max() > 1e-3:
         raise UserError(f"{named} holds slices that are not parallel (a localiser?); give a series of one volume.")
-    normal = np.cross(turns[0][:3], turns[0][3:])
-    along = np.sort(np.array([_numbers(one[_POSITION]) for one in tags]) @ normal)
+    normal = np.cross(directions[0][:3], directions[0][3:])
+    along = np.sort(np.array([_numbers(tag[_POSITION]) for tag in tags]) @ normal)
     steps = np.diff(along)
     if steps.min() < 1e-3:
         raise UserError(
@@ -134,26 +124,13 @@ def _check_slices(tags: list[dict[str, str]], named: Path) -> None:
             "convert it with dcm2niix first."
         )
     uneven = float((steps.max() - steps.min()) / np.median(steps))
-    if uneven > 0.5:
+    if uneven > _GAP:
         raise UserError(
             f"{named} lacks slices: they are {steps.min():.2f} to {steps.max():.2f} mm apart; copy it again."
         )
     if uneven > _UNEVEN:
-        warnings.warn(
-            f"{named} has slices {steps.min():.3f} to {steps.max():.3f} mm apart; taken as even.", InputWarning, 2
-        )
+        warn_about_input(f"{named} has slices {steps.min():.3f} to {steps.max():.3f} mm apart; taken as even.")
 
 
 def _numbers(text: str) -> list[float]:
     return [float(word) for word in text.split("\\")]
-
-
-def _simpleitk(path: Path) -> Any:
-    try:
-        import SimpleITK as sitk
-    except ImportError:
-        raise UserError(
-            f"{path} needs SimpleITK to be read as DICOM; install it (pip install 'uresnet[formats]')."
-        ) from None
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    return sitk

@@ -13,31 +13,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from image_files import saved
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
-from uresnet.core.labels import SCHEMES
 from uresnet.errors import InputWarning, UserError
-from uresnet.io import (
-    read_grid,
-    read_image,
-    read_labels,
-    write_colour_table,
-    write_image,
-    write_label_table,
-    write_labels,
-)
+from uresnet.io import read_grid, read_image, read_labels, write_image, write_labels
 
 
 def some_image(grid: Grid) -> Image:
     return Image(torch.from_numpy(np.random.default_rng(1).normal(100, 30, grid.shape)), grid)
-
-
-def saved(path: Path, data: np.ndarray, affine: np.ndarray, q: int = 1, s: int = 1) -> Path:
-    image = nib.Nifti1Image(data, affine)
-    image.set_qform(affine, code=q)
-    image.set_sform(affine, code=s)
-    nib.save(image, path)
-    return path
 
 
 # -- right files -----------------------------------------------------------------------------------------------------
@@ -72,17 +56,6 @@ def test_itk_and_nibabel_read_ours(grid: Grid, tmp_path: Path) -> None:
     np.testing.assert_allclose(header.get_sform(), grid.voxel_to_world, atol=2e-5)
     assert header.get_xyzt_units()[0] == "mm"
     assert header.get_data_dtype() == np.float32
-
-
-@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd"])
-def test_what_itk_wrote_is_read(grid: Grid, suffix: str, tmp_path: Path) -> None:
-    image = some_image(grid)
-    write_image(image, tmp_path / "a.nii.gz")
-    sitk.WriteImage(sitk.ReadImage(str(tmp_path / "a.nii.gz")), str(tmp_path / f"b{suffix}"))
-    back = read_image(tmp_path / f"b{suffix}")
-    assert torch.equal(back.data, image.data)
-    assert back.grid.same_as(grid)
-    assert read_grid(tmp_path / f"b{suffix}").same_as(grid)
 
 
 @pytest.mark.parametrize("dtype", ["u1", ">i2", "<i4", "<f8", "<u2"])
@@ -124,26 +97,7 @@ def test_labels_keep_their_values(grid: Grid, top: int, dtype: type, tmp_path: P
     np.testing.assert_array_equal(read_labels(tmp_path / "a.nii.gz").data, values)
 
 
-def test_label_tables(tmp_path: Path) -> None:
-    write_label_table(SCHEMES["freesurfer28"], tmp_path / "dseg.tsv")
-    lines = (tmp_path / "dseg.tsv").read_text(encoding="utf-8").splitlines()
-    assert lines[0].split("\t") == ["index", "name", "abbreviation", "color"]
-    assert lines[1].split("\t") == ["0", "Background", "BG", "#000000"]
-    assert [int(line.split("\t")[0]) for line in lines[2:]] == sorted(SCHEMES["freesurfer28"].ids)
-    assert "17\tLeft-Hippocampus\tL-Hi\t#dcd814" in lines
-    write_colour_table(SCHEMES["tissue3"], tmp_path / "lut.txt")
-    assert (tmp_path / "lut.txt").read_text(encoding="utf-8").splitlines()[-1] == "4 Lateral-Ventricle 120 18 134 0"
-
-
 # -- questionable files ----------------------------------------------------------------------------------------------
-
-
-def test_no_orientation_is_assumed_with_a_warning(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.nii.gz", np.ones((3, 4, 5), np.float32), np.eye(4), q=0, s=0)
-    with pytest.warns(InputWarning, match=r"a\.nii\.gz does not say how it is oriented"):
-        image = read_image(path)
-    assert not image.oriented
-    np.testing.assert_allclose(image.grid.voxel_to_world, nib.load(path).affine)
 
 
 def test_voxels_that_are_no_numbers_become_zero_and_are_remembered(tmp_path: Path) -> None:
@@ -155,25 +109,6 @@ def test_voxels_that_are_no_numbers_become_zero_and_are_remembered(tmp_path: Pat
     np.testing.assert_array_equal(np.argwhere(image.invalid.numpy()), [[0, 0, 0], [1, 1, 1]])
     assert float(image.data[1, 1, 1]) == 0
     assert float(image.data.sum()) == 58
-
-
-def test_two_orientations_that_differ_are_pointed_out(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(np.ones((3, 4, 5), np.float32), np.eye(4))
-    image.set_sform(np.diag([2.0, 2, 2, 1]), code=1)
-    image.set_qform(np.diag([-2.0, 2, 2, 1]), code=1)
-    nib.save(image, tmp_path / "a.nii")
-    with pytest.warns(InputWarning, match="a qform and an sform that differ by up to 10 mm"):
-        grid = read_grid(tmp_path / "a.nii")
-    np.testing.assert_allclose(grid.voxel_to_world, np.diag([2.0, 2, 2, 1]))
-
-
-def test_a_broken_sform_yields_to_the_qform(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(np.ones((3, 4, 5), np.float32), np.diag([2.0, 2, 2, 1]))
-    image.set_qform(np.diag([2.0, 2, 2, 1]), code=1)
-    image.set_sform(np.diag([2.0, 2, 0, 1]), code=1)
-    nib.save(image, tmp_path / "a.nii")
-    with pytest.warns(InputWarning, match="broken sform"):
-        np.testing.assert_allclose(read_grid(tmp_path / "a.nii").voxel_to_world, np.diag([2.0, 2, 2, 1]))
 
 
 # -- wrong files -----------------------------------------------------------------------------------------------------
@@ -281,12 +216,6 @@ def test_labels_are_whole_numbers(tmp_path: Path) -> None:
         read_labels(saved(tmp_path / "c.nii", np.full((3, 4, 5), 1e12, np.float64), np.eye(4)))
 
 
-def test_without_simpleitk_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
-    with pytest.raises(UserError, match="needs SimpleITK"):
-        read_image(_text(tmp_path, "a.nrrd", b"NRRD0004"))
-
-
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -366,33 +295,3 @@ def test_odd_inputs(name: str, shared_data: Path) -> None:
 
 def test_every_odd_input_is_in_the_table(shared_data: Path) -> None:
     assert {path.name for path in (shared_data / "odd_inputs").iterdir()} == set(ODD)
-
-
-def test_analyze_is_read_with_a_warning_about_its_sides(tmp_path: Path) -> None:
-    """The format has a voxel size but no directions: nibabel, like SPM, takes x to run to the left."""
-    values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
-    nib.save(nib.AnalyzeImage(values, np.diag([-2.0, 3, 4, 1])), tmp_path / "a.img")
-    for name in ("a.hdr", "a.img"):
-        with pytest.warns(InputWarning, match="does not say left from right"):
-            image = read_image(tmp_path / name)
-        assert image.grid.axis_codes == ("L", "A", "S") and not image.oriented
-        np.testing.assert_allclose(image.grid.zooms, [2, 3, 4])
-        np.testing.assert_array_equal(image.data, values)
-
-
-@pytest.mark.parametrize(("unit", "scale"), [("meter", 1e-3), ("micron", 1e3), ("mm", 1.0), ("unknown", 1.0)])
-def test_the_unit_of_the_world_is_believed(tmp_path: Path, unit: str, scale: float) -> None:
-    affine = np.diag([-2.0, 3, 4, 1])
-    affine[:3, 3] = [60, -70, -50]
-    image = nib.Nifti1Image(np.ones((60, 50, 40), np.int16), np.diag([scale, scale, scale, 1]) @ affine)
-    image.header.set_xyzt_units(unit)
-    nib.save(image, tmp_path / "a.nii")
-    np.testing.assert_allclose(read_image(tmp_path / "a.nii").grid.voxel_to_world, affine, rtol=1e-6)
-
-
-def test_a_unit_that_cannot_be_is_not(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(np.ones((60, 50, 40), np.int16), np.diag([-2.0, 3, 4, 1]))
-    image.header.set_xyzt_units("meter")
-    nib.save(image, tmp_path / "a.nii")
-    with pytest.warns(InputWarning, match="says that it is in meters"):
-        np.testing.assert_allclose(read_image(tmp_path / "a.nii").grid.zooms, [2, 3, 4])

@@ -1,4 +1,4 @@
-"""Label names inside a NIfTI header, read by the rules of the programs that show them."""
+"""Names and colours of labels, read by the rules of the programs that show them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from grids import GRIDS
 from uresnet.cli.main import app
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import FREESURFER, SCHEMES
-from uresnet.io import read_labels, write_labels
+from uresnet.io import read_labels, write_colour_table, write_label_table, write_labels
 from uresnet.transform import Affine
 from uresnet.transform_files import write_transform
 
@@ -102,3 +102,14 @@ def test_apply_keeps_them_with_the_labels(written: Path, tmp_path: Path) -> None
         assert [one.get_code() for one in nib.load(out).header.extensions] == ([30] if kept else [])
         if kept:
             assert workbench_table(out) == workbench_table(written)
+
+
+def test_label_tables(tmp_path: Path) -> None:
+    write_label_table(SCHEMES["freesurfer28"], tmp_path / "dseg.tsv")
+    lines = (tmp_path / "dseg.tsv").read_text(encoding="utf-8").splitlines()
+    assert lines[0].split("\t") == ["index", "name", "abbreviation", "color"]
+    assert lines[1].split("\t") == ["0", "Background", "BG", "#000000"]
+    assert [int(line.split("\t")[0]) for line in lines[2:]] == sorted(SCHEMES["freesurfer28"].ids)
+    assert "17\tLeft-Hippocampus\tL-Hi\t#dcd814" in lines
+    write_colour_table(SCHEMES["tissue3"], tmp_path / "lut.txt")
+    assert (tmp_path / "lut.txt").read_text(encoding="utf-8").splitlines()[-1] == "4 Lateral-Ventricle 120 18 134 0"
