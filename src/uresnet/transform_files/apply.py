@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from uresnet.core.choices import Interpolation
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
@@ -25,7 +26,6 @@ from uresnet.transform import (
     map_grid,
     resample,
 )
-from uresnet.transform.composite import Interpolation
 from uresnet.transform_files import FileKind
 from uresnet.transform_files.files import read_transform
 from uresnet.transform_files.points import PointTable, map_points, read_points
