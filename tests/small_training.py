@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from uresnet.config import AugmentConfig, Config, LossConfig, ModelConfig, TrainingConfig
-from uresnet.training.data.dataset import DeviceStore, Scan
+from uresnet.training.data.dataset import Scan
+from uresnet.training.data.store import DeviceStore
 from uresnet.training.loop import Event
 from uresnet.training.trainer import Trainer
 

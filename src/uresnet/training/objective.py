@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.config import LossConfig
+from uresnet.core.coordinates import coarser_map, finer_map
 from uresnet.core.labels import LabelScheme, label_scheme
-from uresnet.core.sampling import coarser_map, finer_map, sample
+from uresnet.core.sampling import sample
 from uresnet.measures.overlap import dice_per_class
 from uresnet.model import losses
 from uresnet.model.network import UResNetOutput
-from uresnet.training.data.dataset import class_shares, class_table
+from uresnet.training.data.classes import class_shares, class_table
 from uresnet.transform.deformation import (
     GridConvention,
     apply_voxel_affine,

@@ -16,7 +16,8 @@ from uresnet.config import Config, to_dict
 from uresnet.core.files import write_text
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import load_model
-from uresnet.training.data.dataset import PackedDataset, load_store, open_dataset
+from uresnet.training.data.dataset import PackedDataset, open_dataset
+from uresnet.training.data.store import load_store
 from uresnet.training.log import Logbook
 from uresnet.training.loop import STATE, Event, Loop, Surroundings, never
 from uresnet.training.parallel import Team

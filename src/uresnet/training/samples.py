@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uresnet.core.coordinates import finer_map
 from uresnet.core.files import written_whole
 from uresnet.core.grid import AxisCodes, axis_order
 from uresnet.core.labels import FREESURFER, LabelScheme
-from uresnet.core.sampling import finer_map, sample
+from uresnet.core.sampling import sample
 from uresnet.model.network import UResNetOutput
-from uresnet.training.data.dataset import class_shares, class_table
+from uresnet.training.data.classes import class_shares, class_table
 from uresnet.training.objective import Batch, sampling_map
 from uresnet.transform.deformation import GridConvention
 

@@ -19,7 +19,8 @@ from uresnet.model.catalogue import ModelCard
 from uresnet.model.checkpoint import MIDSPACE, save_model
 from uresnet.model.network import placed
 from uresnet.model.segmenter import Segmenter, blocks_to_channels
-from uresnet.training.data.dataset import DeviceStore, class_table
+from uresnet.training.data.classes import class_table
+from uresnet.training.data.store import DeviceStore
 from uresnet.training.examples.blocks import NOT_JUDGED, Block, BlockMaker, read_label_maps
 from uresnet.training.loop import Loop, Report, Surroundings, Validation
 from uresnet.training.optimisers.muon import Muon

@@ -51,7 +51,7 @@ def test_a_subject_without_aseg_a_strange_label_and_another_grid(tmp_path: Path)
     skipped = (tmp_path / "data" / "skipped.tsv").read_text(encoding="utf-8")
     reasons = dict(line.split("\t") for line in skipped.splitlines()[1:])
     assert "has no aseg.mgz" in reasons["sub-01"]
-    assert "holds 999, which is no FreeSurfer id" in reasons["sub-02"]
+    assert "holds 999, which is not a known FreeSurfer id" in reasons["sub-02"]
     assert "lies on another grid than" in reasons["sub-03"]
 
 
@@ -77,7 +77,9 @@ def test_the_papers_split_warns_and_is_named_in_what_comes_of_it(tmp_path: Path)
         subject(tmp_path / "fs", name)
     code, said = run("prepare", "freesurfer", tmp_path / "fs", "-o", tmp_path / "data", "--split", "paper")
     assert code == 0, said
-    assert "77 of the 141 test people" in said and "bert left out: it is none of the paper's sessions" in said
+    assert (
+        "77 of the 141 test people" in said and "bert left out: it is not one of the paper's OASIS-3 sessions" in said
+    )
     dataset = open_dataset(tmp_path / "data")
     assert {one.id: one.split for one in dataset.scans} == {"OAS31105_MR_d0259": "test", "OAS30005_MR_d0581": "train"}
     assert "people of the test set are also trained on" in dataset.name

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from uresnet.config import LossConfig
+from uresnet.core.coordinates import coarser_map
 from uresnet.core.labels import label_scheme
-from uresnet.core.sampling import coarser_map
 from uresnet.model import losses
 from uresnet.model.network import UResNetOutput
-from uresnet.training.data.dataset import class_shares, class_table
+from uresnet.training.data.classes import class_shares, class_table
 from uresnet.training.objective import Batch, Objective, at_resolution, sampling_map, score_pair
 from uresnet.transform.deformation import GridConvention
 

@@ -16,7 +16,8 @@ from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import MIDSPACE, load_model
 from uresnet.report.pages.training import training_page
-from uresnet.training.data.dataset import DeviceStore, class_table
+from uresnet.training.data.classes import class_table
+from uresnet.training.data.store import DeviceStore
 from uresnet.training.examples.blocks import NOT_JUDGED, BlockMaker, read_label_maps
 from uresnet.training.log import VALIDATIONS, Logbook
 from uresnet.training.loop import STATE, Event, StepDone, Surroundings, Validation

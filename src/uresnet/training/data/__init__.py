@@ -1,1 +1,5 @@
-"""Training data: where it comes from, how it is prepared, how it is read."""
+"""Training data, in the order in which they are made and used.
+
+``sources`` finds the files and ``splits`` divides the people; ``prepare`` conforms the files to a data folder;
+``dataset`` reads that folder and ``store`` holds it on a device; ``pairs`` and ``classes`` choose from it.
+"""

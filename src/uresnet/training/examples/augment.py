@@ -13,8 +13,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from uresnet.config import AugmentConfig
-from uresnet.core.sampling import identity_coordinates, sample
-from uresnet.training.data.dataset import mirror_table
+from uresnet.core.coordinates import identity_coordinates
+from uresnet.core.sampling import sample
+from uresnet.training.data.classes import mirror_table
 
 _VENTRICLES = (4, 43)
 _SLOPE_MM = 8.0  # blur of the ventricles' mask along whose slope they grow

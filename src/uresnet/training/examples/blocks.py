@@ -19,14 +19,16 @@ from scipy import ndimage
 from torch import Tensor
 
 from uresnet.config import BlockConfig, ConformSpec
+from uresnet.core.coordinates import affine_coordinates, identity_coordinates
 from uresnet.core.grid import voxel_to_voxel
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import FREESURFER, LabelScheme, fold_parcels
-from uresnet.core.sampling import affine_coordinates, identity_coordinates, sample, sample_labels
+from uresnet.core.sampling import sample, sample_labels
 from uresnet.errors import UserError
 from uresnet.io import read_labels
 from uresnet.preprocess import conform
-from uresnet.training.data.dataset import DeviceStore, class_table, mirror_table
+from uresnet.training.data.classes import class_table, mirror_table
+from uresnet.training.data.store import DeviceStore
 from uresnet.training.examples.augment import (
     chance,
     linear_map,

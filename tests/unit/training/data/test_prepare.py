@@ -170,7 +170,7 @@ def test_manual_labels_become_freesurfer_ids(tmp_path: Path) -> None:
     assert counts[2] == counts[41] == 64
     assert counts[8] == 18 + 18
     assert counts[47] == 18 + 12
-    with pytest.raises(UserError, match=r"one_seg\.nii\.gz holds 38, which is no FreeSurfer id"):
+    with pytest.raises(UserError, match=r"one_seg\.nii\.gz holds 38, which is not a known FreeSurfer id"):
         conformed_scan(one, OPTIONS)
 
 

@@ -1,4 +1,4 @@
-"""Tables and FreeSurfer folders: whose scan is what, and which split it goes to."""
+"""Tables and FreeSurfer folders: which files belong to which scan of which person."""
 
 from __future__ import annotations
 
@@ -7,24 +7,13 @@ from pathlib import Path
 import pytest
 
 from uresnet.errors import UserError
-from uresnet.training.data.sources import (
-    Source,
-    person_of,
-    sources_from_subjects,
-    sources_from_table,
-    with_random_splits,
-    with_splits_of,
-)
+from uresnet.training.data.sources import Source, person_of, sources_from_subjects, sources_from_table
 
 
 def table(folder: Path, *rows: str, name: str = "table.tsv") -> Path:
     path = folder / name
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
-
-
-def of(*people: str) -> list[Source]:
-    return [Source(f"{p}_{n}", p, "", Path("i"), Path("l")) for n, p in enumerate(people)]
 
 
 def test_a_table_is_read(tmp_path: Path) -> None:
@@ -51,7 +40,10 @@ def test_commas_in_csv_and_own_ids(tmp_path: Path) -> None:
         (["image\tlabels"], "has no rows"),
         (["image\tlabels", "a.nii\t"], "line 2: labels is empty"),
         (["image\tlabels", "a.nii\tl.nii", "b/a.nii.gz\tl.nii"], "two scans named a"),
-        (["image\tlabels\tsplit", "a.nii\tl.nii\ttraining"], "training is no split; use train, val, test"),
+        (
+            ["image\tlabels\tsplit", "a.nii\tl.nii\ttraining"],
+            "the split training of a is unknown; use train, val, test",
+        ),
         (["id\timage\tlabels", "../up\ta.nii\tl.nii"], "cannot be part of a file name"),
         (
             ["image\tlabels\tsubject\tsplit", "a.nii\tl\tann\ttrain", "b.nii\tl\tann\tval"],
@@ -71,7 +63,7 @@ def test_a_missing_table(tmp_path: Path) -> None:
 
 def test_a_binary_table(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_bytes(b"\x1f\x8b\xff\xfe\x00")
-    with pytest.raises(UserError, match="not a table"):
+    with pytest.raises(UserError, match="is not a text file"):
         sources_from_table(tmp_path / "t.tsv")
 
 
@@ -111,41 +103,3 @@ def test_a_folder_without_subjects(tmp_path: Path) -> None:
 )
 def test_who_a_name_is(name: str, person: str) -> None:
     assert person_of(name) == person
-
-
-def test_random_splits_keep_people_together_and_are_seeded() -> None:
-    people = [f"p{n // 2}" for n in range(80)]  # 40 people, two scans each
-    split = with_random_splits(of(*people), seed=0)
-    side = {s.subject: s.split for s in split}
-    assert all(side[s.subject] == s.split for s in split)
-    assert [sum(v == name for v in side.values()) for name in ("train", "val", "test")] == [28, 4, 8]
-    assert with_random_splits(of(*reversed(people)), 0)[0].split == side[people[-1]]
-    assert {s.subject: s.split for s in with_random_splits(of(*people), 1)} != side
-
-
-@pytest.mark.parametrize(("count", "sizes"), [(1, [1, 0, 0]), (3, [1, 1, 1]), (5, [3, 1, 1])])
-def test_few_people_are_divided_sensibly(count: int, sizes: list[int]) -> None:
-    split = with_random_splits(of(*(f"p{n}" for n in range(count))), 0)
-    assert [sum(s.split == name for s in split) for name in ("train", "val", "test")] == sizes
-
-
-def test_given_splits_stay_and_their_people_follow() -> None:
-    sources = of("ann", "bob", "ann")
-    given = [Source("x", "ann", "test", Path("i"), Path("l")), *sources]
-    split = with_random_splits(given, 0)
-    assert [s.split for s in split if s.subject == "ann"] == ["test"] * 3
-
-
-def test_a_split_table_is_followed(tmp_path: Path) -> None:
-    path = table(tmp_path, "id\tsplit", "ann_0\tval", "bob_1\ttrain")
-    assert [s.split for s in with_splits_of(of("ann", "bob"), path)] == ["val", "train"]
-    by_person = table(tmp_path, "subject\tsplit", "ann\ttest", "bob\ttrain", name="p.tsv")
-    assert [s.split for s in with_splits_of(of("ann", "bob", "ann"), by_person)] == ["test", "train", "test"]
-
-
-def test_a_split_table_that_forgets_somebody_or_divides_a_person(tmp_path: Path) -> None:
-    path = table(tmp_path, "id\tsplit", "ann_0\tval", "ann_1\ttrain")
-    with pytest.raises(UserError, match="says nothing of bob_1"):
-        with_splits_of(of("ann", "bob"), path)
-    with pytest.raises(UserError, match="person ann is in the splits"):
-        with_splits_of(of("ann", "ann"), path)

@@ -8,7 +8,7 @@ import torch
 
 from uresnet.config import AugmentConfig
 from uresnet.core.labels import FREESURFER
-from uresnet.training.data.dataset import mirror_table
+from uresnet.training.data.classes import mirror_table
 from uresnet.training.examples.augment import Augmenter, mirror, mirror_slope, smooth_field, ventricle_slope
 
 SHAPE = (24, 20, 28)

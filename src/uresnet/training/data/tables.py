@@ -1,0 +1,40 @@
+"""Small tables of text: which scans there are, whose they are, and what was left out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from uresnet.core.files import write_text
+from uresnet.errors import UserError
+
+
+def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a table by column. Raises :class:`UserError` when it cannot be read, is empty or lacks a column."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="," if path.suffix.lower() == ".csv" else "\t", restval="")
+            columns = reader.fieldnames or []
+            rows = [{name: (cell or "").strip() for name, cell in row.items() if name is not None} for row in reader]
+    except OSError as error:
+        raise UserError(f"Cannot read the table {path}: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a text file; give tab-separated values.") from error
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(needed)}, separated by tabs.")
+    for number, row in enumerate(rows, start=2):
+        if any(not row[name] for name in needed):
+            raise UserError(
+                f"{path}, line {number}: {next(name for name in needed if not row[name])} is empty; fill it in."
+            )
+    if not rows:
+        raise UserError(f"{path} has no rows; name at least two scans.")
+    return rows
+
+
+def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write tab-separated values; white space within a cell becomes a blank."""
+    lines = ["\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in (header, *rows)]
+    write_text("".join(lines), path)
