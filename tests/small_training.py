@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from uresnet.config import AugmentConfig, Config, LossConfig, ModelConfig, TrainingConfig
+from uresnet.config import AugmentConfig, BlockConfig, Config, LossConfig, ModelConfig, TrainingConfig
 from uresnet.training.data.dataset import Scan
 from uresnet.training.data.store import DeviceStore
 from uresnet.training.loop import Event
@@ -35,6 +36,15 @@ def blobs(count: int, seed: int = 0) -> DeviceStore:
     return DeviceStore(scans, stacked[0], stacked[1], 1 / 255)
 
 
+def cubes(count: int, seed: int = 0) -> DeviceStore:
+    """The blobs of other tests on a cube of 16 voxels, as blocks want them."""
+    small = blobs(count, seed)
+    pad = (0, 0, 2, 2)
+    return replace(
+        small, images=torch.nn.functional.pad(small.images, pad), labels=torch.nn.functional.pad(small.labels, pad)
+    )
+
+
 def config(**training: object) -> Config:
     defaults = {"epochs": 2, "learning_rate": 5e-3, "validate_every_minutes": 1e9, "checkpoint_every_minutes": 1e9}
     return Config(model=SMALL, losses=LOSSES, training=TrainingConfig(**{**defaults, **training}))  # type: ignore[arg-type]
@@ -52,6 +62,27 @@ def weights(one: Trainer) -> dict[str, torch.Tensor]:
 def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     for name, value in a.items():
         assert torch.equal(value, b[name]), name
+
+
+STILL = BlockConfig(
+    shape=(16, 16, 16),
+    synthetic=0.0,
+    rotation=0.0,
+    rare=0.0,
+    scaling=0.0,
+    shear=0.0,
+    translation=0.0,
+    elastic=0.0,
+    ventricles=0.0,
+    flip=0.0,
+    gamma=0.0,
+    brightness=0.0,
+    bias=0.0,
+    noise=0.0,
+    blur=0.0,
+    thick_slices=0.0,
+)
+"""Blocks that nothing happens to."""
 
 
 AUGMENTED = AugmentConfig(rotation=10, scaling=0.1, translation=1, elastic=1, elastic_spacing=8, flip=0.5, noise=0.02)

@@ -21,7 +21,8 @@ from uresnet.model.network import placed
 from uresnet.model.segmenter import Segmenter, blocks_to_channels
 from uresnet.training.data.classes import class_table
 from uresnet.training.data.store import DeviceStore
-from uresnet.training.examples.blocks import NOT_JUDGED, Block, BlockMaker, read_label_maps
+from uresnet.training.examples.blocks import NOT_JUDGED, Block, BlockMaker
+from uresnet.training.examples.label_maps import read_label_maps
 from uresnet.training.loop import Loop, Report, Surroundings, Validation
 from uresnet.training.optimisers.muon import Muon
 from uresnet.training.samples import PAIRS, Sample, sample_alone

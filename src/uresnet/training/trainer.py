@@ -20,7 +20,8 @@ from uresnet.model.christodoulidis import PairNetwork, pair_network
 from uresnet.model.network import UResNetOutput, placed
 from uresnet.training.data.pairs import random_pairs, ring_pairs
 from uresnet.training.data.store import DeviceStore
-from uresnet.training.examples.augment import Augmenter, mirror, mirror_slope, ventricle_slope
+from uresnet.training.examples.augment import Augmenter
+from uresnet.training.examples.geometry import mirror, mirror_slope, ventricle_slope
 from uresnet.training.loop import Loop, Report, Surroundings, Validation
 from uresnet.training.objective import Batch, Objective, PairScore, at_resolution, score_pair
 from uresnet.training.optimisers.soap import Soap

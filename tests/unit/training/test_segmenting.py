@@ -5,57 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
-from small_training import assert_identical, blobs
+from small_training import STILL, assert_identical, blobs, cubes
 from uresnet.config import BlockConfig, Config, ConformSpec, SegmenterConfig, TrainingConfig, config_from_dict
 from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import MIDSPACE, load_model
 from uresnet.report.pages.training import training_page
-from uresnet.training.data.classes import class_table
-from uresnet.training.data.store import DeviceStore
-from uresnet.training.examples.blocks import NOT_JUDGED, BlockMaker, read_label_maps
+from uresnet.training.examples.blocks import NOT_JUDGED
 from uresnet.training.log import VALIDATIONS, Logbook
 from uresnet.training.loop import STATE, Event, StepDone, Surroundings, Validation
 from uresnet.training.segmenting import SCHEME, SegmenterTrainer, segmentation_terms
 from uresnet.training.state import About
 
-STILL = BlockConfig(
-    shape=(16, 16, 16),
-    synthetic=0.0,
-    rotation=0.0,
-    rare=0.0,
-    scaling=0.0,
-    shear=0.0,
-    translation=0.0,
-    elastic=0.0,
-    ventricles=0.0,
-    flip=0.0,
-    gamma=0.0,
-    brightness=0.0,
-    bias=0.0,
-    noise=0.0,
-    blur=0.0,
-    thick_slices=0.0,
-)
 SMALL = SegmenterConfig(channels=(8, 8), blocks=(1, 1), hidden=8)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def cubes(count: int, seed: int = 0) -> DeviceStore:
-    """The blobs of other tests on a cube of 16 voxels, as blocks want them."""
-    small = blobs(count, seed)
-    pad = (0, 0, 2, 2)
-    return replace(
-        small, images=torch.nn.functional.pad(small.images, pad), labels=torch.nn.functional.pad(small.labels, pad)
-    )
 
 
 def trainer(
@@ -72,80 +38,6 @@ def trainer(
     return SegmenterTrainer(
         config, cubes(4), cubes(2, 9), folder, kept.append, Surroundings(about=About(conform=spec), report_every=1)
     )
-
-
-# -- blocks ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_block_that_nothing_happens_to_is_the_scan() -> None:
-    store = cubes(1)
-    block = BlockMaker(STILL, store, None, SCHEME)(generator())
-    torch.testing.assert_close(block.image, store.images.float() / 255)
-    assert torch.equal(block.classes.long(), class_table(SCHEME)[store.labels.long()])
-
-
-def test_mirroring_exchanges_sides_and_classes() -> None:
-    store = cubes(1)
-    block = BlockMaker(replace(STILL, flip=1.0), store, None, SCHEME)(generator())
-    mirrored = torch.tensor(SCHEME.mirrored)[class_table(SCHEME)[store.labels.long()]].flip(2)
-    torch.testing.assert_close(block.image, (store.images.float() / 255).flip(2))
-    assert torch.equal(block.classes.long(), mirrored)
-
-
-def test_ventricles_grow_by_about_what_is_asked_for() -> None:
-    """A ball of 10 mm radius whose surface moves out by 4 mm: each voxel reads that much nearer to the middle."""
-    grid = np.stack(np.meshgrid(*[np.arange(64)] * 3, indexing="ij"), -1)
-    away = np.sqrt(((grid - 31.5) ** 2).sum(-1))
-    labels = torch.from_numpy(np.where(away < 10, 4, np.where(away < 30, 2, 0)).astype(np.uint8))[None, None]
-    store = DeviceStore(cubes(1).scans, (labels > 0).to(torch.uint8) * 200, labels, 1 / 255)
-    config = replace(STILL, shape=(64, 64, 64), ventricles=1.0, ventricle_growth=(4.0, 4.0))
-    block = BlockMaker(config, store, None, SCHEME)(generator())
-    lv = [one.id for one in SCHEME.classes].index(4) + 1
-    radius = (float((block.classes == lv).sum()) * 3 / 4 / np.pi) ** (1 / 3)
-    assert 13.0 < radius < 14.5
-
-
-def test_the_same_generator_gives_the_same_block() -> None:
-    maker = BlockMaker(replace(BlockConfig(), shape=(16, 16, 16)), cubes(2), None, SCHEME)
-    one, same, other = (maker(generator(seed)) for seed in (3, 3, 4))
-    assert torch.equal(one.image, same.image) and torch.equal(one.classes, same.classes)
-    assert not torch.equal(one.image, other.image)
-
-
-def write_map(path: Path) -> np.ndarray:
-    """A head of 1 mm: white matter, fluid in and around it, a lesion, skull (507)."""
-    grid = np.stack(np.meshgrid(*[np.arange(48)] * 3, indexing="ij"), -1)
-    away = np.sqrt(((grid - 23.5) ** 2).sum(-1))
-    ids = np.select([away < 3, away < 4, away < 12, away < 16, away < 22], [24, 25, 2, 24, 507], 0)
-    nib.save(nib.Nifti1Image(ids.astype(np.int16), np.diag([-1.0, 1, 1, 1])), path)
-    return ids
-
-
-def test_label_maps_keep_the_brain_and_its_inner_fluid_only(tmp_path: Path) -> None:
-    ids = write_map(tmp_path / "a.nii.gz")
-    maps = read_label_maps(tmp_path, ConformSpec(shape=(48, 48, 48), axis_codes=("R", "A", "S"), centre="box"))
-    assert maps.shape == (1, 1, 48, 48, 48)
-    assert set(maps.unique().tolist()) == {0, 2, 24, 25}
-    assert int((maps == 2).sum()) == int((ids == 2).sum())
-    away = np.sqrt(((np.stack(np.meshgrid(*[np.arange(48)] * 3, indexing="ij"), -1) - 23.5) ** 2).sum(-1))
-    assert int((maps == 24).sum()) < int(((ids == 24) & (away < 14)).sum())
-
-
-def test_synthetic_blocks_leave_fluid_and_lesions_unjudged(tmp_path: Path) -> None:
-    write_map(tmp_path / "a.nii.gz")
-    maps = read_label_maps(tmp_path, ConformSpec(shape=(48, 48, 48), axis_codes=("R", "A", "S"), centre="box"))
-    config = replace(STILL, shape=(48, 48, 48), synthetic=1.0, grey_variation=0.0)
-    block = BlockMaker(config, cubes(2), maps, SCHEME)(generator())
-    unsure = (maps == 24) | (maps == 25)
-    assert bool((block.classes[unsure] == NOT_JUDGED).all()) and not bool((block.classes[~unsure] == NOT_JUDGED).any())
-    # White matter is painted as bright as the scans have it.
-    inside = block.image[maps == 2]
-    assert abs(float(inside.median()) - 220 / 255) < 0.05
-
-
-def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no label maps"):
-        read_label_maps(tmp_path, ConformSpec())
 
 
 # -- the loss --------------------------------------------------------------------------------------------------------

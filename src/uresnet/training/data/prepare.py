@@ -7,6 +7,7 @@ from, so that a second run skips what is done. Scans that cannot be used are lef
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from uresnet.core.labels import FREESURFER, fold_parcels, left_of_midline, neuro
 from uresnet.core.sampling import sample_labels
 from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
+from uresnet.model.catalogue import find_model
+from uresnet.model.checkpoint import conform_spec
 from uresnet.preprocess import Conformed, conform, extract_brain
 from uresnet.training.data.dataset import Scan, check_split, write_index, write_scan
 from uresnet.training.data.sources import Skipped, Source
@@ -58,6 +61,20 @@ class Prepared:
     reused: int
     skipped: tuple[Skipped, ...]
     shape: Shape
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """The number of scans in each split, in the order in which the splits first appear."""
+        return dict(Counter(scan.split for scan in self.scans))
+
+
+def conform_spec_of(model: str | None) -> ConformSpec:
+    """How a model, packaged or a file, conforms its images; as the paper does without a model or its card.
+
+    Raises :class:`UserError` for an unknown model.
+    """
+    card = find_model(model).card if model else None
+    return ConformSpec() if card is None else conform_spec(card, card.name)
 
 
 def prepare(

@@ -24,6 +24,11 @@ PAPER, PAPER_BY_PERSON = "paper", "paper-by-person"
 The list (``oasis3_split.tsv``) is that of the repository TheoEst/coupling_registration_segmentation.
 """
 
+PAPER_SPLIT_WARNING = (
+    "77 of the 141 test people of the paper's split are also in its training set; use it to compare with the paper, and "
+    "--split paper-by-person for an independent test."
+)
+
 
 def with_splits_of(sources: Sequence[Source], path: Path) -> list[Source]:
     """The sources with the splits of a table that has the columns id (or subject) and split.
@@ -71,6 +76,11 @@ def with_paper_splits(sources: Sequence[Source], by_person: bool) -> tuple[list[
             "holds them, or leave out --split."
         )
     return kept, skipped
+
+
+def paper_split_name(name: str) -> str:
+    """The name of data in the paper's split; it says that the test set is not independent."""
+    return f"{name or 'OASIS-3'}, the paper's split of sessions: people of the test set are also trained on"
 
 
 def _paper_sessions() -> dict[tuple[str, str], str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from uresnet.core.labels import label_scheme
-from uresnet.training.data.classes import class_shares, class_table
+from uresnet.core.labels import FREESURFER, label_scheme
+from uresnet.training.data.classes import class_shares, class_table, mirror_table
 
 
 def test_shares_of_blocks() -> None:
@@ -26,3 +26,12 @@ def test_classes_of_ids() -> None:
     assert channels.shape == (1, 4, 1, 1, 9)
     assert channels.sum(dim=(0, 2, 3, 4)).tolist() == [3, 2, 2, 2]
     assert channels[0, 2, 0, 0, 3] == 1
+
+
+def test_the_mirror_table_is_the_names_of_the_sides() -> None:
+    table = mirror_table().tolist()
+    for label in FREESURFER.values():
+        partner = FREESURFER[table[label.id]].name
+        swapped = label.name.replace("Left-", "*").replace("Right-", "Left-").replace("*", "Right-")
+        assert partner == swapped
+        assert table[table[label.id]] == label.id

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from uresnet.config import AugmentConfig
-from uresnet.core.labels import FREESURFER
-from uresnet.training.data.classes import mirror_table
-from uresnet.training.examples.augment import Augmenter, mirror, mirror_slope, smooth_field, ventricle_slope
+from uresnet.training.examples.augment import Augmenter
+from uresnet.training.examples.geometry import mirror, mirror_slope, ventricle_slope
 
 SHAPE = (24, 20, 28)
 MOVES = [
@@ -118,39 +117,6 @@ def test_rotation_is_a_rotation_of_at_most_so_many_degrees() -> None:
 def test_how_often_pairs_are_mirrored() -> None:
     found = np.mean([Augmenter(AugmentConfig(flip=0.25)).flips(seeded(n)) for n in range(400)])
     assert 0.17 < found < 0.33
-
-
-def test_mirroring_exchanges_sides_and_ids() -> None:
-    """Left hippocampus at one end of the left–right axis becomes right hippocampus at the other."""
-    image, labels = torch.zeros(1, 1, *SHAPE), torch.zeros(1, 1, *SHAPE, dtype=torch.uint8)
-    image[0, 0, 2, 3, 4], labels[0, 0, 2, 3, 4] = 0.7, 17
-    labels[0, 0, 11, 8, 9] = 16  # brain stem: no side
-    mirrored, ids = mirror(image, labels)
-    assert mirrored[0, 0, SHAPE[0] - 1 - 2, 3, 4] == pytest.approx(0.7)
-    assert ids[0, 0, SHAPE[0] - 1 - 2, 3, 4] == 53
-    assert ids[0, 0, SHAPE[0] - 1 - 11, 8, 9] == 16
-    assert (ids > 0).sum() == 2
-    back, ids_back = mirror(mirrored, ids)
-    assert torch.equal(back, image)
-    assert torch.equal(ids_back, labels)
-
-
-def test_the_mirror_table_is_the_names_of_the_sides() -> None:
-    table = mirror_table().tolist()
-    for one in FREESURFER.values():
-        other = FREESURFER[table[one.id]].name
-        swapped = one.name.replace("Left-", "*").replace("Right-", "Left-").replace("*", "Right-")
-        assert other == swapped
-        assert table[table[one.id]] == one.id
-
-
-def test_smooth_fields_have_the_size_and_smoothness_asked_for() -> None:
-    field = smooth_field(4, (40, 36, 44), 12, seeded())
-    assert field.shape == (4, 40, 36, 44)
-    assert field.std().item() == pytest.approx(1, abs=1e-3)
-    # knots 12 apart: neighbours differ little
-    for axis in (1, 2, 3):
-        assert field.diff(dim=axis).abs().max() < 0.8
 
 
 def ventricle() -> tuple[torch.Tensor, torch.Tensor]:
