@@ -31,10 +31,11 @@ prepare = typer.Typer(**_SETTINGS)
 
 def _paragraphs(verb: Callable[..., None]) -> str:
     """The docstring with each paragraph on one line: the terminal's width breaks the lines."""
-    return "\n\n".join(" ".join(part.split()) for part in inspect.getdoc(verb).split("\n\n"))
+    text = inspect.getdoc(verb) or ""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
-for verb in (
+_VERBS: tuple[Callable[..., None], ...] = (
     registration.register,
     registration.segment,
     transforms.apply,
@@ -49,11 +50,12 @@ for verb in (
     results.view,
     registration.demo,
     info.info,
-):
-    app.command(help=_paragraphs(verb))(verb)
+)
+_PREPARE_VERBS: tuple[Callable[..., None], ...] = (preparation.pairs, preparation.freesurfer)
 
-for verb in (preparation.pairs, preparation.freesurfer):
-    prepare.command(help=_paragraphs(verb))(verb)
+for group, verbs in ((app, _VERBS), (prepare, _PREPARE_VERBS)):
+    for verb in verbs:
+        group.command(help=_paragraphs(verb))(verb)
 
 app.add_typer(
     prepare, name="prepare", help="Write a training set: conform images and label maps, and split them by person."

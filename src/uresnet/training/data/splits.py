@@ -25,8 +25,8 @@ The list (``oasis3_split.tsv``) is that of the repository TheoEst/coupling_regis
 """
 
 PAPER_SPLIT_WARNING = (
-    "77 of the 141 test people of the paper's split are also in its training set; use it to compare with the paper, and "
-    "--split paper-by-person for an independent test."
+    "77 of the 141 test people of the paper's split are also in its training set; use it to compare with the paper, "
+    "and --split paper-by-person for an independent test."
 )
 
 

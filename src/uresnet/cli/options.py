@@ -1,0 +1,74 @@
+"""The options that several verbs share, and the endings of the files that verbs write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uresnet.core.choices import BrainMethod, FormatName
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+TRANSFORM_SUFFIXES = (".h5", ".mat", ".txt", ".tfm", ".lta", ".mgz", ".nii.gz", ".nii")
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="A packaged model (see uresnet info), or a .safetensors or .hdf5 file.",
+        show_default="the first model of uresnet info",
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="Where the network runs. auto: a CUDA GPU if there is one, else the CPU.",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="The number of CPU threads.", show_default="all cores")
+]
+BrainOption = Annotated[
+    BrainMethod,
+    typer.Option(help="auto: remove the skull if there is one. none: the images contain nothing but brain."),
+]
+FromOption = Annotated[
+    FormatName | None,
+    typer.Option(
+        "--from",
+        help="The program that wrote the transform files. FLIRT matrices and Learn2Reg fields need it.",
+        show_default="what the files say",
+    ),
+]
+MovingOption = Annotated[
+    Path | None, typer.Option("--moving", metavar="FILE", help="The moving image, for formats that need its grid.")
+]
+FixedOption = Annotated[
+    Path | None, typer.Option("--fixed", metavar="FILE", help="The fixed image, for formats that need its grid.")
+]
+MovingNowOption = Annotated[
+    Path | None,
+    typer.Option("--moving", metavar="FILE", help="The moving image, if it is no longer where run.json says."),
+]
+FixedNowOption = Annotated[
+    Path | None,
+    typer.Option("--fixed", metavar="FILE", help="The fixed image, if it is no longer where run.json says."),
+]
+ResultsArgument = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="An output folder of uresnet register.", show_default=False)
+]
+OutputFolderOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder for the results.", show_default=False)
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the results of an earlier run in the same folder.")
+]
+ReportOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Write report.html, a page that shows the results.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and errors.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Print the traceback of an unexpected error.")]

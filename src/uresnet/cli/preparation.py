@@ -1,0 +1,146 @@
+"""``uresnet prepare``: a training set from images and label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uresnet.cli.options import BrainOption, DebugOption, DeviceOption, QuietOption, ThreadsOption
+from uresnet.cli.session import Session, session
+from uresnet.core.choices import LabelConvention
+
+if TYPE_CHECKING:
+    from uresnet.training.data.prepare import PrepareOptions
+    from uresnet.training.data.sources import Skipped, Source
+
+DataOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DATA", help="The folder to write.", show_default=False)
+]
+SeedOption = Annotated[int, typer.Option(help="The seed of the random split.")]
+NameOption = Annotated[str, typer.Option(help="The name of the data, for the cards of models.", show_default="none")]
+LicenceOption = Annotated[
+    str, typer.Option(help="The licence of the data, which trained models inherit.", show_default="none")
+]
+ConformOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Conform images as this model does: default, paper, or a model file.",
+        show_default="as in the paper",
+    ),
+]
+
+
+def pairs(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE",
+            help="A tab-separated table with the columns image and labels; subject, split, mask and id are optional.",
+            show_default=False,
+        ),
+    ],
+    output: DataOption,
+    labels: Annotated[LabelConvention, typer.Option(help="The meaning of the label values.")] = "freesurfer",
+    brain: BrainOption = "auto",
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="A table (id, split) that says the split of each scan.",
+            show_default="random by person",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    name: NameOption = "",
+    licence: LicenceOption = "",
+    conform: ConformOption = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Prepare the images and label maps that a table lists."""
+    with session(device, threads, quiet, debug) as run:
+        chosen = run.load_torch()
+        from uresnet.training.data.prepare import PrepareOptions, conform_spec_of
+        from uresnet.training.data.sources import sources_from_table
+        from uresnet.training.data.splits import with_random_splits, with_splits_of
+
+        sources = sources_from_table(table)
+        options = PrepareOptions(labels, conform_spec_of(conform), brain, chosen, name, licence)
+        sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed)
+        _prepare(run, sources, [], output, options)
+
+
+def freesurfer(
+    subjects_dir: Annotated[
+        Path, typer.Argument(metavar="SUBJECTS_DIR", help="A folder of FreeSurfer subjects.", show_default=False)
+    ],
+    output: DataOption,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE|paper|paper-by-person",
+            help="A table (id, split) that says the split of each scan, or the OASIS-3 sessions of the paper: split as "
+            "published (paper), or so that no person is in two splits (paper-by-person).",
+            show_default="random by person",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    name: NameOption = "",
+    licence: LicenceOption = "",
+    conform: ConformOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Prepare FreeSurfer subjects: the image mri/orig.mgz inside brainmask.mgz, with the labels of aseg.mgz."""
+    with session("cpu", threads, quiet, debug) as run:
+        run.load_torch()
+        from uresnet.training.data.prepare import PrepareOptions, conform_spec_of
+        from uresnet.training.data.sources import sources_from_subjects
+        from uresnet.training.data.splits import (
+            PAPER,
+            PAPER_BY_PERSON,
+            PAPER_SPLIT_WARNING,
+            paper_split_name,
+            with_paper_splits,
+            with_random_splits,
+            with_splits_of,
+        )
+
+        sources, skipped = sources_from_subjects(subjects_dir)
+        if str(split) in (PAPER, PAPER_BY_PERSON):
+            sources, others = with_paper_splits(sources, by_person=str(split) == PAPER_BY_PERSON)
+            skipped += others
+            if str(split) == PAPER:
+                name = paper_split_name(name)
+                run.terminal.warn([PAPER_SPLIT_WARNING])
+        else:
+            sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed)
+        options = PrepareOptions(spec=conform_spec_of(conform), name=name, licence=licence)
+        _prepare(run, sources, skipped, output, options)
+
+
+def _prepare(
+    run: Session, sources: Sequence[Source], skipped: Sequence[Skipped], folder: Path, options: PrepareOptions
+) -> None:
+    from uresnet.training.data.prepare import SKIPPED, SPLIT, prepare
+
+    with run.terminal.bar("preparing", len(sources)) as advance:
+        prepared = prepare(sources, folder, options, skipped, lambda scan: advance())
+    warn, say = run.terminal.warn, run.terminal.say
+    warn(f"{scan.id} left out: {scan.reason}" for scan in prepared.skipped)
+    if prepared.split_sizes.get("train", 0) < 2:
+        warn(["The split train has fewer than two scans; a training needs a pair."])
+    if prepared.skipped:
+        warn([f"{len(prepared.skipped)} scans are left out; {folder / SKIPPED} lists them."])
+    counts = ", ".join(f"{count} {name}" for name, count in prepared.split_sizes.items())
+    size = " × ".join(map(str, prepared.shape))
+    earlier = f" ({prepared.reused} from an earlier run)" if prepared.reused else ""
+    say(f"{len(prepared.scans)} scans of {size} voxels{earlier}: {counts}\nsplit  {folder / SPLIT}")
+    say(f"Train with: uresnet train CONFIG --data {folder}")

@@ -1,0 +1,281 @@
+"""Verbs on transform files: ``apply``, ``compose``, ``convert``, ``invert``, ``jacobian``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uresnet.cli.console import Terminal
+from uresnet.cli.options import (
+    IMAGE_SUFFIXES,
+    TRANSFORM_SUFFIXES,
+    DebugOption,
+    FixedOption,
+    FromOption,
+    MovingOption,
+    QuietOption,
+    ThreadsOption,
+)
+from uresnet.cli.pipes import is_piped, piped
+from uresnet.cli.session import session
+from uresnet.core.choices import FormatName, Interpolation
+from uresnet.core.files import check_exist, check_output_file
+from uresnet.errors import UserError
+
+if TYPE_CHECKING:
+    from uresnet.transform_files import FileKind
+    from uresnet.transform_files.points import PointTable
+
+TransformArgument = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="A transform file.", show_default=False)]
+
+
+def apply(
+    transforms: Annotated[
+        list[Path],
+        typer.Argument(metavar="TRANSFORM", help="One or more transform files, in order.", show_default=False),
+    ],
+    image: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE", help="The moving image, its label map, or points (.csv).", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.", show_default=False)
+    ],
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An image whose grid the result takes: the fixed image, or another in its world. For points: the "
+            "image that they lie in.",
+        ),
+    ] = None,
+    interpolation: Annotated[
+        Interpolation | None,
+        typer.Option(
+            help="How values between voxels are computed.",
+            show_default="label for label maps (NIfTI intent 1002, or whole numbers in patches), else linear",
+        ),
+    ] = None,
+    lps: Annotated[
+        bool, typer.Option("--lps", help="The points are in LPS, as ANTs writes them. Without this: RAS.")
+    ] = False,
+    format: FromOption = None,
+    moving: MovingOption = None,
+    fixed: FixedOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Resample an image or a label map, or map points, through one or more transforms.
+
+    The order of several transforms is that of antsApplyTransforms -t A -t B: the first one starts from the fixed image.
+    The volumes of a 4D image are resampled one by one. A voxel of a label map gets the label with the largest share.
+    Integers stay integers, rounded; scaled integers and fractions become float32.
+
+    Points go the other way than images. transform.h5 resamples the MOVING image onto the FIXED grid, and maps points of
+    the FIXED image (world mm, columns x, y, z) to the moving image. For points of the moving image, use
+    inverse_transform.h5. A last column "inside" is 0 for points outside the deformation, or outside --like if it is
+    given, else 1. If the table has no header, this column has no name.
+
+    IMAGE can be - for standard input (NIfTI, MGZ, NRRD or a zip of DICOM files; no points). With --output - the result
+    goes to standard output (.nii.gz).
+    """
+    with (
+        session("cpu", threads, quiet or is_piped(output), debug) as run,
+        piped(image, output) as (image, output),
+    ):
+        points = image.suffix.lower() == ".csv"
+        if points and interpolation is not None:
+            raise UserError(f"{image} holds points, which are not interpolated; leave out --interpolation.")
+        if not points and like is None:
+            raise UserError("The grid of the result is missing; give the fixed image with --like FIXED.")
+        inputs = [*transforms, image, *([like] if like else [])]
+        check_output_file(output, (".csv",) if points else IMAGE_SUFFIXES, tuple(inputs))
+        check_exist(*inputs, moving, fixed)
+        run.load_torch()
+        kind = _file_kind(format, moving, fixed)
+        if like is None or points:
+            from uresnet.transform_files.apply import apply_to_points
+            from uresnet.transform_files.points import write_points
+
+            table = apply_to_points(transforms, image, lps, kind, like)
+            write_points(table, output)
+            _report_points(
+                table, output, "the deformation" if like is None else f"the deformation or {like}", run.terminal
+            )
+            return
+        from uresnet.io import write_series
+        from uresnet.transform_files.apply import apply_transform
+
+        result = apply_transform(transforms, image, like, interpolation, kind)
+        labels = result.interpolation in ("label", "nearest")
+        write_series(result.values, result.grid, output, result.source, names=labels)
+        hint = "" if interpolation else "; --interpolation changes it"
+        run.terminal.say(
+            f"interpolation {result.interpolation} ({result.reason}{hint}), {result.values.dtype} → {output}"
+        )
+
+
+def _report_points(table: PointTable, output: Path, known: str, terminal: Terminal) -> None:
+    """``known``: what points are inside of, in words."""
+    assert table.inside is not None
+    outside = [str(n) for n, inside in enumerate(table.inside, start=1) if not inside]
+    column = "column inside" if table.header else "the last column"
+    if outside:
+        first = ", ".join(outside[:10]) + (", …" if len(outside) > 10 else "")
+        terminal.warn(
+            [
+                f"{len(outside)} of {len(table.points)} points lie outside {known} (point {first}). Outside a "
+                f"deformation only the affine parts move points; see {column}."
+            ]
+        )
+    terminal.say(
+        f"{len(table.points)} points of the fixed image → moving image: {output} ({column}: 1 inside, 0 outside)"
+    )
+
+
+def _file_kind(format: FormatName | None, moving: Path | None, fixed: Path | None) -> FileKind | None:
+    """What the command line says about transform files."""
+    if format is None and moving is None and fixed is None:
+        return None
+    from uresnet.io import read_grid
+    from uresnet.transform_files import FileKind
+
+    grids = {name: read_grid(path) for name, path in (("fixed", fixed), ("moving", moving)) if path is not None}
+    return FileKind(format, **grids)
+
+
+def compose(
+    transforms: Annotated[
+        list[Path],
+        typer.Argument(metavar="TRANSFORM", help="Two or more transform files, in order.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The transform to write.", show_default=False)
+    ],
+    like: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An image whose grid a dense warp (.nii.gz) takes.")
+    ] = None,
+    format: FromOption = None,
+    moving: MovingOption = None,
+    fixed: FixedOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compose transforms into one file.
+
+    The order A B is that of antsApplyTransforms -t A -t B: a point of the fixed image goes through A first, then
+    through B. If A resamples X onto FIXED, and B resamples MOVING onto X, the result resamples MOVING onto FIXED.
+    """
+    with session("cpu", threads, quiet, debug) as run:
+        check_output_file(output, TRANSFORM_SUFFIXES, tuple(transforms))
+        check_exist(*transforms, like, moving, fixed)
+        run.load_torch()
+        from uresnet.io import read_grid
+        from uresnet.transform_files import write_transform
+        from uresnet.transform_files.apply import read_chain
+
+        kind = _file_kind(format, moving, fixed)
+        chain = read_chain(transforms, kind).simplified()
+        grid = read_grid(like) if like is not None else (kind.fixed if kind else None)
+        dense = output.name.endswith((".nii", ".nii.gz"))
+        write_transform(chain, output, "nifti" if dense else None, fixed=grid, moving=kind.moving if kind else None)
+        run.terminal.say(f"{len(transforms)} transforms, {len(chain.parts)} parts → {output}")
+
+
+def convert(
+    transform: Annotated[
+        Path, typer.Argument(metavar="TRANSFORM", help="A transform file of any program.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE|PREFIX",
+            help="The file to write, or, without an ending, the beginning of the names of several files.",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[FormatName, typer.Option("--to", help="The program that will read the files.", show_default=False)],
+    format: FromOption = None,
+    moving: MovingOption = None,
+    fixed: FixedOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Convert a transform for another program, and print how exact the result is.
+
+    With an ending, the output is one file: .h5 .mat .txt (itk, ants), .mat (fsl: FLIRT; greedy: plain), .lta .mgz
+    (freesurfer), .nii.gz (nifti, ants, greedy: LPS mm; fsl: FNIRT-style; learn2reg: voxels).
+
+    Without an ending, all files of the format are written, with the inverse, and their names begin with the output:
+    -o out/s01_ writes out/s01_0GenericAffine.mat.
+    """
+    with session("cpu", threads, quiet, debug) as run:
+        check_output_file(output, ("",), (transform,))
+        check_exist(transform, moving, fixed)
+        run.load_torch()
+        from uresnet.transform_files.convert import convert_transform
+
+        written = convert_transform(transform, output, to, _file_kind(format, moving, fixed))
+        for file, exactness in written.items():
+            run.terminal.say(f"{file}   {exactness}")
+
+
+def invert(
+    transform: TransformArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The transform to write (.h5).", show_default=False)
+    ],
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Invert a transform, and print how exact the inverse is."""
+    with session("cpu", threads, quiet, debug) as run:
+        check_output_file(output, (".h5", ".mat", ".txt"), (transform,))
+        check_exist(transform)
+        run.load_torch()
+        from uresnet.transform_files import write_transform
+        from uresnet.transform_files.apply import invert_transform
+
+        inverse, residual = invert_transform(transform)
+        write_transform(inverse, output)
+        run.terminal.say(f"inverse {'exact' if residual is None else residual} → {output}")
+
+
+def jacobian(
+    transform: TransformArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The image to write.", show_default=False)
+    ],
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="An image whose grid the result takes.", show_default="the grid of the deformation"
+        ),
+    ] = None,
+    log: Annotated[
+        bool,
+        typer.Option("--log", help="Write the natural logarithm: 0 where the volume stays, -20.7 where it folds."),
+    ] = False,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the Jacobian determinant of a transform: above 1 where tissue is larger in the moving image."""
+    with session("cpu", threads, quiet, debug) as run:
+        check_output_file(output, IMAGE_SUFFIXES, (transform, *([like] if like else [])))
+        check_exist(transform, like)
+        run.load_torch()
+        from uresnet.io import write_image
+        from uresnet.transform_files.apply import jacobian_of
+
+        determinant, folded = jacobian_of(transform, like, log)
+        write_image(determinant, output)
+        run.terminal.say(f"{100 * folded:.3g} % of the voxels fold → {output}")
