@@ -1,7 +1,7 @@
 # make demo   register and segment two real brains
 # make test   the test suite, on all cores
 # make check  what pre-commit and continuous integration check: ruff, import contracts, mypy
-# make docs   the documentation, as a website in site/
+# make docs   the documentation, as a website in build/site
 # Each makes what it needs in .venv; nothing outside this folder is touched but the user's cache folder.
 
 PYTHON ?= python3
@@ -34,7 +34,8 @@ format: $(VENV)/.ready-test
 	@$(BIN)/ruff check --fix $(CODE)
 
 docs: $(VENV)/.ready-docs
-	@$(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/zensical build --strict --clean
+	@echo "Open build/site/index.html"
 
 # The versions in constraints.txt stay where they still fit; `make lock UPGRADE=--upgrade` looks for newer ones. Needs uv.
 lock:

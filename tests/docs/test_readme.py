@@ -1,0 +1,71 @@
+"""What README and the documentation tell people to type works, and the links of README lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from brains import FIELDS_OF_VIEW, brain_on, write_nifti
+from uresnet.cli.main import app
+from uresnet.model import catalogue
+
+ROOT = Path(__file__).resolve().parents[2]
+FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "tests/README.md", "CHANGELOG.md")]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = sorted(
+    {
+        line.split("  ")[0].split(" #")[0].strip()
+        for page in PAGES
+        for line in re.findall(r"^ {4}(uresnet .+)$|`(uresnet .+?)`", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for line in line
+        if line
+    }
+)
+LINKS = [
+    (page, target)
+    for page in FRONT
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    if "://" not in target
+]
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(COMMANDS) > 20
+    assert len(LINKS) > 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_and_their_options_exist(command: str) -> None:
+    verb: Any = typer.main.get_command(app)
+    words = shlex.split(re.sub(r"[\[\]…\\]", " ", command))[1:]
+    while words and hasattr(verb, "commands") and not words[0].startswith("-"):
+        assert words[0] in verb.commands
+        verb = verb.commands[words.pop(0)]
+    known = {"--help", *(name for option in verb.params for name in (*option.opts, *option.secondary_opts))}
+    assert {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)} <= known
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS, ids=lambda value: getattr(value, "name", value))
+def test_links_lead_to_files(page: Path, target: str) -> None:
+    assert (page.parent / target).exists()
+
+
+def test_python_of_the_readme_runs(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("SimpleITK")
+    tiny = catalogue.read_model_file(tiny_model)
+    monkeypatch.setattr(catalogue, "packaged_models", lambda: {"tiny": tiny})
+    monkeypatch.chdir(tmp_path)
+    for name, view in (("moving", "RAS"), ("fixed", "LPS"), ("image", "LAS")):
+        grid = FIELDS_OF_VIEW[view]
+        write_nifti(brain_on(grid), grid, tmp_path / f"{name}.nii.gz")
+    blocks = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["labels"].data.shape == FIELDS_OF_VIEW["LAS"].shape
+    assert names["warped"].GetSize() == FIELDS_OF_VIEW["LPS"].shape
