@@ -33,7 +33,7 @@ import torch
 from uresnet.core.labels import label_scheme, neuromorphometrics_to_freesurfer
 from uresnet.io import read_image
 from uresnet.measures.overlap import dice_per_class
-from uresnet.preprocess.skull import extract_brain
+from uresnet.preprocess import extract_brain
 from uresnet.transform import folding_fraction, jacobian_determinant, log_jacobian_std
 from uresnet.transform_files.apply import read_chain
 

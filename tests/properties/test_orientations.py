@@ -26,8 +26,7 @@ from uresnet.coupling import couple
 from uresnet.io import read_image, read_labels
 from uresnet.model.catalogue import find_model, packaged_models
 from uresnet.model.checkpoint import Model, load_model
-from uresnet.preprocess import Conformed, conform, extract_brain
-from uresnet.preprocess.skull import find_foreground
+from uresnet.preprocess import Conformed, conform, extract_brain, find_foreground
 from uresnet.transform import Affine, Composite, resample
 
 ALL_48 = [

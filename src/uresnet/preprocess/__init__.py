@@ -1,10 +1,13 @@
-"""From an image as a scanner left it to what a network sees: foreground, skull, conforming."""
+"""From an image as a scanner left it to what a network sees: foreground, skull, brain, conforming."""
 
+from uresnet.preprocess.brain import extract_brain, has_skull
 from uresnet.preprocess.conform import Conformed, conform
-from uresnet.preprocess.skull import extract_brain, find_foreground, has_skull, strip_skull
+from uresnet.preprocess.foreground import Foreground, find_foreground
+from uresnet.preprocess.skull import strip_skull
 
 __all__ = [
     "Conformed",
+    "Foreground",
     "conform",
     "extract_brain",
     "find_foreground",

@@ -2,7 +2,7 @@
 
 Conforming turns the axes, goes to the network's voxel size, puts the brain in the middle of the network's grid and
 scales the intensities. Where only whole voxels have to move, they are copied; otherwise there is one trilinear
-interpolation. Nothing has to be remembered to undo it: the result's grid says where every voxel lies in the world.
+interpolation. The result's grid says where every voxel lies in the world, which is all that the way back needs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from uresnet.config import ConformSpec
+from uresnet.core.coordinates import affine_coordinates, slabs
 from uresnet.core.grid import AxisCodes, Grid, Shape, axis_order, directions, voxel_to_voxel
 from uresnet.core.image import Image, LabelMap
-from uresnet.core.sampling import affine_coordinates, sample, slabs
+from uresnet.core.sampling import sample
 from uresnet.errors import UserError
-from uresnet.preprocess.skull import find_foreground
+from uresnet.preprocess.foreground import find_foreground
 
 _SAME_AXES = 1e-4  # per voxel: 0.02 mm over a head
 
@@ -181,12 +182,12 @@ def _others(axis: int) -> tuple[int, int]:
 
 
 def _above_background(image: Image, brain: np.ndarray) -> np.ndarray:
-    """Intensities with the background at 0: nothing happens unless the brain itself reaches below zero.
+    """Intensities (I, J, K) with the background at 0; unchanged unless the brain itself reaches below zero.
 
-    Files may hold z-scores, or an offset. Their background is put at the darkest brain, and all is lifted so that
-    zero stands for it: the normalisations do not see the lift, interpolation towards zero then blends with background.
+    Files may hold z-scores, or an offset. Then the darkest brain is taken for background and moved to 0 with all other
+    values: the normalisations are not affected by an offset, and interpolation towards 0 blends with background.
     """
-    data = image.data.numpy()
+    data: np.ndarray = image.data.numpy()
     darkest = float(np.quantile(data[brain], 0.005))
     return data - np.float32(darkest) if darkest < 0 else data
 
@@ -198,7 +199,7 @@ def _paper(values: np.ndarray, inside: np.ndarray, name: str) -> np.ndarray:
         raise UserError(f"{name} has the same intensity everywhere in the brain; check that it is the image you mean.")
     scaled = np.clip((np.where(inside, values, 0).astype(np.float64) - mean) / std, -5, 5)
     low, high = scaled.min(), scaled.max()
-    return ((scaled - low) / (high - low)).astype(np.float32)
+    return np.asarray((scaled - low) / (high - low), dtype=np.float32)
 
 
 def _percentile(values: np.ndarray, inside: np.ndarray, name: str) -> np.ndarray:

@@ -1,10 +1,9 @@
-"""Telling a head from a brain and stripping it: made-up heads for the rules, real ones for the networks."""
+"""Stripping a real head with deepbet's networks."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,198 +11,13 @@ import pytest
 import torch
 from scipy import ndimage
 
-from grids import made_from_scratch, turned
-from uresnet.core.grid import Grid, axis_order
-from uresnet.core.image import Image, LabelMap
-from uresnet.errors import InputWarning, UserError
+from grids import turned
+from heads import ROOMY, ball, dice, image_of
+from uresnet.core.grid import axis_order
+from uresnet.core.image import Image
+from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
-from uresnet.preprocess import skull as brain
-from uresnet.preprocess.skull import extract_brain, find_foreground, has_skull, strip_skull
-from uresnet.transform import Affine, resample
-
-ROOMY = made_from_scratch((100, 110, 90), (2, 2, 2), "RAS", (-100, -110, -90))
-
-
-def ball(grid: Grid, litres: float, at: tuple = (0, 0, 0)) -> np.ndarray:
-    voxels = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
-    away = grid.points_to_world(voxels) - grid.centre_world - at
-    return np.linalg.norm(away, axis=-1) <= (litres * 1e6 * 3 / 4 / np.pi) ** (1 / 3)
-
-
-def image_of(mask: np.ndarray, grid: Grid = ROOMY, background: float = 0.0) -> Image:
-    noise = np.random.default_rng(0).normal(100, 10, grid.shape)
-    return Image(torch.from_numpy(np.where(mask, noise, background)), grid)
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails a test that would look inside the image although its size says enough."""
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(brain, "_network", refuse)
-
-
-# -- foreground ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("background", [0.0, -1024.0, 300.0])
-def test_foreground_is_what_is_not_background(background: float) -> None:
-    mask = ball(ROOMY, 1.4)
-    found = find_foreground(image_of(mask, background=background))
-    np.testing.assert_array_equal(found.mask, mask)
-    assert found.value == background
-    assert found.border == 1
-    assert found.litres == pytest.approx(1.4, rel=0.01)
-
-
-def test_holes_are_filled_and_specks_dropped() -> None:
-    mask = ball(ROOMY, 1.4)
-    holed = mask & ~ball(ROOMY, 0.05)
-    holed[2, 3, 4] = True
-    np.testing.assert_array_equal(find_foreground(image_of(holed)).mask, mask)
-    # A second piece of some size is kept: brains come in two halves.
-    other = mask | ball(ROOMY, 0.1, at=(80, 0, 0))
-    np.testing.assert_array_equal(find_foreground(image_of(other)).mask, other)
-
-
-def test_background_of_a_resampled_image_is_nearly_zero() -> None:
-    mask = ball(ROOMY, 1.4)
-    data = image_of(mask).data + torch.randn(ROOMY.shape, generator=torch.Generator().manual_seed(0)) * 1e-3
-    np.testing.assert_array_equal(find_foreground(Image(data, ROOMY)).mask, mask)
-
-
-def test_what_interpolation_blurred_into_the_background_is_background() -> None:
-    """Linear interpolation widens a ball by a layer; its mask is the ball all the same."""
-    grid = Grid.centred((60, 60, 60), (3.0, 3.0, 3.0), "RAS", (0.0, 0.0, 0.0))
-    voxels = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
-    for oblique in (False, True):
-        to = turned(grid.rescaled(0.8), (7.0, -12.0, 9.0)) if oblique else grid.subgrid((0.5, 0.5, 0.5), grid.shape)
-        for background in (0.0, -7.0):
-            inside = np.linalg.norm(grid.points_to_world(voxels), axis=-1) < 70
-            sharp = Image(torch.from_numpy(np.where(inside, 50.0 + voxels[..., 0], background)), grid)
-            np.testing.assert_array_equal(find_foreground(sharp).mask, inside)  # not touched as it is
-            moved = resample(Affine.identity(), Image(sharp.data - background, grid), to).data + background
-            found = find_foreground(Image(moved, to)).mask
-            there = resample(Affine.identity(), Image(torch.from_numpy(inside), grid), to).data.numpy()
-            widened, expected = there > 1e-3, there >= 0.5
-            assert dice(found, expected) > 0.985 > dice(widened, expected)
-
-
-def test_negative_brain_is_foreground() -> None:
-    mask = ball(ROOMY, 1.4)
-    found = find_foreground(Image(image_of(mask).data - 100 * torch.from_numpy(mask), ROOMY))
-    np.testing.assert_array_equal(found.mask, mask)
-
-
-@pytest.mark.parametrize("value", [0.0, 7.0])
-def test_one_value_everywhere(value: float) -> None:
-    with pytest.raises(UserError, match="only zeros" if value == 0 else r"the same value everywhere \(7\)"):
-        find_foreground(Image(torch.full(ROOMY.shape, value), ROOMY))
-
-
-# -- skull or not ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("litres", "head"), [(0.9, False), (1.4, False), (2.0, False), (3.0, True), (4.5, True)])
-@pytest.mark.usefixtures("no_network")
-def test_size_decides_where_it_can(litres: float, head: bool) -> None:
-    assert has_skull(image_of(ball(ROOMY, litres))) is head
-
-
-@pytest.mark.usefixtures("no_network")
-def test_a_head_without_constant_background() -> None:
-    assert has_skull(image_of(np.ones(ROOMY.shape, bool)))
-
-
-@pytest.mark.parametrize(("share", "head"), [(0.95, False), (0.5, True)])
-def test_where_size_does_not_decide_the_network_does(share: float, head: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = ball(ROOMY, 2.4)
-    monkeypatch.setattr(brain, "strip_skull", lambda *_: ball(ROOMY, 2.4 * share))
-    assert has_skull(image_of(mask)) is head
-
-
-# -- what is asked of an image ---------------------------------------------------------------------------------------
-
-
-def test_none_takes_everything_that_is_not_background() -> None:
-    mask = ball(ROOMY, 4.0)
-    found, how = extract_brain(image_of(mask), "none")
-    np.testing.assert_array_equal(found.mask.numpy(), mask)
-    assert found.grid is ROOMY
-    assert "not background" in how
-
-
-def test_a_given_mask_is_used_as_it_is() -> None:
-    given = LabelMap(torch.from_numpy(ball(ROOMY, 0.02).astype(np.int16) * 41), ROOMY, "mine.nii.gz")
-    found, how = extract_brain(image_of(ball(ROOMY, 4.0)), mask=given)
-    assert torch.equal(found.mask, given.mask)
-    assert "mine.nii.gz" in how
-
-
-def test_a_mask_must_fit() -> None:
-    image = image_of(ball(ROOMY, 1.4))
-    ones = torch.ones(ROOMY.shape, dtype=torch.uint8)
-    shifted = ROOMY.voxel_to_world.copy()
-    shifted[1, 3] += 1
-    with pytest.raises(UserError, match=r"mine\.nii lies on another grid"):
-        extract_brain(image, mask=LabelMap(ones, Grid(ROOMY.shape, shifted), "mine.nii"))
-    with pytest.raises(UserError, match=r"mine\.nii lies on another grid"):
-        extract_brain(image, mask=LabelMap(ones[:-1], Grid((99, 110, 90), ROOMY.voxel_to_world), "mine.nii"))
-    with pytest.raises(UserError, match=r"mine\.nii is empty"):
-        extract_brain(image, mask=LabelMap(ones * 0, ROOMY, "mine.nii"))
-
-
-@pytest.mark.parametrize(
-    ("shape", "zooms", "words"),
-    [
-        ((100, 100, 4), (2, 2, 2), "only 4 slices"),
-        ((7, 5, 3), (2, 2, 2), "only 3 slices"),
-        ((100, 100, 12), (2, 2, 2), "covers only 24 mm"),
-        ((16, 16, 16), (12, 12, 12), "voxels of 12.0 mm"),
-    ],
-)
-def test_what_is_no_whole_brain(shape: tuple, zooms: tuple, words: str) -> None:
-    grid = made_from_scratch(shape, zooms, "LPS", (0, 0, 0))
-    with pytest.raises(UserError, match=words):
-        extract_brain(Image(torch.rand(shape), grid, "a.nii"))
-
-
-def test_coarse_voxels_are_warned_about() -> None:
-    grid = made_from_scratch((40, 40, 40), (5, 5, 5), "LPS", (0, 0, 0))
-    with pytest.warns(InputWarning, match="voxels of 5.0 mm"):
-        extract_brain(image_of(ball(grid, 1.4), grid))
-
-
-@pytest.mark.parametrize("litres", [0.1])
-def test_a_brain_of_no_possible_size(litres: float) -> None:
-    with pytest.raises(UserError, match=r"brain of 0\.10 litres"):
-        extract_brain(image_of(ball(ROOMY, litres)))
-
-
-def test_an_unknown_method() -> None:
-    with pytest.raises(UserError, match="auto, none"):
-        extract_brain(image_of(ball(ROOMY, 1.4)), "hd-bet")
-
-
-def damaged(where: np.ndarray) -> Image:
-    image = image_of(ball(ROOMY, 1.4))
-    return Image(torch.where(torch.from_numpy(where), 0, image.data), ROOMY, "a.nii", torch.from_numpy(where))
-
-
-def test_missing_numbers_matter_only_in_the_brain() -> None:
-    one = np.zeros(ROOMY.shape, bool)
-    one[50, 55, 45] = True
-    with pytest.raises(UserError, match="not a number or infinite in the brain"):
-        extract_brain(damaged(one))
-    with pytest.raises(UserError, match="not a number or infinite in the brain"):
-        extract_brain(damaged(ball(ROOMY, 0.02)))
-    corner = np.zeros(ROOMY.shape, bool)
-    corner[5, 5, 5] = True
-    np.testing.assert_array_equal(extract_brain(damaged(corner))[0].mask.numpy(), ball(ROOMY, 1.4))
-    # Everything outside the brain, as some programs write background.
-    np.testing.assert_array_equal(extract_brain(damaged(~ball(ROOMY, 1.4)))[0].mask.numpy(), ball(ROOMY, 1.4))
+from uresnet.preprocess import skull, strip_skull
 
 
 def test_without_deepbet_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,13 +41,6 @@ def test_deepbet_itself_is_not_imported() -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-# -- real heads ------------------------------------------------------------------------------------------------------
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
-
-
 @pytest.fixture(scope="module")
 def raw_head(shared_data: Path) -> tuple[Image, np.ndarray]:
     """A head and FreeSurfer's brain mask, at 2 mm so that the tests below stay short."""
@@ -242,14 +49,6 @@ def raw_head(shared_data: Path) -> tuple[Image, np.ndarray]:
     half = image.data.reshape(128, 2, 128, 2, 128, 2).mean(dim=(1, 3, 5))
     share = mask.float().reshape(128, 2, 128, 2, 128, 2).mean(dim=(1, 3, 5))
     return Image(half, image.grid.rescaled(2), "orig.mgz"), (share > 0.5).numpy()
-
-
-def test_a_real_head_is_stripped(shared_data: Path, capfd: pytest.CaptureFixture) -> None:
-    folder = shared_data / "freesurfer_subject" / "sub-0001" / "mri"
-    found, how = extract_brain(read_image(folder / "orig.mgz"))
-    assert how == "skull found and stripped with deepbet"
-    assert dice(found.mask.numpy(), read_labels(folder / "brainmask.mgz").mask.numpy()) > 0.965
-    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture(scope="module")
@@ -279,102 +78,6 @@ def test_stripping_is_repeatable_however_a_head_is_stored(
 
 def test_threads_are_put_back(raw_head: tuple[Image, np.ndarray]) -> None:
     before = torch.get_num_threads()
-    with brain._number_of_threads(1):
+    with skull._number_of_threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
-
-
-STRIPPED = [
-    *(f"freesurfer_subject/sub-0001/mri/{name}.mgz" for name in ("norm", "brainmask")),
-    *(f"lesions/patient{name}.nii.gz" for name in ("07_T1", "07_FLAIR", "19_FLAIR")),
-    *(f"oasis_malf/{n}_T1.nii.gz" for n in (1000, 1003, 1012, 1036, 1101, 1107, 1113, 1119, 1125)),
-    "odd_inputs/FLAIR.nrrd",
-]
-
-
-@pytest.mark.parametrize("name", STRIPPED)
-@pytest.mark.usefixtures("no_network")
-def test_stripped_brains_are_left_alone(name: str, shared_data: Path) -> None:
-    image = read_image(shared_data / name)
-    found, how = extract_brain(image)
-    assert how == "no skull found, image used as it is"
-    outside = ~found.mask
-    assert float((image.data[outside] != 0).float().mean()) < 1e-4
-
-
-def test_the_rim_that_resampling_left_on_a_patient_is_trimmed_and_nothing_else(shared_data: Path) -> None:
-    image = read_image(shared_data / "lesions/patient19_T1.nii.gz")  # stripped, then brought to MNI space
-    found, how = extract_brain(image)
-    assert how == "no skull found, image used as it is"
-    filled = (image.data != 0).numpy()
-    trimmed = filled & ~found.mask.numpy()
-    core = ndimage.binary_erosion(ndimage.binary_fill_holes(filled), iterations=3)
-    assert not (trimmed & core).any()
-    values = image.data.numpy()
-    assert np.percentile(values[trimmed], 95) < 0.5 * np.median(values[core])
-
-
-HEADS = {
-    "raw_head_thick_slices.nii.gz": (1.1, 1.6),
-    "small.mha": (0.8, 1.4),
-}
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_odd_heads_are_stripped(name: str, shared_data: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InputWarning)
-        image = read_image(shared_data / "odd_inputs" / name)
-    found, how = extract_brain(image)
-    assert "stripped" in how
-    low, high = HEADS[name]
-    assert low < float(found.mask.sum()) * image.grid.voxel_volume / 1e6 < high
-
-
-REFUSED = {
-    "all_zero.nii.gz": "only zeros",
-    "low_res.nii.gz": "only 3 slices",
-    "nan_block.nii.gz": "8000 voxels that are not a number",
-    "slab_4_slices.nii.gz": "only 4 slices",
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-@pytest.mark.parametrize("method", ["auto", "none"])
-@pytest.mark.usefixtures("no_network")
-def test_odd_inputs_that_hold_no_brain(name: str, method: str, shared_data: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InputWarning)
-        image = read_image(shared_data / "odd_inputs" / name)
-    with pytest.raises(UserError, match=REFUSED[name]) as caught:
-        extract_brain(image, method)
-    assert str(caught.value).startswith(str(shared_data / "odd_inputs" / name))
-
-
-def test_a_file_without_orientation_gives_the_result_it_would_give_with_one(shared_data: Path) -> None:
-    """The same head with and without qform and sform: the network sees the same, and it lies on the same voxels.
-
-    The one with orientation also has an infinite voxel outside the brain, which changes nothing either.
-    """
-    from uresnet.core.grid import voxel_to_voxel
-    from uresnet.preprocess import conform
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InputWarning)
-        images = [read_image(shared_data / "odd_inputs" / f"{n}.nii.gz") for n in ("no_qform_sform", "one_inf")]
-        masks = [extract_brain(image)[0] for image in images]
-    silent, spoken = (conform(image, mask) for image, mask in zip(images, masks, strict=True))
-    assert masks[0].axis_codes == images[1].grid.axis_codes
-    assert 1.4 < float(masks[1].mask.sum()) * images[1].grid.voxel_volume / 1e6 < 1.9
-    assert torch.equal(silent.tensor, spoken.tensor)
-    np.testing.assert_allclose(
-        voxel_to_voxel(silent.grid, images[0].grid), voxel_to_voxel(spoken.grid, images[1].grid), atol=1e-9
-    )
-
-
-def test_the_public_brains(real_brains: tuple[Path, Path]) -> None:
-    colin, template = (read_image(path) for path in real_brains)
-    found, how = extract_brain(colin)
-    assert "stripped" in how
-    assert 1.6 < float(found.mask.sum()) * colin.grid.voxel_volume / 1e6 < 2.1
-    assert extract_brain(template)[1] == "no skull found, image used as it is"
