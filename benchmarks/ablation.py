@@ -27,7 +27,7 @@ from uresnet.coupling import dispatch as coupling
 from uresnet.evaluation.scores import structure_scores
 from uresnet.io import read_labels
 from uresnet.model.checkpoint import MIDSPACE, Model, load_model
-from uresnet.pipeline.register import register_pair
+from uresnet.pipeline.register import register
 from uresnet.solver.symmetric import SWIFT, Effort
 from uresnet.transform import resample
 
@@ -79,7 +79,7 @@ def measure(row: str, model: Model, data: Path, pair: str) -> dict[str, float]:
     images = [data / f"{one}_T1.nii.gz" for one in (moving, fixed)]
     with effort(EFFORTS.get(row, SWIFT)):
         freedom = FREEDOMS.get(row, "deformable" if row == DEFORMABLE else "joint")
-        done = register_pair(*images, model=model, transform=freedom, refine=row == REFINE)  # type: ignore[arg-type]
+        done = register(*images, model=model, transform=freedom, refine=row == REFINE)  # type: ignore[arg-type]
     truth = manual(data / f"{fixed}_labels.nii.gz")
     warped = resample(done.transform, manual(data / f"{moving}_labels.nii.gz"), truth.grid, "nearest")
     scores = [one.dice for one in structure_scores(warped, truth) if one.scheme == "table1"]
@@ -87,7 +87,7 @@ def measure(row: str, model: Model, data: Path, pair: str) -> dict[str, float]:
         "dice": float(np.nanmean(scores)),
         "sdlogj": done.measures.sd_log_jacobian,
         "folds": done.measures.folding_fraction,
-        "seconds": done.record["seconds"]["couple"],
+        "seconds": done.record.seconds["couple"],
     }
 
 

@@ -26,11 +26,13 @@ import torch
 from scipy import ndimage
 
 import uresnet
+from uresnet.core.choices import BrainMethod
 from uresnet.core.image import Image
 from uresnet.datasets.demo import COLIN27, ICBM152, fetch_brain
 from uresnet.model.checkpoint import Model, load_model
-from uresnet.pipeline.register import BrainMethod
-from uresnet.quality.verdict import Finding, Level, Verdict, judge_record
+from uresnet.quality.verdict import Finding, Verdict, judge_record
+from uresnet.results.json_values import to_json_value
+from uresnet.results.record import Level, RunRecord
 
 VAL = ("1101", "1107", "1113", "1119", "1125")
 
@@ -157,15 +159,14 @@ def cases(data: Path) -> Iterator[Case]:
 
 
 def row(case: Case, model: Model, device: str) -> dict[str, str]:
-    """Register, judge, and flatten the signs."""
+    """Register and judge; the record goes into the table."""
     found = {"kind": case.kind, "case": case.name}
     start = time.perf_counter()
     try:
         result = uresnet.register(*case.make(), model=model, brain=case.brain, device=device)
     except uresnet.UserError as error:
         return found | {"verdict": "refused", "why": str(error), "caught by": "an error before any result"}
-    quality = result.record["quality"]
-    verdict = judge_record(quality)
+    verdict = judge_record(result.record)
     assert verdict is not None
     bad = [one for one in verdict.findings if one.level is not Level.good]
     return found | {
@@ -173,7 +174,7 @@ def row(case: Case, model: Model, device: str) -> dict[str, str]:
         "why": " | ".join(verdict.reasons),
         "caught by": ", ".join(f"{one.subject} {one.rule.sign}{'!' * (one.level is Level.failed)}" for one in bad),
         "seconds": f"{time.perf_counter() - start:.1f}",
-        "signs": json.dumps(quality),
+        "record": json.dumps(to_json_value(result.record)),
     }
 
 
@@ -201,7 +202,7 @@ def summary(rows: list[dict[str, str]]) -> Iterator[str]:
 
 def _verdict(one: dict[str, str]) -> Verdict | None:
     """By today's bounds, whatever they were when the pair was registered."""
-    return judge_record(json.loads(one["signs"])) if one.get("signs") else None
+    return judge_record(RunRecord.from_json(one["record"])) if one.get("record") else None
 
 
 def _range(findings: list[Finding]) -> str:
@@ -223,7 +224,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="*", default=[""], help="only cases whose name holds one of these")
     chosen = parser.parse_args()
-    columns = ["kind", "case", "verdict", "caught by", "why", "seconds", "signs"]
+    columns = ["kind", "case", "verdict", "caught by", "why", "seconds", "record"]
     rows: list[dict[str, str]] = []
     if chosen.output.exists():
         with chosen.output.open(newline="", encoding="utf-8") as file:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +13,11 @@ from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import SCHEMES, LabelScheme, mirrored_id
 from uresnet.io import write_image, write_label_table, write_labels
 from uresnet.measures.volumes import structure_volumes, volumes_table
-from uresnet.quality.signs import image_signs
-from uresnet.quality.verdict import judge_image
-from uresnet.results.registration import Results
+from uresnet.quality.signs import image_signs, measure_signs
+from uresnet.quality.verdict import judge, judge_image
+from uresnet.results.record import InputRecord, Measures, ModelRecord, RunRecord
+from uresnet.results.registration import RegisteredPair, volumes_by_image
+from uresnet.results.segmentation import SegmentedImage
 from uresnet.transform import Affine, Composite, DisplacementField, jacobian_determinant, resample
 from uresnet.transform_files import write_itk_composite
 
@@ -60,7 +61,7 @@ def sided(labels: LabelMap) -> LabelMap:
 
 def made_up_results(
     fixed_grid: Grid = FIXED, moving_grid: Grid = MOVING, moving_path: str = "", scheme: LabelScheme = SCHEME
-) -> Results:
+) -> RegisteredPair:
     """A pair whose transform is nearly right: a shift between the middles and a wave of 3 mm. ``scheme`` is ``SCHEME``
     or ``SIDED``."""
     moving, moving_brain, moving_labels = head(moving_grid, 1.05)
@@ -72,86 +73,107 @@ def made_up_results(
     shift = np.eye(4)
     shift[:3, 3] = moving_grid.centre_world - fixed_grid.centre_world
     transform = Composite([DisplacementField(wave.contiguous(), fixed_grid), Affine(shift)])
-    results = Results(
+    return RegisteredPair(
         moving=moving,
         fixed=fixed,
-        warped=resample(transform, moving, fixed_grid),
+        warped_moving=resample(transform, moving, fixed_grid),
         jacobian=Image(jacobian_determinant(transform, fixed_grid), fixed_grid),
         transform=transform,
         moving_segmentation=moving_labels,
         fixed_segmentation=fixed_labels,
         warped_segmentation=resample(transform, moving_labels, fixed_grid),
         scheme=scheme,
-        volumes={
-            "moving": structure_volumes(moving_labels, scheme),
-            "fixed": structure_volumes(fixed_labels, scheme),
-        },
+        volumes=volumes_by_image(scheme, moving=moving_labels, fixed=fixed_labels),
         record=record(moving, fixed, moving_path, scheme),
         moving_brain=moving_brain,
         fixed_brain=fixed_brain,
     )
-    return results
 
 
-def record(moving: Image, fixed: Image, moving_path: str = "", scheme: LabelScheme = SCHEME) -> dict[str, Any]:
-    """What ``run.json`` says, as far as a page reads it."""
-    names = {"moving": moving_path} if moving_path else {}
+def record(moving: Image, fixed: Image, moving_path: str = "", scheme: LabelScheme = SCHEME) -> RunRecord:
+    """A record of registering the two images, without a verdict."""
+    paths = {"moving": moving_path or "somewhere/moving.nii.gz", "fixed": "somewhere/fixed.nii.gz"}
     inputs = {
-        name: {
-            "path": names.get(name, f"somewhere/{name}.nii.gz"),
-            "shape": list(image.grid.shape),
-            "voxel_mm": [round(float(z), 3) for z in image.grid.zooms],
-            "axes": "".join(image.grid.axis_codes),
-            "brain": "no skull found, image used as it is",
-            "brain_mm3": 300000.0,
-        }
+        name: InputRecord(
+            path=paths[name],
+            shape=image.grid.shape,
+            voxel_mm=tuple(round(float(z), 3) for z in image.grid.zooms),
+            axes="".join(image.grid.axis_codes),
+            brain="no skull found, image used as it is",
+            brain_mm3=300000.0,
+            conformed_shape=(160, 192, 160),
+            notes=("voxels copied without interpolation",),
+        )
         for name, image in (("moving", moving), ("fixed", fixed))
     }
-    return {
-        "finished": "2026-01-02T03:04:05+00:00",
-        "versions": {"uresnet": "0.1.0", "torch": "2"},
-        "model": {"name": "made-up", "kind": "uresnet", "sha256": "0" * 64, "scheme": scheme.name},
-        "device": "cpu",
-        "threads": 1,
-        "inputs": inputs,
-        "seconds": {"read": 0.1, "total": 0.1},
-        "warnings": [f"{inputs['moving']['path']} was too thin; it was resampled."],
-        "transform": "joint",
-        "measures": {
-            "folding_fraction": 0.0,
-            "sd_log_jacobian": 0.1,
-            "inverse_residual_mm": {"mean": 0.01, "max": 0.1},
-            "brain_overlap": {"before": 0.2, "after": 0.96},
-        },
-    }
+    return RunRecord(
+        finished="2026-01-02T03:04:05+00:00",
+        versions={"uresnet": "0.1.0", "torch": "2"},
+        model=ModelRecord(name="made-up", kind="uresnet", sha256="0" * 64, scheme=scheme.name),
+        device="cpu",
+        threads=1,
+        inputs=inputs,
+        seconds={"read": 0.1, "total": 0.1},
+        warnings=(f"{paths['moving']} was too thin; it was resampled.",),
+        transform="joint",
+        refined=False,
+        measures=Measures(
+            folding_fraction=0.0,
+            sd_log_jacobian=0.1,
+            inverse_mean_mm=0.01,
+            inverse_max_mm=0.1,
+            overlap_before=0.2,
+            overlap_after=0.96,
+        ),
+    )
 
 
-def segmentation_record(results: Results, path: str = "somewhere/fixed.nii.gz") -> dict[str, Any]:
-    """The record of having segmented the fixed image alone, with its verdict."""
-    assert results.fixed is not None and results.fixed_brain is not None and results.scheme is not None
-    signs = image_signs(results.fixed, results.fixed_brain, results.fixed_segmentation, results.scheme)
-    whole = {key: one for key, one in results.record.items() if key not in ("measures", "transform", "inputs")}
-    quality = judge_image(signs, results.scheme.name, "made-up").to_dict(signs)
-    return whole | {"inputs": {"image": results.record["inputs"]["fixed"] | {"path": path}}, "quality": quality}
+def judged(pair: RegisteredPair, **signs: object) -> RegisteredPair:
+    """The pair with its verdict in the record, as if its signs had been the given ones where they are given."""
+    found = replace(measure_signs(pair), **signs)
+    quality = judge(found, pair.record.model).quality(found)
+    return replace(pair, record=replace(pair.record, quality=quality))
 
 
-def write_folder(results: Results, folder: Path) -> Path:
-    """The results as an output folder, the two images beside it."""
+def made_up_segmentation(pair: RegisteredPair, path: str = "somewhere/fixed.nii.gz") -> SegmentedImage:
+    """The fixed image segmented alone, with its verdict."""
+    assert pair.fixed is not None and pair.fixed_brain is not None and pair.scheme is not None
+    assert pair.fixed_segmentation is not None
+    signs = image_signs(pair.fixed, pair.fixed_brain, pair.fixed_segmentation, pair.scheme)
+    alone = replace(
+        pair.record,
+        inputs={"image": replace(pair.record.inputs["fixed"], path=path)},
+        transform=None,
+        refined=None,
+        measures=None,
+        quality=judge_image(signs, pair.record.model).quality(signs),
+    )
+    return SegmentedImage(
+        image=pair.fixed,
+        labels=pair.fixed_segmentation,
+        scheme=pair.scheme,
+        volumes=structure_volumes(pair.fixed_segmentation, pair.scheme),
+        record=alone,
+    )
+
+
+def write_folder(pair: RegisteredPair, folder: Path) -> Path:
+    """The pair as an output folder, the two images beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    assert results.moving is not None and results.fixed is not None
-    for name, image in (("moving", results.moving), ("fixed", results.fixed)):
+    assert pair.moving is not None and pair.fixed is not None
+    inputs = dict(pair.record.inputs)
+    for name, image in (("moving", pair.moving), ("fixed", pair.fixed)):
         path = folder.parent / f"{name}.nii.gz"
         write_image(image, path)
-        results.record["inputs"][name]["path"] = str(path)
-    write_image(results.warped, folder / "warped.nii.gz")
-    write_image(results.jacobian, folder / "jacobian.nii.gz")
-    write_itk_composite(results.transform, folder / "transform.h5")
-    write_itk_composite(results.transform.inverse(), folder / "inverse_transform.h5")
+        inputs[name] = replace(inputs[name], path=str(path))
+    write_image(pair.warped_moving, folder / "warped.nii.gz")
+    write_image(pair.jacobian, folder / "jacobian.nii.gz")
+    write_itk_composite(pair.transform, folder / "transform.h5")
+    write_itk_composite(pair.transform.inverse(), folder / "inverse_transform.h5")
     for name in ("moving", "fixed", "warped"):
-        labels = getattr(results, f"{name}_segmentation")
-        write_labels(labels, folder / f"{name}_dseg.nii.gz")
-    assert results.scheme is not None
-    write_label_table(results.scheme, folder / "dseg.tsv")
-    (folder / "volumes.tsv").write_text(volumes_table(results.scheme, results.volumes), encoding="utf-8")
-    (folder / "run.json").write_text(json.dumps(results.record), encoding="utf-8")
+        write_labels(getattr(pair, f"{name}_segmentation"), folder / f"{name}_dseg.nii.gz")
+    assert pair.scheme is not None
+    write_label_table(pair.scheme, folder / "dseg.tsv")
+    (folder / "volumes.tsv").write_text(volumes_table(pair.scheme, pair.volumes), encoding="utf-8")
+    (folder / "run.json").write_text(replace(pair.record, inputs=inputs).to_json(), encoding="utf-8")
     return folder

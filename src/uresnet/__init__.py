@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from uresnet.core.image import Image
     from uresnet.errors import UserError
     from uresnet.io import read_image
-    from uresnet.pipeline.register import Registration, Segmentation
-    from uresnet.pipeline.register import register_pair as register
-    from uresnet.pipeline.register import segment_image as segment
+    from uresnet.pipeline.register import register
+    from uresnet.pipeline.save import Registration, Segmentation
+    from uresnet.pipeline.segment import segment
     from uresnet.transform_files import read_transform
 
 __all__ = ["Image", "Registration", "Segmentation", "UserError", "read_image", "read_transform", "register", "segment"]
 
 _HOMES = {
     "Image": ("uresnet.core.image", "Image"),
-    "Registration": ("uresnet.pipeline.register", "Registration"),
-    "Segmentation": ("uresnet.pipeline.register", "Segmentation"),
+    "Registration": ("uresnet.pipeline.save", "Registration"),
+    "Segmentation": ("uresnet.pipeline.save", "Segmentation"),
     "UserError": ("uresnet.errors", "UserError"),
     "read_image": ("uresnet.io", "read_image"),
     "read_transform": ("uresnet.transform_files.files", "read_transform"),
-    "register": ("uresnet.pipeline.register", "register_pair"),
-    "segment": ("uresnet.pipeline.register", "segment_image"),
+    "register": ("uresnet.pipeline.register", "register"),
+    "segment": ("uresnet.pipeline.segment", "segment"),
 }
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from report_results import SIDED, made_up_results, segmentation_record, write_folder
+from report_results import SIDED, judged, made_up_results, made_up_segmentation, write_folder
 from small_training import config, trainer
 from uresnet.core.files import write_text
 from uresnet.quality.signs import measure_signs
-from uresnet.quality.verdict import judge
 from uresnet.report.pages import write_pages
 from uresnet.report.pages.segmentation import segmentation_page
 from uresnet.training.log import Logbook
@@ -33,10 +33,7 @@ def assert_quiet(browser: Any, address: str) -> None:
 @pytest.fixture(scope="module")
 def segmentation(tmp_path_factory: pytest.TempPathFactory) -> str:
     results = made_up_results(scheme=SIDED)
-    assert results.fixed is not None and results.fixed_segmentation is not None
-    page = segmentation_page(
-        results.fixed, results.fixed_segmentation, SIDED, results.volumes["fixed"], segmentation_record(results, EVIL)
-    )
+    page = segmentation_page(made_up_segmentation(results, EVIL))
     file = tmp_path_factory.mktemp("segmentation") / "dseg_report.html"
     write_text(page, file)
     return file.as_uri()
@@ -87,21 +84,10 @@ def test_a_training_shows_curves_and_pairs(browser, tmp_path: Path) -> None:
 def test_the_doubtful_come_first_in_an_index(browser, tmp_path: Path) -> None:
     for name, dice in (("b good", 0.9), ("a also good", 0.8), ("z failed", 0.1)):
         results = made_up_results()
-        signs = measure_signs(results)
         usual = {"brain_ml": 1300.0, "width": 0.8, "height": 0.78, "distance": 1.0, "handedness": 0.4}
-        image = type(signs.fixed)(**{**signs.fixed.__dict__, **usual, "deep_over_rim": 0.2, "lopsided": None})
-        signs = type(signs)(
-            **{
-                **signs.__dict__,
-                "moving": image,
-                "fixed": image,
-                "mean_dice": dice,
-                "overlap": 0.97,
-                "correlation": 0.9,
-            }
-        )
-        results.record["quality"] = judge(signs).to_dict(signs)
-        write_folder(results, tmp_path / name / "out")
+        image = replace(measure_signs(results).fixed, **usual, deep_over_rim=0.2, lopsided=None)
+        good = judged(results, moving=image, fixed=image, mean_dice=dice, overlap=0.97, correlation=0.9)
+        write_folder(good, tmp_path / name / "out")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{", encoding="utf-8")
     (tmp_path / "broken" / "warped.nii.gz").write_bytes(b"")

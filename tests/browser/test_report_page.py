@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from report_results import SIDED, made_up_results
+from report_results import SIDED, judged, made_up_results
 from uresnet.core.files import write_text
-from uresnet.quality.signs import measure_signs
-from uresnet.quality.verdict import judge
 from uresnet.report.pages.registration import registration_page
 
 EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
@@ -19,9 +17,7 @@ EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Address of the page of a made-up pair whose moving image has a hostile name."""
-    results = made_up_results(moving_path=EVIL)
-    signs = measure_signs(results)
-    results.record["quality"] = judge(signs).to_dict(signs)
+    results = judged(made_up_results(moving_path=EVIL))
     file = tmp_path_factory.mktemp("page") / "report.html"
     write_text(registration_page(results), file)
     return file.as_uri()
@@ -30,9 +26,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def sided_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Address of the page of a pair with all 28 structures on their sides."""
-    results = made_up_results(scheme=SIDED)
-    signs = measure_signs(results)
-    results.record["quality"] = judge(signs).to_dict(signs)
+    results = judged(made_up_results(scheme=SIDED))
     file = tmp_path_factory.mktemp("sided") / "report.html"
     write_text(registration_page(results), file)
     return file.as_uri()

@@ -13,7 +13,8 @@ import torch
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import label_scheme, left_of_midline, neuromorphometrics_to_freesurfer
 from uresnet.io import read_image
-from uresnet.pipeline.register import Registration, register_pair
+from uresnet.pipeline.register import register
+from uresnet.pipeline.save import Registration
 from uresnet.transform import inverse_error
 
 TABLE1 = label_scheme("table1")
@@ -37,7 +38,7 @@ def mean_dice(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.fixture(scope="module")
 def registered(shared_data: Path) -> Registration:
     brains = shared_data / "oasis_malf"
-    return register_pair(brains / "1113_T1.nii.gz", brains / "1107_T1.nii.gz")
+    return register(brains / "1113_T1.nii.gz", brains / "1107_T1.nii.gz")
 
 
 @pytest.mark.real
@@ -66,7 +67,7 @@ def test_no_folds_and_an_inverse_by_construction(registered: Registration) -> No
 @pytest.mark.real
 def test_the_other_way_round_is_the_inverse(registered: Registration, shared_data: Path) -> None:
     brains = shared_data / "oasis_malf"
-    other = register_pair(brains / "1107_T1.nii.gz", brains / "1113_T1.nii.gz")
+    other = register(brains / "1107_T1.nii.gz", brains / "1113_T1.nii.gz")
     grid = read_image(brains / "1107_T1.nii.gz").grid
     assert registered.fixed_segmentation is not None
     brain = LabelMap((registered.fixed_segmentation.data > 0).to(torch.int16), grid)

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from uresnet.core.labels import label_scheme, left_of_midline, neuromorphometrics_to_freesurfer
-from uresnet.pipeline.register import register_pair
+from uresnet.pipeline.register import register
 
 TABLE1 = label_scheme("table1")
 TISSUE = label_scheme("tissue3")
@@ -43,7 +43,7 @@ def test_per_pair_dice(shared_data: Path, shared_reference: Path, tmp_path: Path
     brains = shared_data / "oasis_malf"
     moving, fixed = (brains / f"{name}_T1.nii.gz" for name in names)
     weights = shared_reference / "published_weights" / "segmentation.hdf5"
-    register_pair(moving, fixed, model=weights).save(tmp_path / "out")
+    register(moving, fixed, model=weights).save(tmp_path / "out")
     expected = reference_rows(shared_reference)[names]
 
     labels = [brains / f"{name}_labels.nii.gz" for name in names]

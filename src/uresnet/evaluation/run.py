@@ -18,8 +18,10 @@ from uresnet.errors import UserError
 from uresnet.evaluation.scores import PairScores, segmentation_scores, structure_scores
 from uresnet.evaluation.table import pairs_csv, structures_csv, table1
 from uresnet.model.checkpoint import Model, load_model
-from uresnet.pipeline.register import Registration, register_pair
-from uresnet.results.record import environment, now, to_json
+from uresnet.pipeline.register import register
+from uresnet.pipeline.save import Registration
+from uresnet.results.json_values import json_text
+from uresnet.results.record import environment, now
 from uresnet.training.data.dataset import INDEX, PackedDataset, Scan, open_dataset
 from uresnet.training.data.pairs import ring_pairs
 from uresnet.transform import Composite, inverse_error, resample
@@ -51,7 +53,7 @@ class Evaluation:
             "pairs.csv": pairs_csv(self.scores),
             "structures.csv": structures_csv(self.scores),
         }
-        texts[RECORD] = to_json(self.record | {"command": list(command), "files": [*texts, RECORD]})
+        texts[RECORD] = json_text(self.record | {"command": list(command), "files": [*texts, RECORD]})
         with fresh_folder(folder, overwrite) as beside:
             for name, text in texts.items():
                 write_text(text, beside / name)
@@ -181,7 +183,7 @@ def _consistent(one: _Waiting, other: _Waiting) -> list[PairScores]:
 def _register(name: str, model: Model, dataset: PackedDataset, pair: tuple[Scan, Scan], device: str) -> _Waiting:
     moving, fixed = (_volume(dataset, scan) for scan in pair)
     known = _forget_peak(device)
-    done = register_pair(moving[0], fixed[0], model=model, brain="none", device=device)
+    done = register(moving[0], fixed[0], model=model, brain="none", device=device)
     peak = _peak_memory(device) if known else None
     warped = resample(done.transform, moving[1], fixed[1].grid)
     error = inverse_error(done.transform, done.inverse, fixed[1])
@@ -195,7 +197,7 @@ def _register(name: str, model: Model, dataset: PackedDataset, pair: tuple[Scan,
         "sd_log_jacobian": done.measures.sd_log_jacobian,
         "inverse_mm": error.mean_mm,
         "inverse_max_mm": error.max_mm,
-        "seconds": float(done.record["seconds"]["total"]),
+        "seconds": done.record.seconds["total"],
         "peak_bytes": peak,
         "warnings": tuple(done.warnings),
     }

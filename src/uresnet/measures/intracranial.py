@@ -55,11 +55,11 @@ def intracranial_volume(labels: LabelMap) -> float | None:
     -0.4, 4.6 and 8.6 %, the youngest first.
     """
     values = labels.data.cpu().numpy()
-    found = [one for one in np.unique(values).tolist() if one in _ATLAS]
+    found = [structure for structure in np.unique(values).tolist() if structure in _ATLAS]
     if len(found) < _FEWEST:
         return None
     voxels = np.column_stack([_centres_along(values, axis)[found] for axis in range(3)])
-    here, atlas = labels.grid.points_to_world(voxels), np.array([_ATLAS[one] for one in found])
+    here, atlas = labels.grid.points_to_world(voxels), np.array([_ATLAS[structure] for structure in found])
     # Both ways, because least squares shrink what they map to.
     larger, smaller = _determinant(atlas, here), _determinant(here, atlas)
     return float(_ATLAS_MM3 * np.sqrt(larger / smaller)) if larger * smaller > 0 else None
@@ -69,9 +69,9 @@ def _centres_along(values: np.ndarray, axis: int) -> np.ndarray:
     """The mean voxel along ``axis`` of every value from 0 to the largest, NaN where there is none."""
     length = int(values.max()) + 1
     slices = np.moveaxis(values, axis, 0)
-    counts = np.stack([np.bincount(one.ravel(), minlength=length) for one in slices]).astype(float)
+    counts = np.stack([np.bincount(part.ravel(), minlength=length) for part in slices]).astype(float)
     with np.errstate(invalid="ignore"):
-        return np.arange(len(counts)) @ counts / counts.sum(axis=0)
+        return np.asarray(np.arange(len(counts)) @ counts / counts.sum(axis=0))
 
 
 def _determinant(source: np.ndarray, target: np.ndarray) -> float:

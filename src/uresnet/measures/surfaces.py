@@ -30,7 +30,7 @@ def surface_distance(a: np.ndarray, b: np.ndarray, grid: Grid) -> SurfaceDistanc
     if a.shape != grid.shape or b.shape != grid.shape:
         raise ValueError(f"masks of shapes {a.shape} and {b.shape} on a grid of shape {grid.shape}")
     points = [grid.points_to_world(_surface(mask)) for mask in (a, b)]
-    if not all(len(one) for one in points):
+    if not all(len(surface) for surface in points):
         return SurfaceDistance(float("nan"), float("nan"))
     there = cKDTree(points[1]).query(points[0])[0]
     back = cKDTree(points[0]).query(points[1])[0]
@@ -44,4 +44,5 @@ def _surface(mask: np.ndarray) -> np.ndarray:
     if not box:
         return np.empty((0, 3), int)
     inside = mask[box[0]]
-    return np.argwhere(inside & ~ndimage.binary_erosion(inside)) + [axis.start for axis in box[0]]
+    start = np.array([axis.start for axis in box[0]])
+    return np.asarray(np.argwhere(inside & ~ndimage.binary_erosion(inside)) + start)

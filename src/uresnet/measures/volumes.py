@@ -14,7 +14,7 @@ def structure_volumes(labels: LabelMap, scheme: LabelScheme) -> dict[int, float]
     """Volume in mm³ of every structure of ``scheme`` in ``labels`` (FreeSurfer ids), by id; 0 where there is none."""
     highest = max(max(scheme.ids), int(labels.data.max()))
     counts = np.bincount(labels.data.cpu().numpy().ravel().astype(np.int64), minlength=highest + 1)
-    return {one.id: float(counts[one.id]) * labels.grid.voxel_volume for one in scheme.classes}
+    return {structure.id: float(counts[structure.id]) * labels.grid.voxel_volume for structure in scheme.classes}
 
 
 def volumes_table(
@@ -30,8 +30,9 @@ def volumes_table(
     (:mod:`uresnet.measures.intracranial`), n/a where there is no estimate; no row where there is none at all.
     """
     rows: list[Iterable[str]] = [("index", "name", *(f"{name}_mm3" for name in volumes))]
-    for one in scheme.classes:
-        rows.append((str(one.id), one.name, *(f"{column[one.id]:.1f}" for column in volumes.values())))
+    for structure in scheme.classes:
+        cells = (f"{column[structure.id]:.1f}" for column in volumes.values())
+        rows.append((str(structure.id), structure.name, *cells))
     for name, values in (("Brain-Mask", brains), ("Estimated-Total-Intracranial", heads)):
         shown = [(values or {}).get(column) for column in volumes]
         if any(value is not None for value in shown):

@@ -67,8 +67,8 @@ class Usual:
 
     def likeness(self, pattern: np.ndarray) -> float:
         """Weighted cosine: 1 for the usual asymmetry, -1 for its mirror image."""
-        one, mean = pattern * self.weight, self.mean * self.weight
-        return float((one * mean).sum() / (np.linalg.norm(one) * np.linalg.norm(mean)))
+        weighted, mean = pattern * self.weight, self.mean * self.weight
+        return float((weighted * mean).sum() / (np.linalg.norm(weighted) * np.linalg.norm(mean)))
 
 
 def asymmetry_pattern(image: Image, brain: LabelMap, extents_mm: np.ndarray) -> np.ndarray | None:
@@ -91,7 +91,7 @@ def asymmetry_pattern(image: Image, brain: LabelMap, extents_mm: np.ndarray) -> 
     stretch[1:3, 3] = centre[1:]  # never along left-right: the middle plane stays where it is
     both = resample(Affine(upright.matrix @ stretch), small, _box(FINE_MM)).data.numpy()
     both = _relative_to_neighbourhood(both)
-    smooth = ndimage.gaussian_filter(both - both[::-1], SMOOTHING_MM / FINE_MM)
+    smooth: np.ndarray = ndimage.gaussian_filter(both - both[::-1], SMOOTHING_MM / FINE_MM)
     return smooth[: both.shape[0] // 2 : 2, ::2, ::2].astype(np.float32)
 
 
@@ -102,7 +102,7 @@ def brain_extents(image: Image, brain: LabelMap) -> np.ndarray | None:
     if upright is None:
         return None
     inside = np.argwhere(resample(upright, small, _box(FINE_MM)).data.numpy() > EMPTY)
-    return np.ptp(np.percentile(inside, (1, 99), axis=0), axis=0) * FINE_MM
+    return np.asarray(np.ptp(np.percentile(inside, (1, 99), axis=0), axis=0) * FINE_MM)
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def _relative_to_neighbourhood(values: np.ndarray) -> np.ndarray:
     """Brightness as a share of the mean brightness around, 0 outside the brain."""
     brain, reach = (values > EMPTY).astype(np.float32), NEIGHBOURHOOD_MM / FINE_MM
     around = ndimage.gaussian_filter(values * brain, reach) / np.maximum(ndimage.gaussian_filter(brain, reach), 0.05)
-    return brain * values / np.maximum(around, 0.05)
+    return np.asarray(brain * values / np.maximum(around, 0.05))
 
 
 def _small(image: Image, brain: LabelMap) -> Image:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,144 +17,100 @@ from uresnet.measures.overlap import dice_per_class
 from uresnet.measures.volumes import structure_volumes
 from uresnet.quality.distribution import Features, features_of
 from uresnet.quality.handedness import handedness
-from uresnet.results.registration import Results
+from uresnet.results.registration import RegisteredPair
+from uresnet.results.signs import ImageSigns, PairSigns
 from uresnet.transform import Affine, Transform, map_grid
 
 COARSE_MM = 2.0
 """Images are compared on a grid about this fine: an eighth of the voxels tells as much."""
 
 
-@dataclass(frozen=True)
-class ImageSigns:
-    """How one image compares with the brains that networks were trained on.
-
-    ``brain_ml`` is the brain's volume; ``width`` and ``height`` are the extents right–left and foot–head of its box as
-    a share of the front–back one; ``distance`` and ``deep_over_rim`` are those of
-    `~uresnet.quality.distribution.Features`: how far shape and intensities lie from those of the training images,
-    and how much brighter the brain is deep inside than below its surface; ``handedness`` is how far its asymmetry is
-    the usual one, negative when mirrored, None for a symmetric brain.
-
-    From the segmentation, None without: ``white_over_grey`` is how much brighter white matter is than cortex,
-    ``grey_over_csf`` cortex than ventricle, in standard deviations of the brain; ``labelled`` is the structures'
-    volume as a share of the brain's; ``missing`` is how many structures of the scheme were not found at all;
-    ``lopsided`` is the difference between all left and all right structures, as a share of their mean, None where the
-    scheme does not tell sides.
-    """
-
-    brain_ml: float
-    width: float
-    height: float
-    distance: float
-    deep_over_rim: float | None
-    handedness: float | None
-    white_over_grey: float | None
-    grey_over_csf: float | None
-    labelled: float | None = None
-    missing: int | None = None
-    lopsided: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """For ``run.json``: plain numbers, rounded to what they are worth."""
-        return _rounded(asdict(self))
-
-
-@dataclass(frozen=True)
-class Signs:
-    """The signs of a pair. ``dice`` by structure and ``mean_dice``: warped against predicted fixed segmentation;
-    ``overlap``: Dice of the warped moving brain and the fixed brain; ``correlation``: Pearson's, of the warped and the
-    fixed image where both have brain; ``crossed``: the share of the warped image's sided structures that lands on the
-    fixed image's structures of the other side, None where the scheme does not tell sides. ``scheme`` and ``model``
-    name what segmented, because some bounds depend on it."""
-
-    mean_dice: float | None
-    dice: dict[str, float]
-    overlap: float
-    correlation: float
-    folding_fraction: float
-    inverse_mean_mm: float
-    inverse_max_mm: float
-    moving: ImageSigns
-    fixed: ImageSigns
-    crossed: float | None = None
-    scheme: str = ""
-    model: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For ``run.json``: plain numbers, rounded to what they are worth."""
-        return _rounded(asdict(self))
-
-
 @dataclass(frozen=True, eq=False)
-class Look:
+class Appearance:
     """What can be said of an image and its brain before its structures are known."""
 
     features: Features
     handedness: float | None
 
 
-def look_at(image: Image, brain: LabelMap) -> Look:
-    """The look of an image; ``brain`` lies on its grid."""
-    return Look(brain_features(image, brain), handedness(image, brain))
+def appearance(image: Image, brain: LabelMap) -> Appearance:
+    """The appearance of an image; ``brain`` lies on its grid."""
+    return Appearance(brain_features(image, brain), handedness(image, brain))
 
 
-def measure_signs(results: Results, looks: Sequence[Look] | None = None) -> Signs:
-    """Measure a pair; ``looks`` of the moving and the fixed image where they have been taken. Raises ``ValueError``
-    unless both images and both brains are there: while it is registered."""
-    if results.moving is None or results.fixed is None or results.moving_brain is None or results.fixed_brain is None:
+def measure_signs(pair: RegisteredPair, appearances: Sequence[Appearance] | None = None) -> PairSigns:
+    """Measure a pair; ``appearances`` of the moving and the fixed image where they are known already.
+
+    What ``pair.record.measures`` holds is taken from there. Raises ``ValueError`` unless both images, both brains and
+    the measures are there: while the pair is registered.
+    """
+    measures = pair.record.measures
+    if pair.moving is None or pair.fixed is None or pair.moving_brain is None or pair.fixed_brain is None:
         raise ValueError("signs are measured on two images with their brains")
-    overlap, correlation = _agreement(results)
-    dice = structure_dice(results)
-    finite = [value for value in dice.values() if np.isfinite(value)]
-    said = results.record["measures"]
-    seen = looks or (look_at(results.moving, results.moving_brain), look_at(results.fixed, results.fixed_brain))
-    moving = image_signs(results.moving, results.moving_brain, results.moving_segmentation, results.scheme, seen[0])
-    fixed = image_signs(results.fixed, results.fixed_brain, results.fixed_segmentation, results.scheme, seen[1])
-    return Signs(
-        mean_dice=float(np.mean(finite)) if finite else None,
+    if measures is None:
+        raise ValueError("signs need the measures of the registration")
+    dice = structure_dice(pair)
+    known = [value for value in dice.values() if value is not None]
+    moving, fixed = appearances or (
+        appearance(pair.moving, pair.moving_brain),
+        appearance(pair.fixed, pair.fixed_brain),
+    )
+    return PairSigns(
+        mean_dice=float(np.mean(known)) if known else None,
         dice=dice,
-        overlap=overlap,
-        correlation=correlation,
-        folding_fraction=float(said["folding_fraction"]),
-        inverse_mean_mm=float(said["inverse_residual_mm"]["mean"]),
-        inverse_max_mm=float(said["inverse_residual_mm"]["max"]),
-        moving=moving,
-        fixed=fixed,
-        crossed=crossed_share(results.warped_segmentation, results.fixed_segmentation, results.scheme),
-        scheme=results.scheme.name if results.scheme is not None else "",
-        model=str(results.record["model"]["name"]),
+        overlap=measures.overlap_after,
+        correlation=_correlation((pair.moving, pair.moving_brain), (pair.fixed, pair.fixed_brain), pair.transform),
+        folding_fraction=measures.folding_fraction,
+        inverse_mean_mm=measures.inverse_mean_mm,
+        inverse_max_mm=measures.inverse_max_mm,
+        moving=image_signs(pair.moving, pair.moving_brain, pair.moving_segmentation, pair.scheme, moving),
+        fixed=image_signs(pair.fixed, pair.fixed_brain, pair.fixed_segmentation, pair.scheme, fixed),
+        crossed=crossed_share(pair.warped_segmentation, pair.fixed_segmentation, pair.scheme),
+        scheme=pair.scheme.name if pair.scheme is not None else "",
+        model=pair.record.model.name,
     )
 
 
-def structure_dice(results: Results) -> dict[str, float]:
-    """Dice of the warped and the predicted fixed segmentation by structure's name; NaN where neither has it."""
-    warped, fixed, scheme = results.warped_segmentation, results.fixed_segmentation, results.scheme
+def structure_dice(pair: RegisteredPair) -> dict[str, float | None]:
+    """Dice of the warped and the predicted fixed segmentation by structure's name; None where neither has it."""
+    warped, fixed, scheme = pair.warped_segmentation, pair.fixed_segmentation, pair.scheme
     if warped is None or fixed is None or scheme is None:
         return {}
-    classes = [_classes(one, scheme) for one in (warped, fixed)]
-    dice = dice_per_class(classes[0], classes[1], scheme.number_of_classes)
-    return {one.name: float(value) for one, value in zip(scheme.classes, dice, strict=True)}
+    dice = dice_per_class(_classes(warped, scheme), _classes(fixed, scheme), scheme.number_of_classes).tolist()
+    return {
+        structure.name: value if np.isfinite(value) else None
+        for structure, value in zip(scheme.classes, dice, strict=True)
+    }
 
 
 def image_signs(
-    image: Image, brain: LabelMap, labels: LabelMap | None, scheme: LabelScheme | None, look: Look | None = None
+    image: Image,
+    brain: LabelMap,
+    labels: LabelMap | None,
+    scheme: LabelScheme | None,
+    known: Appearance | None = None,
 ) -> ImageSigns:
-    """The signs of one image; ``brain`` and ``labels`` lie on its grid; its ``look`` where it has been taken."""
-    look = look or look_at(image, brain)
-    features = look.features
+    """The signs of one image; ``brain`` and ``labels`` lie on its grid; ``known`` is its appearance where it has been
+    measured already."""
+    known = known or appearance(image, brain)
+    features = known.features
     signs = ImageSigns(
         brain_ml=features.brain_ml,
         width=float(features.shape[1]),
         height=float(features.shape[2]),
         distance=features.distance,
         deep_over_rim=features.deep_over_rim,
-        handedness=look.handedness,
+        handedness=known.handedness,
         white_over_grey=None,
         grey_over_csf=None,
+        labelled=None,
+        missing=None,
+        lopsided=None,
     )
     if labels is None or scheme is None:
         return signs
     steps = _steps(image.grid, brain)
-    values, inside = (_sparse(one, steps) for one in (image.data, brain.mask))
+    values, inside = _sparse(image.data, steps), _sparse(brain.mask, steps)
     spread = float(values[inside].double().std(correction=0))
     white, grey = _contrasts(values, _sparse(labels.data, steps), scheme, spread)
     volumes = structure_volumes(labels, scheme)
@@ -172,7 +127,7 @@ def image_signs(
 def brain_features(image: Image, brain: LabelMap) -> Features:
     """What places an image among the training images; ``brain`` lies on its grid."""
     mask, steps = brain.mask.cpu(), _steps(image.grid, brain)
-    values, inside = (_sparse(one, steps).numpy() for one in (image.data, mask))
+    values, inside = _sparse(image.data, steps).numpy(), _sparse(mask, steps).numpy()
     extents, volume = _extents_mm(mask, image.grid), float(mask.sum()) * image.grid.voxel_volume / 1000
     shape = (volume, float(extents[0] / extents[1]), float(extents[2] / extents[1]))
     return features_of(values, inside, image.grid.zooms * steps, shape)
@@ -180,33 +135,31 @@ def brain_features(image: Image, brain: LabelMap) -> Features:
 
 def crossed_share(warped: LabelMap | None, fixed: LabelMap | None, scheme: LabelScheme | None) -> float | None:
     """Of the warped image's sided structures that land on any sided structure of the fixed image, the share that lands
-    on the other side; None where a scheme tells no sides or nothing meets."""
+    on the other side; None where a scheme does not distinguish sides or no sided structures meet."""
     if warped is None or fixed is None or scheme is None or not scheme.sided:
         return None
-    sides = [0, *(_side(one.id) if mirrored_id(one.id) in scheme.ids else 0 for one in scheme.classes)]
+    sides = torch.tensor([0, *(_side(c.id) if mirrored_id(c.id) in scheme.ids else 0 for c in scheme.classes)])
     steps = _steps(fixed.grid)
-    one, other = (torch.tensor(sides)[_classes(labels, scheme, steps).long()] for labels in (warped, fixed))
-    both = (one > 0) & (other > 0)
-    return float((one != other)[both].double().mean()) if bool(both.any()) else None
+    warped_side, fixed_side = (sides[_classes(labels, scheme, steps).long()] for labels in (warped, fixed))
+    both = (warped_side > 0) & (fixed_side > 0)
+    return float((warped_side != fixed_side)[both].double().mean()) if bool(both.any()) else None
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
 
 
-def _agreement(results: Results) -> tuple[float, float]:
-    """(Dice of the brains, correlation of the images where both are brain) after the transform, on a coarse grid."""
-    assert results.moving is not None and results.fixed is not None
-    assert results.moving_brain is not None and results.fixed_brain is not None
-    factor = np.maximum(1.0, np.round(COARSE_MM / results.fixed.grid.zooms))
-    grid = results.fixed.grid.rescaled(factor.tolist())
-    moved, moved_brain = _read(results.moving, results.moving_brain, results.transform, grid)
-    fixed, fixed_brain = _read(results.fixed, results.fixed_brain, Affine.identity(), grid)
+def _correlation(moving: tuple[Image, LabelMap], fixed: tuple[Image, LabelMap], transform: Transform) -> float:
+    """Pearson's, of the warped and the fixed image where both have brain, on a coarse grid; each image with its brain.
+    0 where there is nothing to correlate."""
+    grid = fixed[0].grid
+    coarse = grid.rescaled(np.maximum(1.0, np.round(COARSE_MM / grid.zooms)).tolist())
+    moved_values, moved_brain = _read(*moving, transform, coarse)
+    fixed_values, fixed_brain = _read(*fixed, Affine.identity(), coarse)
     both = moved_brain & fixed_brain
-    overlap = 2 * int(both.sum()) / max(1, int(moved_brain.sum()) + int(fixed_brain.sum()))
-    a, b = moved[both].double(), fixed[both].double()
+    a, b = moved_values[both].double(), fixed_values[both].double()
     if len(a) < 2 or float(a.std()) == 0 or float(b.std()) == 0:
-        return overlap, 0.0
-    return overlap, float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+        return 0.0
+    return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
 
 
 def _read(image: Image, brain: LabelMap, transform: Transform, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -222,7 +175,7 @@ def _extents_mm(mask: Tensor, grid: Grid) -> np.ndarray:
     voxels = voxels[:: max(1, len(voxels) // 50_000)]
     world = grid.points_to_world(voxels.numpy())
     low, high = np.percentile(world, (1, 99), axis=0)
-    return np.maximum(high - low, 1e-3)
+    return np.asarray(np.maximum(high - low, 1e-3))
 
 
 def _contrasts(values: Tensor, labels: Tensor, scheme: LabelScheme, spread: float) -> tuple[float | None, float | None]:
@@ -265,11 +218,3 @@ def _steps(grid: Grid, brain: LabelMap | None = None) -> Sequence[int]:
 
 def _sparse(data: Tensor, steps: Sequence[int]) -> Tensor:
     return data.cpu()[:: steps[0], :: steps[1], :: steps[2]]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    if isinstance(value, float):
-        return round(value, 5) if np.isfinite(value) else None
-    return value

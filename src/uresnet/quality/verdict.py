@@ -1,33 +1,22 @@
 """Whether a result can be trusted: good, look, or failed, and why, in words for the person who has to decide.
 
-``PAIR_RULES``, ``IMAGE_RULES`` and ``OWN_BOUNDS`` are the one place where thresholds are kept. Each rule compares one
-sign with what was measured on pairs whose truth is known and on deliberately broken ones; ``benchmarks/verdict.py``
-makes that table again for any model. Bounds that depend on what a model segments, or on the model, are in
-``OWN_BOUNDS``.
+Thresholds are kept here alone: in ``PAIR_RULES`` and ``IMAGE_RULES``; in ``SCHEME_BOUNDS`` those that depend on what a
+model segments; in ``MODEL_BOUNDS`` those of one model. They come from pairs whose truth is known and from deliberately
+broken ones; ``benchmarks/verdict.py`` makes that table again for any model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any
 
-from uresnet.quality.signs import ImageSigns, Signs
-
-
-class Level(StrEnum):
-    """Good: nothing speaks against it. Look: a person should look before using it. Failed: do not use it."""
-
-    good = "good"
-    look = "look"
-    failed = "failed"
-
+from uresnet.results.record import Level, ModelRecord, Quality, RunRecord
+from uresnet.results.signs import ImageSigns, PairSigns, rounded
 
 SEVERITY = {Level.good: 0, Level.look: 1, Level.failed: 2}
 
 HEADLINES = {
-    Level.good: "Nothing speaks against this result",
+    Level.good: "Automatic checks passed",
     Level.look: "Look at this result before you use it",
     Level.failed: "Do not use this result",
 }
@@ -35,7 +24,7 @@ HEADLINES = {
 
 @dataclass(frozen=True)
 class Bounds:
-    """Below or above these values a sign calls for a look, or says that the registration failed; None: no bound."""
+    """Below or above these values a sign asks for a look, or says that the result failed; None: no bound."""
 
     look_below: float | None = None
     failed_below: float | None = None
@@ -60,7 +49,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Rule:
-    """One sign: what it is called, its bounds, and what it means when they are passed."""
+    """One sign: its title, its bounds, and what it means when its value lies outside them."""
 
     sign: str
     title: str
@@ -74,37 +63,37 @@ PAIR_RULES: tuple[Rule, ...] = (
         "mean_dice",
         "Structures agree (mean Dice)",
         Bounds(look_below=0.60, failed_below=0.40),
-        "the structures of the warped image do not lie on those of the fixed image",
+        "the structures of the warped image do not match those of the fixed image",
     ),
     Rule(
         "crossed",
-        "Left lands on right (share)",
+        "Left mapped to right (share)",
         Bounds(look_above=0.05, failed_above=0.25),
-        "structures of one side land on the other side",
+        "the registration maps structures of one side onto the other side",
     ),
     Rule(
         "overlap",
         "Brains overlap (Dice)",
         Bounds(look_below=0.94, failed_below=0.80),
-        "the two brain outlines do not match after the registration",
+        "the two brain masks do not match after the registration",
     ),
     Rule(
         "correlation",
-        "Images look alike (correlation)",
+        "Images are similar (correlation)",
         Bounds(look_below=0.60, failed_below=0.25),
-        "the warped and the fixed image do not look alike; are both T1-weighted?",
+        "the warped and the fixed image are not similar; check that both are T1-weighted",
     ),
     Rule(
         "folding_fraction",
         "Folded tissue (share of the brain)",
         Bounds(look_above=0.10, failed_above=0.25),
-        "the deformation folds tissue over itself, which real anatomy cannot do",
+        "the deformation folds tissue over itself, which is not possible in real anatomy",
     ),
     Rule(
         "inverse_mean_mm",
-        "Way back misses by (mean)",
+        "Inverse error (mean)",
         Bounds(look_above=1.0, failed_above=5.0),
-        "the inverse transform does not lead back to where it started",
+        "the inverse transform does not undo the transform",
         " mm",
     ),
 )
@@ -114,41 +103,43 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "brain_ml",
         "Brain volume",
         Bounds(look_below=850, failed_below=300, look_above=2000, failed_above=3500),
-        "the volume found as brain is not that of an adult's whole brain: something is missing or too much",
+        "the brain mask does not have the volume of a whole adult brain; check that no part is missing and that it "
+        "holds no other tissue",
         " ml",
     ),
     Rule(
         "width",
         "Brain width / length",
         Bounds(look_below=0.65, failed_below=0.35, look_above=0.95, failed_above=1.4),
-        "the brain has an unusual shape: is half of it missing, or does the file's orientation lie?",
+        "the brain has an unusual shape; check that no half is missing and that the file states the right orientation",
     ),
     Rule(
         "height",
         "Brain height / length",
         Bounds(look_below=0.62, failed_below=0.35, look_above=0.95, failed_above=1.4),
-        "the brain has an unusual shape: is its top or bottom cut off, or does the file's orientation lie?",
+        "the brain has an unusual shape; check that its top and bottom are there and that the file states the right "
+        "orientation",
     ),
     Rule(
         "distance",
         "Distance from training images",
         Bounds(look_above=5.0),
-        "its shape and intensities are unlike those of the T1-weighted brains that the model learnt from",
+        "its shape and intensities differ from those of the T1-weighted brains that the model was trained on",
         " times the usual",
     ),
     Rule(
         "deep_over_rim",
-        "Deep brain brighter than rim",
+        "Deep brain brighter than surface",
         Bounds(look_below=0.05),
-        "deep inside, where white matter is, the brain is not brighter than below its surface: this does not look like "
-        "a T1-weighted brain",
+        "the deep brain, which is mostly white matter, is not brighter than the cortex: this does not look like a "
+        "T1-weighted image",
     ),
     Rule(
         "handedness",
         "Usual left-right asymmetry",
         Bounds(look_below=-0.05),
-        "left and right may be exchanged: the brain's sides differ the other way round than in most people, as they do "
-        "in about one brain in ten; compare left and right with the scanner's own images",
+        "left and right may be exchanged: the asymmetry of this brain is the opposite of the usual one, as in about "
+        "one brain in ten; compare left and right with the images on the scanner",
     ),
     Rule(
         "white_over_grey",
@@ -166,27 +157,35 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "labelled",
         "Structures fill the brain (share)",
         Bounds(look_below=0.60, failed_below=0.30, look_above=1.10),
-        "the structures that were found do not fill the brain",
+        "the volume of all structures does not fit the volume of the brain",
     ),
     Rule(
         "missing",
         "Structures not found",
         Bounds(look_above=0),
-        "structures that every brain has were not found",
+        "the model did not find structures that every brain has",
     ),
     Rule(
         "lopsided",
         "Left and right differ in volume",
         Bounds(look_above=0.10, failed_above=0.60),
-        "the structures of one side are much larger than those of the other: is a part of the brain missing?",
+        "the structures of one side are much larger than those of the other; check that no part of the brain is "
+        "missing",
     ),
 )
 
-OWN_BOUNDS: Mapping[str, Mapping[str, Bounds]] = {
-    "freesurfer28": {"labelled": Bounds(look_below=0.75, failed_below=0.40, look_above=1.10)},
-    "freesurfer32": {"labelled": Bounds(look_below=0.75, failed_below=0.40, look_above=1.10)},
+ALL_TISSUE = {"labelled": Bounds(look_below=0.75, failed_below=0.40, look_above=1.10)}
+"""Of schemes whose structures fill the whole brain."""
+
+SCHEME_BOUNDS: Mapping[str, Mapping[str, Bounds]] = {"freesurfer28": ALL_TISSUE, "freesurfer32": ALL_TISSUE}
+"""Bounds by sign, in place of the rules' own, for a label scheme."""
+
+DEFAULT_MODEL = "60a9cb1ce641651f2f29c7b8b2112ccb57e724e8183d0a21e197138cc8ec2ab2"
+"""SHA-256 of the file of the default model: a name says nothing of what a model does, because anybody may give it."""
+
+MODEL_BOUNDS: Mapping[str, Mapping[str, Bounds]] = {
     # About half-way between what it does on good pairs and the general bounds: docs/report.md has what was measured.
-    "default": {
+    DEFAULT_MODEL: {
         "mean_dice": Bounds(look_below=0.75, failed_below=0.50),
         "crossed": Bounds(look_above=0.02, failed_above=0.25),
         "overlap": Bounds(look_below=0.96, failed_below=0.80),
@@ -195,12 +194,12 @@ OWN_BOUNDS: Mapping[str, Mapping[str, Bounds]] = {
         "inverse_mean_mm": Bounds(look_above=0.05, failed_above=1.0),
     },
 }
-"""Bounds by sign, in place of the rules' own, for the label scheme or the model of a name; the model's come first."""
+"""Bounds by sign for the model whose file has this SHA-256; they come before those of its scheme."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sign of one subject ("pair", "moving" or "fixed") held against its bounds."""
+    """One sign of one subject ("pair", "moving", "fixed" or "image") compared with its bounds."""
 
     subject: str
     rule: Rule
@@ -224,7 +223,7 @@ class Finding:
 
     @property
     def wanted(self) -> str:
-        """What passes as good."""
+        """Which values are good."""
         return f"{self.rule.bounds.in_words()}{self.rule.unit}"
 
 
@@ -243,48 +242,36 @@ class Verdict:
     @property
     def reasons(self) -> list[str]:
         """Why it is not good, the gravest first; empty when it is."""
-        bad = [one for one in self.findings if one.level is not Level.good]
-        return [one.sentence for one in sorted(bad, key=lambda one: -SEVERITY[one.level])]
+        bad = [finding for finding in self.findings if finding.level is not Level.good]
+        return [finding.sentence for finding in sorted(bad, key=lambda finding: -SEVERITY[finding.level])]
 
-    def to_dict(self, signs: Signs | ImageSigns) -> dict[str, Any]:
-        """For ``run.json``."""
-        return {"verdict": self.level.value, "reasons": self.reasons, "signs": signs.to_dict()}
+    def quality(self, signs: PairSigns | ImageSigns) -> Quality:
+        """For the record, with the ``signs`` that it was made from."""
+        return Quality(verdict=self.level, reasons=tuple(self.reasons), signs=rounded(signs))
 
 
-def judge(signs: Signs) -> Verdict:
-    """Hold every sign of a pair against its bounds. A sign that could not be measured calls for a look, except those of
-    structures from a model that does not segment, those of sides from one that does not tell them, and the handedness
-    of a symmetric brain."""
-    names, segmented = (signs.model, signs.scheme), bool(signs.dice)
-    findings = [_held(rule, "pair", signs, names, segmented) for rule in PAIR_RULES]
+def judge(signs: PairSigns, model: ModelRecord) -> Verdict:
+    """Compare every sign of a pair with the bounds that hold for ``model``. A sign that could not be measured asks for
+    a look, except those of structures from a model that does not segment, those of sides from one that does not
+    distinguish them, and the handedness of a symmetric brain."""
+    segmented = bool(signs.dice)
+    findings = [_finding(rule, "pair", signs, model, segmented) for rule in PAIR_RULES]
     for name, image in (("moving", signs.moving), ("fixed", signs.fixed)):
-        findings += [_held(rule, name, image, names, segmented) for rule in IMAGE_RULES]
+        findings += [_finding(rule, name, image, model, segmented) for rule in IMAGE_RULES]
     return _verdict(findings)
 
 
-def judge_image(signs: ImageSigns, scheme: str = "", model: str = "") -> Verdict:
-    """The same for one segmented image; ``scheme`` and ``model`` are the names of what segmented it."""
-    return _verdict([_held(rule, "image", signs, (model, scheme), True) for rule in IMAGE_RULES])
+def judge_image(signs: ImageSigns, model: ModelRecord) -> Verdict:
+    """The same for one segmented image."""
+    return _verdict([_finding(rule, "image", signs, model, segmented=True) for rule in IMAGE_RULES])
 
 
-def judge_record(quality: dict[str, Any]) -> Verdict | None:
-    """The verdict from what ``run.json`` keeps of the signs; None where it keeps none, or others."""
-    said: Any = quality.get("signs")
-    try:
-        images = {name: ImageSigns(**said[name]) for name in ("moving", "fixed")}
-        dice = {key: float("nan") if value is None else float(value) for key, value in said["dice"].items()}
-        return judge(Signs(**{**said, **images, "dice": dice}))
-    except (TypeError, KeyError, AttributeError, ValueError):
+def judge_record(record: RunRecord) -> Verdict | None:
+    """The verdict on the signs that a record keeps; None where it keeps none, or those of another version."""
+    signs = record.quality.signs if record.quality is not None else None
+    if signs is None:
         return None
-
-
-def judge_image_record(record: Mapping[str, Any]) -> Verdict | None:
-    """The verdict on one segmented image from its whole record; None where that keeps no signs, or others."""
-    try:
-        model = record["model"]
-        return judge_image(ImageSigns(**record["quality"]["signs"]), str(model["scheme"]), str(model["name"]))
-    except (TypeError, KeyError, AttributeError, ValueError):
-        return None
+    return judge(signs, record.model) if isinstance(signs, PairSigns) else judge_image(signs, record.model)
 
 
 _NEED_STRUCTURES = {"mean_dice", "white_over_grey", "grey_over_csf", "labelled", "missing"}
@@ -292,19 +279,24 @@ _NOT_ALWAYS = {"handedness", "crossed", "lopsided"}
 
 
 def _verdict(findings: Sequence[Finding]) -> Verdict:
-    return Verdict(max((one.level for one in findings), key=SEVERITY.__getitem__), tuple(findings))
+    return Verdict(max((finding.level for finding in findings), key=SEVERITY.__getitem__), tuple(findings))
 
 
-def _held(rule: Rule, subject: str, signs: Signs | ImageSigns, names: Sequence[str], segmented: bool) -> Finding:
-    own = next((OWN_BOUNDS[name][rule.sign] for name in names if rule.sign in OWN_BOUNDS.get(name, {})), rule.bounds)
-    rule, value = replace(rule, bounds=own), getattr(signs, rule.sign)
+def _bounds(rule: Rule, model: ModelRecord) -> Bounds:
+    """The model's own, else those of its scheme, else the rule's."""
+    general = SCHEME_BOUNDS.get(model.scheme, {}).get(rule.sign, rule.bounds)
+    return MODEL_BOUNDS.get(model.sha256, {}).get(rule.sign, general)
+
+
+def _finding(rule: Rule, subject: str, signs: PairSigns | ImageSigns, model: ModelRecord, segmented: bool) -> Finding:
+    rule, value = replace(rule, bounds=_bounds(rule, model)), getattr(signs, rule.sign)
     if value is None:
-        excused = rule.sign in _NOT_ALWAYS or (rule.sign in _NEED_STRUCTURES and not segmented)
-        return Finding(subject, rule, None, Level.good if excused else Level.look)
+        may_miss = rule.sign in _NOT_ALWAYS or (rule.sign in _NEED_STRUCTURES and not segmented)
+        return Finding(subject, rule, None, Level.good if may_miss else Level.look)
     return Finding(subject, rule, float(value), rule.bounds.level(float(value)))
 
 
 def _beyond(value: float, below: float | None, above: float | None) -> bool:
-    if value != value:  # not a number: nothing good can be said
+    if value != value:  # not a number is never good
         return below is not None or above is not None
     return (below is not None and value < below) or (above is not None and value > above)

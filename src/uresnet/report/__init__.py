@@ -1,5 +1,5 @@
 """What a person looks at: the page beside a result, its figures, its verdict, and the viewer.
 
-Everything here starts from :class:`~uresnet.results.registration.Results`, which a registration has in memory and which
-``read_results`` reads back from an output folder at any later time.
+Everything here starts from :class:`~uresnet.results.registration.RegisteredPair`, which a registration is in memory and
+which ``read_registered_pair`` reads back from an output folder at any later time.
 """

@@ -9,7 +9,7 @@ import torch
 
 from uresnet.core.grid import Grid
 from uresnet.report.slices import PLANES, Plane, View, cut, dark_level, plane_grid
-from uresnet.results.registration import Results
+from uresnet.results.registration import RegisteredPair
 from uresnet.transform import Affine, Transform, closest_rigid, map_grid, resample
 
 GRID_MM = 10.0
@@ -63,12 +63,12 @@ def placement(transform: Transform, view: View) -> Placement:
     return Placement(rigid, turn, _three(shift), _three(scale))
 
 
-def warp_slices(results: Results, view: View, overall: Placement) -> list[WarpSlice]:
+def warp_slices(results: RegisteredPair, view: View, overall: Placement) -> list[WarpSlice]:
     """The middle slice of every plane."""
     return [_slice(results, plane, plane_grid(plane, view, slices=1), overall) for plane in PLANES]
 
 
-def _slice(results: Results, plane: Plane, grid: Grid, overall: Placement) -> WarpSlice:
+def _slice(results: RegisteredPair, plane: Plane, grid: Grid, overall: Placement) -> WarpSlice:
     mapped = map_grid(results.transform, grid, device="cpu")[0, :, :, :, 0].double().numpy()
     back = np.linalg.inv(overall.rigid)
     position = np.tensordot(back[:3, :3], mapped, axes=1) + back[:3, 3, None, None]

@@ -21,7 +21,7 @@ from uresnet.report.deformation import GRID_MM, WarpSlice, placement, warp_slice
 from uresnet.report.pictures import DIVERGING, FOLD, SEQUENTIAL, Colours, nice_limit
 from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, foreground_box, grey_window, plane_grid, view_of
 from uresnet.report.structures import Group, groups, present
-from uresnet.results.registration import Results, read_results
+from uresnet.results.registration import RegisteredPair, read_registered_pair
 
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
 MORE = ("#9900FF", "#DDFFFF", "#553355", "#773300", "#00FF99", "#003399", "#FF0055", "#7755DD", "#99FF77", "#990033")
@@ -38,17 +38,17 @@ SUFFIXES = (".png", ".svg", ".pdf")
 MM_PER_INCH = 25.4
 
 
-def figure_2(results: Results, width_mm: float = 174.0) -> Any:
+def figure_2(results: RegisteredPair, width_mm: float = 174.0) -> Any:
     """The paper's Figure 2: warped image, deformed grid, displacement per axis and its length, log Jacobian; a row per
     plane. Returns a matplotlib figure ``width_mm`` wide."""
     view = view_of(results.background)
     slices = warp_slices(results, view, placement(results.transform, view))
-    warped = [cut(results.warped, plane_grid(plane, view, slices=1))[0] for plane in PLANES]
+    warped = [cut(results.warped_moving, plane_grid(plane, view, slices=1))[0] for plane in PLANES]
     limits = _limits(slices)
     titles = ("Warped", "Deformed grid", "Left–right", "Back–front", "Foot–head", "Distance", "log Jacobian")
     figure, axes = _canvas([one.inside.shape for one in slices], len(titles), width_mm, foot=0.3, bars=True)
     for row, one in enumerate(slices):
-        white = grey_window(results.warped)
+        white = grey_window(results.warped_moving)
         axes[row][0].imshow(warped[row], cmap="gray", vmin=white[0], vmax=white[1], interpolation="bilinear")
         _draw_grid(axes[row][1], one)
         drawn = [_draw_map(axes[row][2 + n], one.displacement[n], one, limits["along"], DIVERGING) for n in range(3)]
@@ -70,7 +70,7 @@ def figure_2(results: Results, width_mm: float = 174.0) -> Any:
     return figure
 
 
-def figure_3(results: Results, width_mm: float = 174.0) -> Any:
+def figure_3(results: RegisteredPair, width_mm: float = 174.0) -> Any:
     """The paper's Figure 3: the moving and the fixed image with their own structures, and the fixed image with the
     warped ones; a row per plane. Raises :class:`UserError` for a result without segmentation."""
     scheme = results.scheme
@@ -96,7 +96,7 @@ def figure_3(results: Results, width_mm: float = 174.0) -> Any:
     return figure
 
 
-FIGURES: dict[str, Callable[[Results, float], Any]] = {"figure2": figure_2, "figure3": figure_3}
+FIGURES: dict[str, Callable[[RegisteredPair, float], Any]] = {"figure2": figure_2, "figure3": figure_3}
 
 
 def save_figure(figure: Any, path: Path, dots_per_inch: int = 300) -> None:
@@ -116,13 +116,13 @@ def write_figures(
     """Draw both figures of an output folder into ``output``, in each of ``formats`` ("png", "svg", "pdf").
 
     ``inputs`` say where the (moving, fixed) images are now. A result without segmentation has no Figure 3. Returns the
-    paths. Raises :class:`UserError` for a format or width that is none, and as ``read_results`` does.
+    paths. Raises :class:`UserError` for a format or width that is none, and as ``read_registered_pair`` does.
     """
     suffixes = [f".{one.strip().lower()}" for one in formats]
     unknown = [one for one in suffixes if one not in SUFFIXES]
     if unknown:
         raise UserError(f"There is no format {unknown[0].removeprefix('.')}; choose png, svg or pdf.")
-    results = read_results(folder, *inputs)
+    results = read_registered_pair(folder, *inputs)
     output.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in FIGURES.items():

@@ -1,1 +1,1 @@
-"""What a run returns, and what run.json says."""
+"""What a run returns, and what run.json says, typed."""

@@ -1,61 +1,174 @@
-"""The record of a run: what ran on what, how long each stage took, what was assumed; made for ``run.json``."""
+"""The record of a run: what ran on what, how long each stage took, what was assumed, what was measured.
+
+In memory it is typed; ``run.json`` is its only JSON form. A record that was written and read back equals the one in
+memory, because all numbers in it are rounded when it is made.
+"""
 
 from __future__ import annotations
 
 import json
 import platform
-import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from uresnet import __version__
-from uresnet.errors import InputWarning
-
-Progress = Callable[[str, float | None], None]
-"""Told the name of a stage when it starts, with None, and again when it ends, with its seconds."""
-
-
-def silent(stage: str, seconds: float | None) -> None:
-    """The progress of those who do not watch."""
+from uresnet._version import __version__
+from uresnet.core.files import RECORD
+from uresnet.errors import UserError
+from uresnet.results.json_values import from_json_value, json_text, number, to_json_value
+from uresnet.results.signs import ImageSigns, PairSigns
 
 
-@dataclass
-class Stages:
-    """Times the stages of a run and tells ``progress`` of each."""
+class Level(StrEnum):
+    """Good: the automatic checks passed. Look: a person should look before using it. Failed: do not use it."""
 
-    progress: Progress = silent
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        self.progress(name, None)
-        start = time.perf_counter()
-        yield
-        spent = time.perf_counter() - start
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
-        self.progress(name, spent)
+    good = "good"
+    look = "look"
+    failed = "failed"
 
 
-@contextmanager
-def collected_warnings(into: list[str]) -> Iterator[None]:
-    """Puts the sentences of our own warnings into a list, each once; other people's warnings pass through."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", InputWarning)
-        yield
-    for one in caught:
-        if issubclass(one.category, InputWarning):
-            if str(one.message) not in into:
-                into.append(str(one.message))
-        else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """The model that ran; ``sha256`` is that of its file, ``scheme`` the name of its label scheme or empty."""
+
+    name: str
+    kind: str
+    sha256: str
+    scheme: str
 
 
-def environment() -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class InputRecord:
+    """One image as it was given: ``shape`` in voxels of ``voxel_mm``, ``axes`` where its axes point ("LAS"); ``brain``
+    says how its brain was found; ``notes`` say how it was conformed, to a grid of ``conformed_shape``.
+    ``intracranial_mm3`` is None where there is no estimate."""
+
+    path: str
+    shape: tuple[int, int, int]
+    voxel_mm: tuple[float, float, float]
+    axes: str
+    brain: str
+    brain_mm3: float
+    conformed_shape: tuple[int, int, int]
+    notes: tuple[str, ...]
+    intracranial_mm3: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What can be measured of a registration without labels.
+
+    ``folding_fraction`` and ``sd_log_jacobian`` are over the fixed brain; ``inverse_mean_mm`` and ``inverse_max_mm``
+    are the distances of the fixed brain's points from where the transform and then its inverse put them;
+    ``overlap_before`` and ``overlap_after`` are the Dice of the two brain masks where the files place them, and after
+    the transform.
+    """
+
+    folding_fraction: float
+    sd_log_jacobian: float
+    inverse_mean_mm: float
+    inverse_max_mm: float
+    overlap_before: float
+    overlap_after: float
+
+    def rounded(self) -> Measures:
+        """As the record keeps them."""
+        return Measures(
+            folding_fraction=self.folding_fraction,
+            sd_log_jacobian=round(self.sd_log_jacobian, 5),
+            inverse_mean_mm=round(self.inverse_mean_mm, 5),
+            inverse_max_mm=round(self.inverse_max_mm, 5),
+            overlap_before=round(self.overlap_before, 4),
+            overlap_after=round(self.overlap_after, 4),
+        )
+
+    def to_json_value(self) -> dict[str, Any]:
+        """In the file, mean and largest error of the inverse stand together, and so do the two overlaps."""
+        return {
+            "folding_fraction": self.folding_fraction,
+            "sd_log_jacobian": self.sd_log_jacobian,
+            "inverse_residual_mm": {"mean": self.inverse_mean_mm, "max": self.inverse_max_mm},
+            "brain_overlap": {"before": self.overlap_before, "after": self.overlap_after},
+        }
+
+    @classmethod
+    def from_json_value(cls, value: Any, where: str) -> Measures:
+        """Raises ``ValueError`` for a value that is missing or no number."""
+        inverse, overlap = f"{where}.inverse_residual_mm", f"{where}.brain_overlap"
+        folding_fraction = number(value, "folding_fraction", where)
+        return cls(
+            folding_fraction=folding_fraction,
+            sd_log_jacobian=number(value, "sd_log_jacobian", where),
+            inverse_mean_mm=number(value.get("inverse_residual_mm"), "mean", inverse),
+            inverse_max_mm=number(value.get("inverse_residual_mm"), "max", inverse),
+            overlap_before=number(value.get("brain_overlap"), "before", overlap),
+            overlap_after=number(value.get("brain_overlap"), "after", overlap),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """The verdict and its reasons, the gravest first, with the signs that it was made from, rounded; those of a file
+    that another version wrote are None when this version measures others."""
+
+    verdict: Level
+    reasons: tuple[str, ...]
+    signs: PairSigns | ImageSigns | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What ``run.json`` says of a registration ("moving" and "fixed" in ``inputs``) or of a segmentation ("image").
+
+    ``finished`` is the time, UTC, ISO 8601; ``versions`` are those of uresnet, Python, the packages that decide the
+    numbers, and the machine; ``seconds`` are by stage, with their "total"; ``warnings`` say what was assumed or
+    repaired, a sentence each. ``transform`` (what was allowed to move), ``refined`` and ``measures`` are those of a
+    registration. ``command`` and ``files`` are known once the results are written.
+    """
+
+    finished: str
+    versions: Mapping[str, str]
+    model: ModelRecord
+    device: str
+    threads: int
+    inputs: Mapping[str, InputRecord]
+    seconds: Mapping[str, float]
+    warnings: tuple[str, ...]
+    transform: str | None = None
+    refined: bool | None = None
+    measures: Measures | None = None
+    quality: Quality | None = None
+    command: tuple[str, ...] | None = None
+    files: tuple[str, ...] | None = None
+
+    def to_json(self) -> str:
+        """The text of ``run.json``."""
+        return json_text(to_json_value(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRecord:
+        """Raises ``ValueError`` for a text that is no JSON or no such record."""
+        return from_json_value(cls, json.loads(text))
+
+
+def read_record(folder: Path) -> RunRecord:
+    """``run.json`` of an output folder. Raises :class:`UserError` where there is none, or a damaged one."""
+    path = folder / RECORD
+    try:
+        return RunRecord.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no {RECORD}; give the output folder of uresnet register.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged, or is not the record of a registration ({error}); run uresnet register again."
+        ) from None
+
+
+def environment() -> dict[str, str]:
     """Versions of uresnet, of Python and of the packages that decide the numbers, and the machine."""
     packages = ("torch", "numpy", "scipy", "nibabel", "h5py", "safetensors", "deepbet")
     return {
@@ -69,11 +182,6 @@ def environment() -> dict[str, Any]:
 def now() -> str:
     """The time, UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def to_json(record: dict[str, Any]) -> str:
-    """The text of ``run.json``."""
-    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _installed(name: str) -> str | None:

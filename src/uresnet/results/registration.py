@@ -1,36 +1,34 @@
-"""What a page, a figure or a verdict is made from: a registered pair, in memory or read back from its folder."""
+"""A registered pair, in memory or read back from its folder: what a page, a figure or a verdict is made from."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from uresnet.core.files import RECORD
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import SCHEMES, LabelScheme
 from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
 from uresnet.measures.volumes import structure_volumes
+from uresnet.results.record import RunRecord, read_record
 from uresnet.transform import Transform
 from uresnet.transform_files import read_transform
 
 
-@dataclass(frozen=True, eq=False)
-class Results:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RegisteredPair:
     """A registered pair. ``transform`` maps fixed world mm to moving world mm.
 
-    ``fixed``, ``warped``, ``jacobian``, ``fixed_segmentation`` and ``warped_segmentation`` lie on the fixed image's
-    grid; ``moving`` and ``moving_segmentation`` on the moving image's. ``moving`` and ``fixed`` are None where the
-    files are no longer where the record says; segmentations, from a model that does not segment. ``volumes`` are mm³
-    by image ("moving", "fixed") and FreeSurfer id. ``record`` is what ``run.json`` says. The brains are known only
-    while a registration runs.
+    ``fixed``, ``warped_moving``, ``jacobian``, ``fixed_segmentation`` and ``warped_segmentation`` lie on the fixed
+    image's grid, ``moving`` and ``moving_segmentation`` on the moving image's; segmentations hold FreeSurfer ids.
+    ``moving`` and ``fixed`` are None where the files are no longer where the record says; segmentations and ``scheme``,
+    from a model that does not segment. ``volumes`` are mm³ by image ("moving", "fixed") and FreeSurfer id. ``record``
+    is what ``run.json`` says. The brain masks are known only in memory.
     """
 
     moving: Image | None
     fixed: Image | None
-    warped: Image
+    warped_moving: Image
     jacobian: Image
     transform: Transform
     moving_segmentation: LabelMap | None
@@ -38,17 +36,24 @@ class Results:
     warped_segmentation: LabelMap | None
     scheme: LabelScheme | None
     volumes: dict[str, dict[int, float]]
-    record: dict[str, Any]
+    record: RunRecord
     moving_brain: LabelMap | None = None
     fixed_brain: LabelMap | None = None
 
     @property
     def background(self) -> Image:
         """What anatomy is drawn on: the fixed image, or the warped one where the fixed one is gone."""
-        return self.fixed if self.fixed is not None else self.warped
+        return self.fixed if self.fixed is not None else self.warped_moving
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was assumed or repaired, a sentence each."""
+        return list(self.record.warnings)
 
 
-def read_results(folder: str | Path, moving: str | Path | None = None, fixed: str | Path | None = None) -> Results:
+def read_registered_pair(
+    folder: str | Path, moving: str | Path | None = None, fixed: str | Path | None = None
+) -> RegisteredPair:
     """Read an output folder of ``uresnet register`` back.
 
     ``moving`` and ``fixed`` say where the two images are now; without them they are looked for where the record says,
@@ -59,60 +64,49 @@ def read_results(folder: str | Path, moving: str | Path | None = None, fixed: st
     record = read_record(folder)
     if not (folder / "warped.nii.gz").exists():
         raise UserError(f"{folder} holds no registration; give the output folder of uresnet register.")
-    warped = read_image(folder / "warped.nii.gz")
-    labels = {name: _labels(folder / f"{name}_dseg.nii.gz") for name in ("moving", "fixed", "warped")}
-    scheme = SCHEMES.get(str(record["model"].get("scheme", "")))
-    volumes = {
-        name: structure_volumes(one, scheme)
-        for name, one in labels.items()
-        if one is not None and scheme is not None and name != "warped"
-    }
-    return Results(
-        moving=_input(folder, record, "moving", moving),
-        fixed=_input(folder, record, "fixed", fixed),
-        warped=warped,
+    labels = {name: _read_labels(folder / f"{name}_dseg.nii.gz") for name in ("moving", "fixed", "warped")}
+    scheme = SCHEMES.get(record.model.scheme)
+    return RegisteredPair(
+        moving=_read_input(folder, record, "moving", moving),
+        fixed=_read_input(folder, record, "fixed", fixed),
+        warped_moving=read_image(folder / "warped.nii.gz"),
         jacobian=read_image(folder / "jacobian.nii.gz"),
         transform=read_transform(folder / "transform.h5"),
         moving_segmentation=labels["moving"],
         fixed_segmentation=labels["fixed"],
         warped_segmentation=labels["warped"],
         scheme=scheme,
-        volumes=volumes,
+        volumes=volumes_by_image(scheme, moving=labels["moving"], fixed=labels["fixed"]),
         record=record,
     )
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """``run.json`` of an output folder. Raises :class:`UserError` where there is none that can be read."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} has no {RECORD}; give the output folder of uresnet register.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / RECORD} cannot be read ({error}); run uresnet register again.") from None
-    if not isinstance(record, dict) or not isinstance(record.get("model"), dict):
-        raise UserError(f"{folder / RECORD} is not a record of uresnet; give the output folder of uresnet register.")
-    return record
+def volumes_by_image(scheme: LabelScheme | None, **segmentations: LabelMap | None) -> dict[str, dict[int, float]]:
+    """mm³ by image and FreeSurfer id, of the images that are segmented."""
+    if scheme is None:
+        return {}
+    return {name: structure_volumes(labels, scheme) for name, labels in segmentations.items() if labels is not None}
 
 
-def _labels(path: Path) -> LabelMap | None:
+def _read_labels(path: Path) -> LabelMap | None:
     return read_labels(path) if path.exists() else None
 
 
-def _input(folder: Path, record: dict[str, Any], name: str, given: str | Path | None) -> Image | None:
+def _read_input(folder: Path, record: RunRecord, name: str, given: str | Path | None) -> Image | None:
     """The image that was registered, checked against the shape that the record gives."""
-    said = record.get("inputs", {}).get(name, {})
+    recorded = record.inputs.get(name)
+    if recorded is None:
+        raise UserError(f"{folder} holds no registration; give the output folder of uresnet register.")
     if given is not None:
         image = read_image(given)
-        if list(image.grid.shape) != said.get("shape"):
+        if image.grid.shape != recorded.shape:
             raise UserError(f"{given} is not the {name} image of {folder}: its size is {image.grid.shape}.")
         return image
-    path = Path(str(said.get("path") or ""))
-    for place in (path, folder / path):
-        if place.is_file():
+    for path in (Path(recorded.path), folder / recorded.path):
+        if path.is_file():
             try:
-                image = read_image(place)
+                image = read_image(path)
             except UserError:
                 continue
-            return image if list(image.grid.shape) == said.get("shape") else None
+            return image if image.grid.shape == recorded.shape else None
     return None

@@ -24,7 +24,7 @@ from uresnet.evaluation.run import Journal, evaluate, open_pairs
 from uresnet.evaluation.scores import PairScores
 from uresnet.io import read_labels, write_image, write_labels
 from uresnet.model.checkpoint import load_model
-from uresnet.pipeline.register import register_pair
+from uresnet.pipeline.register import register
 from uresnet.training.data.dataset import open_dataset
 from uresnet.training.data.prepare import PrepareOptions, prepare
 from uresnet.training.data.sources import Source
@@ -91,7 +91,7 @@ def test_scores_of_a_deformation_against_scipy(data: Path, tiny_model: Path) -> 
     images = [
         Image(torch.from_numpy(dataset.image(s) * dataset.image_scale), dataset.grid(s), s.id) for s in (moving, fixed)
     ]
-    done = register_pair(*images, model=tiny_model, brain="none")
+    done = register(*images, model=tiny_model, brain="none")
     index = np.stack(np.meshgrid(*map(np.arange, dataset.shape), indexing="ij"), -1).reshape(-1, 3)
     points = done.transform.apply(torch.from_numpy(images[1].grid.points_to_world(index))).numpy()
     where = images[0].grid.points_to_voxel(points).T

@@ -17,7 +17,7 @@ from uresnet.errors import UserError
 from uresnet.model import christodoulidis
 from uresnet.model.checkpoint import load_model, save_model, uresnet_card
 from uresnet.model.christodoulidis import Christodoulidis
-from uresnet.pipeline.register import register_pair
+from uresnet.pipeline.register import register
 from uresnet.training.trainer import Trainer
 
 CONFIG = ModelConfig(network="christodoulidis", segmentation=False)
@@ -86,7 +86,7 @@ def test_a_file_of_it_registers(narrow: Christodoulidis, tmp_path: Path) -> None
     model = load_model(tmp_path / "one.safetensors")
     assert (model.card.kind, model.scheme) == ("christodoulidis", None)
     grids = FIELDS_OF_VIEW["RAS"], FIELDS_OF_VIEW["LPS"]
-    done = register_pair(*(Image(torch.from_numpy(brain_on(g)), g) for g in grids), model=model, brain="none")
+    done = register(*(Image(torch.from_numpy(brain_on(g)), g) for g in grids), model=model, brain="none")
     assert done.warped_moving.grid.same_as(grids[1]) and done.warped_segmentation is None
     assert done.measures.sd_log_jacobian > 0.01  # it deforms
     assert done.measures.overlap_after > 0.7

@@ -16,7 +16,8 @@ from grids import turned
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image
 from uresnet.errors import UserError
-from uresnet.pipeline.register import register_pair, segment_image
+from uresnet.pipeline.register import register
+from uresnet.pipeline.segment import segment
 
 FILES = {
     "warped.nii.gz",
@@ -54,7 +55,7 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(moving: Path, fixed: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished registration."""
     folder = tmp_path_factory.mktemp("written") / "out"
-    register_pair(moving, fixed, model=tiny_model).save(folder)
+    register(moving, fixed, model=tiny_model).save(folder)
     return folder
 
 
@@ -132,7 +133,7 @@ def test_the_record_tells_the_run(written: Path, tiny_model: Path, moving: Path)
 
 
 def test_a_network_at_rest_aligns_the_brains_and_nothing_else(still_model: Path, moving: Path, fixed: Path) -> None:
-    result = register_pair(moving, fixed, model=still_model)
+    result = register(moving, fixed, model=still_model)
     points = torch.tensor([[0.0, 0.0, 0.0], [30.0, -20.0, 10.0], [-25.0, 40.0, -30.0]], dtype=torch.float64)
     moved = result.transform.apply(points + torch.tensor([6.0, 18.0, -28.0]))
     # Centres of mass of a coarsely sampled brain: within a fraction of a voxel of where it was put.
@@ -148,7 +149,7 @@ def test_whole_voxels_move_exactly(still_model: Path, tmp_path: Path) -> None:
     shift = np.array([8.0, -12.0, 4.0])  # whole voxels
     first = write_nifti(brain_on(grid), grid, tmp_path / "m.nii.gz")
     second = write_nifti(brain_on(moved, tuple(shift)), moved, tmp_path / "f.nii.gz")
-    result = register_pair(first, second, model=still_model)
+    result = register(first, second, model=still_model)
     points = torch.from_numpy(np.random.default_rng(2).uniform(-50, 50, (50, 3)))
     torch.testing.assert_close(result.transform.apply(points), points - torch.from_numpy(shift), atol=1e-4, rtol=0)
     torch.testing.assert_close(
@@ -160,7 +161,7 @@ def test_whole_voxels_move_exactly(still_model: Path, tmp_path: Path) -> None:
 def test_what_may_move_is_all_that_moves(tiny_model: Path, fixed: Path, tmp_path: Path, freedom: str) -> None:
     grid = FIELDS_OF_VIEW["LPS"]
     source = write_nifti(brain_on(grid), grid, tmp_path / "m.nii.gz")
-    result = register_pair(source, fixed, model=tiny_model, transform=freedom)  # type: ignore[arg-type]
+    result = register(source, fixed, model=tiny_model, transform=freedom)  # type: ignore[arg-type]
     linear = result.transform.parts[-1].matrix[:3, :3]  # type: ignore[attr-defined]
     assert len(result.transform.parts) == (2 if freedom == "deformable" else 1)
     if freedom == "rigid":
@@ -173,7 +174,7 @@ def test_what_may_move_is_all_that_moves(tiny_model: Path, fixed: Path, tmp_path
 
 
 def test_segmenting_alone_gives_the_native_grid(tiny_model: Path, moving: Path, tmp_path: Path) -> None:
-    result = segment_image(moving, model=tiny_model)
+    result = segment(moving, model=tiny_model)
     result.save(tmp_path / "dseg.nii.gz")
     image, like = nib.load(tmp_path / "dseg.nii.gz"), nib.load(moving)
     assert image.shape == like.shape and image.get_data_dtype() == np.int16
@@ -185,18 +186,18 @@ def test_segmenting_alone_gives_the_native_grid(tiny_model: Path, moving: Path, 
 
 def test_a_model_without_segmentation_registers_only(moving: Path, fixed: Path, tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "r.safetensors", deforms=True, segmentation=False)
-    register_pair(moving, fixed, model=model).save(tmp_path / "out")
+    register(moving, fixed, model=model).save(tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names >= {name for name in FILES if "dseg" not in name and name != "volumes.tsv"}
     assert not [name for name in names if "dseg" in name or "volumes" in name]
     with pytest.raises(UserError, match="registers only"):
-        segment_image(moving, model=model)
+        segment(moving, model=model)
 
 
 def test_images_in_memory_are_welcome(tiny_model: Path, fixed: Path) -> None:
     grid = FIELDS_OF_VIEW["LAS"]
     image = Image(torch.from_numpy(brain_on(grid)), grid)
-    assert register_pair(image, fixed, model=tiny_model).warped_moving.grid.same_as(FIXED)
+    assert register(image, fixed, model=tiny_model).warped_moving.grid.same_as(FIXED)
 
 
 def test_a_brain_larger_than_the_network_grid_is_not_cut(tiny_model: Path, tmp_path: Path) -> None:
@@ -208,15 +209,15 @@ def test_a_brain_larger_than_the_network_grid_is_not_cut(tiny_model: Path, tmp_p
     small_grid = FIELDS_OF_VIEW["RAS"]
     small = write_nifti(brain_on(small_grid), small_grid, tmp_path / "small.nii.gz")
     for pair in ((large, small), (small, large)):
-        record = register_pair(*pair, model=tiny_model, brain="none").record
-        shapes = {tuple(one["conformed_shape"]) for one in record["inputs"].values()}
+        record = register(*pair, model=tiny_model, brain="none").record
+        shapes = {image.conformed_shape for image in record.inputs.values()}
         assert len(shapes) == 1 and next(iter(shapes))[0] > 40
 
 
 def test_distant_headers_are_bridged_with_a_warning(still_model: Path, fixed: Path, tmp_path: Path) -> None:
     grid = Grid.centred((46, 54, 44), (3.9, 3.8, 3.6), "RAS", (400.0, 0.0, 0.0))
     far = write_nifti(brain_on(grid, (400.0, 0.0, 0.0)), grid, tmp_path / "far.nii.gz")
-    result = register_pair(far, fixed, model=still_model)
+    result = register(far, fixed, model=still_model)
     assert result.measures.overlap_after > 0.97
     assert len(result.warnings) == 1 and "do not overlap" in result.warnings[0]
 
@@ -227,7 +228,7 @@ def test_masks_must_belong_to_their_image(tiny_model: Path, fixed: Path, tmp_pat
     elsewhere = Grid.centred(grid.shape, grid.zooms, "RAS", (900.0, 0.0, 0.0))
     mask = write_nifti(np.ones(grid.shape, np.uint8), elsewhere, tmp_path / "mask.nii.gz")
     with pytest.raises(UserError, match="do not overlap"):
-        register_pair(source, fixed, model=tiny_model, masks=(mask, None))
+        register(source, fixed, model=tiny_model, masks=(mask, None))
     good = write_nifti((brain_on(grid) > 0).astype(np.uint8), grid, tmp_path / "good.nii.gz")
-    record = register_pair(source, fixed, model=tiny_model, masks=(good, None)).record
-    assert "good.nii.gz" in record["inputs"]["moving"]["brain"]
+    record = register(source, fixed, model=tiny_model, masks=(good, None)).record
+    assert "good.nii.gz" in record.inputs["moving"].brain

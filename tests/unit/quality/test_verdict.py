@@ -8,22 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from report_results import made_up_results
+from report_results import made_up_results, made_up_segmentation
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import SCHEMES
-from uresnet.quality.signs import ImageSigns, Signs, crossed_share, image_signs, measure_signs
+from uresnet.model.catalogue import packaged_models
+from uresnet.quality.signs import crossed_share, image_signs, measure_signs
 from uresnet.quality.verdict import (
     IMAGE_RULES,
-    OWN_BOUNDS,
+    MODEL_BOUNDS,
     PAIR_RULES,
+    SCHEME_BOUNDS,
     Bounds,
-    Level,
     Rule,
     judge,
     judge_image,
-    judge_image_record,
     judge_record,
 )
+from uresnet.results.record import Level, ModelRecord
+from uresnet.results.signs import ImageSigns, PairSigns
 
 BRAIN = ImageSigns(
     brain_ml=1300,
@@ -38,7 +40,7 @@ BRAIN = ImageSigns(
     missing=0,
     lopsided=0.01,
 )
-GOOD = Signs(
+GOOD = PairSigns(
     mean_dice=0.8,
     dice={"Cerebral-Cortex": 0.8},
     overlap=0.98,
@@ -50,11 +52,13 @@ GOOD = Signs(
     fixed=BRAIN,
     crossed=0.01,
     scheme="freesurfer28",
+    model="some",
 )
+MODEL = ModelRecord(name="some", kind="midspace", sha256="0" * 64, scheme="freesurfer28")
 
 
 def test_a_pair_without_a_bad_sign_is_good() -> None:
-    verdict = judge(GOOD)
+    verdict = judge(GOOD, MODEL)
     assert verdict.level is Level.good
     assert verdict.reasons == []
 
@@ -68,13 +72,13 @@ def beyond(bounds: Bounds) -> list[tuple[float, Level]]:
 
 def own(rule: Rule) -> Bounds:
     """The bounds that hold for ``GOOD``."""
-    return OWN_BOUNDS.get(GOOD.scheme, {}).get(rule.sign, rule.bounds)
+    return SCHEME_BOUNDS.get(MODEL.scheme, {}).get(rule.sign, rule.bounds)
 
 
 @pytest.mark.parametrize("rule", PAIR_RULES, ids=lambda rule: rule.sign)
 def test_each_sign_of_the_pair_can_spoil_it(rule) -> None:
     for value, level in beyond(own(rule)):
-        verdict = judge(replace(GOOD, **{rule.sign: value}))
+        verdict = judge(replace(GOOD, **{rule.sign: value}), MODEL)
         assert verdict.level is level
         assert len(verdict.reasons) == 1
         assert verdict.reasons[0].endswith(".")
@@ -84,87 +88,106 @@ def test_each_sign_of_the_pair_can_spoil_it(rule) -> None:
 @pytest.mark.parametrize("who", ["moving", "fixed"])
 def test_each_sign_of_an_image_can_spoil_it(rule, who: str) -> None:
     for value, level in beyond(own(rule)):
-        verdict = judge(replace(GOOD, **{who: replace(BRAIN, **{rule.sign: value})}))
+        verdict = judge(replace(GOOD, **{who: replace(BRAIN, **{rule.sign: value})}), MODEL)
         assert verdict.level is level
         assert verdict.reasons[0].startswith(f"{who.capitalize()} image: ")
 
 
 @pytest.mark.parametrize("rule", IMAGE_RULES, ids=lambda rule: rule.sign)
 def test_each_sign_of_a_single_image_can_spoil_it(rule: Rule) -> None:
-    assert judge_image(BRAIN, GOOD.scheme).level is Level.good
+    assert judge_image(BRAIN, MODEL).level is Level.good
     for value, level in beyond(own(rule)):
-        verdict = judge_image(replace(BRAIN, **{rule.sign: value}), GOOD.scheme)
+        verdict = judge_image(replace(BRAIN, **{rule.sign: value}), MODEL)
         assert verdict.level is level
         assert not verdict.reasons[0].startswith("Image image")
 
 
 def test_bounds_of_the_model_come_before_those_of_its_structures(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = {"careful": {"mean_dice": Bounds(look_below=0.9)}, "freesurfer28": {"mean_dice": Bounds(look_below=0.7)}}
-    monkeypatch.setattr("uresnet.quality.verdict.OWN_BOUNDS", own)
-    assert judge(replace(GOOD, mean_dice=0.65, model="other")).level is Level.look
-    assert judge(replace(GOOD, mean_dice=0.75, model="other")).level is Level.good
-    assert judge(replace(GOOD, mean_dice=0.75, model="careful")).level is Level.look
-    assert judge(replace(GOOD, mean_dice=0.65, model="other", scheme="tissue3")).level is Level.good
+    careful = replace(MODEL, sha256="1" * 64)
+    monkeypatch.setattr("uresnet.quality.verdict.SCHEME_BOUNDS", {"freesurfer28": {"mean_dice": Bounds(0.7)}})
+    monkeypatch.setattr("uresnet.quality.verdict.MODEL_BOUNDS", {careful.sha256: {"mean_dice": Bounds(0.9)}})
+    assert judge(replace(GOOD, mean_dice=0.65), MODEL).level is Level.look
+    assert judge(replace(GOOD, mean_dice=0.75), MODEL).level is Level.good
+    assert judge(replace(GOOD, mean_dice=0.75), careful).level is Level.look
+    assert judge(replace(GOOD, mean_dice=0.65), replace(MODEL, scheme="tissue3")).level is Level.good
 
 
-def test_names_of_own_bounds_are_of_signs_that_exist() -> None:
+def test_bounds_of_the_default_model_hold_for_its_file_and_not_for_its_name() -> None:
+    shipped = packaged_models()["default"]
+    assert shipped.card is not None
+    default = ModelRecord(name="default", kind=shipped.card.kind, sha256=shipped.sha256, scheme=shipped.card.scheme)
+    worse = replace(GOOD, mean_dice=0.70)
+    assert judge(worse, default).level is Level.look
+    assert judge(worse, replace(default, name="renamed")).level is Level.look
+    assert judge(worse, replace(default, sha256="0" * 64)).level is Level.good
+
+
+def test_names_of_bounds_are_of_signs_that_exist() -> None:
     signs = {rule.sign for rule in (*PAIR_RULES, *IMAGE_RULES)}
-    assert all(set(bounds) <= signs for bounds in OWN_BOUNDS.values())
+    assert all(set(bounds) <= signs for bounds in (*SCHEME_BOUNDS.values(), *MODEL_BOUNDS.values()))
 
 
 def test_not_a_number_is_never_good() -> None:
     for rule in PAIR_RULES:
-        assert judge(replace(GOOD, **{rule.sign: float("nan")})).level is Level.failed
+        assert judge(replace(GOOD, **{rule.sign: float("nan")}), MODEL).level is Level.failed
 
 
 def test_structures_that_could_not_be_compared_call_for_a_look() -> None:
-    assert judge(replace(GOOD, mean_dice=None)).level is Level.look
+    assert judge(replace(GOOD, mean_dice=None), MODEL).level is Level.look
     nothing = {"white_over_grey": None, "grey_over_csf": None, "labelled": None, "missing": None, "lopsided": None}
     without = replace(BRAIN, **nothing)
     assert (
-        judge(replace(GOOD, mean_dice=None, crossed=None, dice={}, moving=without, fixed=without)).level is Level.good
+        judge(replace(GOOD, mean_dice=None, crossed=None, dice={}, moving=without, fixed=without), MODEL).level
+        is Level.good
     )
 
 
 def test_a_symmetric_brain_has_no_handedness_and_may_be_good() -> None:
-    assert judge(replace(GOOD, fixed=replace(BRAIN, handedness=None))).level is Level.good
+    assert judge(replace(GOOD, fixed=replace(BRAIN, handedness=None)), MODEL).level is Level.good
 
 
 def test_a_brain_the_other_way_round_calls_for_a_look_and_one_that_is_hard_to_tell_does_not() -> None:
-    mirrored = judge(replace(GOOD, moving=replace(BRAIN, handedness=-0.17)))
+    mirrored = judge(replace(GOOD, moving=replace(BRAIN, handedness=-0.17)), MODEL)
     assert mirrored.level is Level.look
     assert "left and right may be exchanged" in mirrored.reasons[0]
-    assert judge(replace(GOOD, moving=replace(BRAIN, handedness=-0.01))).level is Level.good
+    assert judge(replace(GOOD, moving=replace(BRAIN, handedness=-0.01)), MODEL).level is Level.good
 
 
 def test_large_numbers_are_written_out() -> None:
-    small = judge(replace(GOOD, fixed=replace(BRAIN, brain_ml=2345.6)))
+    small = judge(replace(GOOD, fixed=replace(BRAIN, brain_ml=2345.6)), MODEL)
     assert "2346 ml" in small.reasons[0]
 
 
 def test_the_record_gives_the_verdict_back() -> None:
-    bad = replace(GOOD, overlap=0.5, dice={"Cerebral-Cortex": float("nan")})
-    verdict = judge(bad)
-    again = judge_record(verdict.to_dict(bad))
-    assert again is not None
-    assert (again.level, again.reasons) == (verdict.level, verdict.reasons)
-    assert judge_record({}) is None
-    assert judge_record({"signs": {"moving": {}}}) is None
+    bad = replace(GOOD, overlap=0.5, dice={"Cerebral-Cortex": None})
+    verdict, record = judge(bad, MODEL), made_up_results().record
+    assert judge_record(record) is None
+    kept = replace(record, model=MODEL, quality=verdict.quality(bad))
+    assert judge_record(kept) == verdict
+    assert kept.quality is not None
+    assert judge_record(replace(kept, quality=replace(kept.quality, signs=None))) is None
 
 
 def test_the_record_of_a_single_image_gives_its_verdict_back() -> None:
+    record = replace(made_up_segmentation(made_up_results()).record, model=MODEL)
     lopsided = replace(BRAIN, lopsided=0.9)
-    verdict = judge_image(lopsided, "freesurfer28", "some")
-    record = {"model": {"name": "some", "scheme": "freesurfer28"}, "quality": verdict.to_dict(lopsided)}
-    again = judge_image_record(record)
-    assert again is not None
-    assert (again.level, again.reasons) == (Level.failed, verdict.reasons)
-    assert judge_image_record({"model": {}}) is None
+    verdict = judge_image(lopsided, MODEL)
+    assert verdict.level is Level.failed
+    assert judge_record(replace(record, quality=verdict.quality(lopsided))) == verdict
+
+
+def test_the_record_keeps_five_decimals_and_none_for_what_is_not_a_number() -> None:
+    signs = replace(GOOD, correlation=0.123456789, moving=replace(BRAIN, distance=float("nan"), width=0.7654321))
+    kept = judge(signs, MODEL).quality(signs).signs
+    assert isinstance(kept, PairSigns)
+    assert (kept.correlation, kept.moving.width, kept.moving.distance) == (0.12346, 0.76543, None)
 
 
 def test_signs_of_a_made_up_pair() -> None:
-    signs = measure_signs(made_up_results())
-    assert signs.overlap > 0.9
+    results = made_up_results()
+    signs = measure_signs(results)
+    assert results.record.measures is not None
+    assert signs.overlap == results.record.measures.overlap_after
     assert 0.5 < signs.mean_dice < 1
     assert signs.correlation > 0.7
     # An egg of 40 × 52 × 36 mm half axes, four thirds of pi times their product.
@@ -179,10 +202,10 @@ def test_signs_ignore_the_scale_of_intensities() -> None:
     results = made_up_results()
     assert results.fixed is not None
     brighter = replace(results, fixed=replace(results.fixed, data=results.fixed.data * 7.5))
-    one, other = measure_signs(results).fixed, measure_signs(brighter).fixed
-    assert other.distance == pytest.approx(one.distance, abs=1e-3)
-    assert other.deep_over_rim == pytest.approx(one.deep_over_rim, abs=1e-4)
-    assert other.white_over_grey == pytest.approx(one.white_over_grey, abs=1e-3)
+    before, after = measure_signs(results).fixed, measure_signs(brighter).fixed
+    assert after.distance == pytest.approx(before.distance, abs=1e-3)
+    assert after.deep_over_rim == pytest.approx(before.deep_over_rim, abs=1e-4)
+    assert after.white_over_grey == pytest.approx(before.white_over_grey, abs=1e-3)
 
 
 def sided_head(results):
@@ -191,8 +214,8 @@ def sided_head(results):
     index = np.stack(np.meshgrid(*[np.arange(n) for n in labels.grid.shape], indexing="ij"), axis=-1)
     right = (labels.grid.points_to_world(index) - labels.grid.centre_world)[..., 0] > 0
     values = labels.data.numpy()
-    other = np.select([values == 2, values == 3, values == 4], [41, 42, 43], 0)
-    return LabelMap(torch.from_numpy(np.where(right, other, values).astype(np.int16)), labels.grid)
+    on_the_right = np.select([values == 2, values == 3, values == 4], [41, 42, 43], 0)
+    return LabelMap(torch.from_numpy(np.where(right, on_the_right, values).astype(np.int16)), labels.grid)
 
 
 def test_structures_on_the_wrong_side_are_counted() -> None:
@@ -226,6 +249,6 @@ def test_an_image_that_lost_its_contrast_is_not_good() -> None:
     assert results.moving is not None and results.moving_brain is not None
     values = torch.rand(results.moving.grid.shape, generator=torch.Generator().manual_seed(0)) * 100
     noise = replace(results.moving, data=values * results.moving_brain.mask)
-    verdict = judge(measure_signs(replace(results, moving=noise)))
+    verdict = judge(measure_signs(replace(results, moving=noise)), results.record.model)
     assert verdict.level is not Level.good
     assert any("T1-weighted" in reason for reason in verdict.reasons)

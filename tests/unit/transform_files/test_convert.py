@@ -14,7 +14,8 @@ from grids import turned
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.io import read_labels
-from uresnet.pipeline.register import register_pair, segment_image
+from uresnet.pipeline.register import register
+from uresnet.pipeline.segment import segment
 from uresnet.transform_files import FORMATS, FileKind, parse_formats, read_transform
 from uresnet.transform_files.apply import read_chain
 
@@ -26,7 +27,7 @@ FIXED = turned(Grid.centred((50, 44, 46), (4.0, 4.8, 3.8), "LAS", (5.0, 20.0, -3
 def test_a_registration_in_every_format(tmp_path: Path, tiny_model: Path) -> None:
     moving = write_nifti(brain_on(MOVING), MOVING, tmp_path / "moving.nii.gz")
     fixed = write_nifti(brain_on(FIXED, (6.0, 18.0, -28.0)), FIXED, tmp_path / "fixed.nii.gz")
-    result = register_pair(moving, fixed, model=tiny_model, brain="none")
+    result = register(moving, fixed, model=tiny_model, brain="none")
     out = tmp_path / "out"
     result.save(out, formats=tuple(FORMATS))
     voxels = read_labels(out / "fixed_dseg.nii.gz").mask.nonzero()[::200]
@@ -62,7 +63,7 @@ def test_a_registration_in_every_format(tmp_path: Path, tiny_model: Path) -> Non
 def test_a_segmentation_has_its_tables_beside_it(tmp_path: Path, tiny_model: Path) -> None:
     image = write_nifti(brain_on(MOVING), MOVING, tmp_path / "image.nii.gz")
     (tmp_path / "out").mkdir()
-    segment_image(image, model=tiny_model, brain="none").save(tmp_path / "out" / "sub-01_dseg.nii.gz", report=False)
+    segment(image, model=tiny_model, brain="none").save(tmp_path / "out" / "sub-01_dseg.nii.gz", report=False)
     tables = {"sub-01_dseg.tsv", "sub-01_dseg_volumes.tsv", "sub-01_dseg_itksnap.txt"}
     tables |= {"sub-01_dseg_freeview.txt", "sub-01_dseg_slicer.ctbl"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"sub-01_dseg.nii.gz", *tables}

@@ -10,7 +10,7 @@ from uresnet.errors import UserError
 from uresnet.report.pages.index import find_outputs, index_page
 from uresnet.report.pages.registration import PAGE, registration_page
 from uresnet.report.pages.training import STEPS, training_page
-from uresnet.results.registration import read_results
+from uresnet.results.registration import read_registered_pair
 
 INDEX = "index.html"
 
@@ -26,7 +26,7 @@ def write_pages(folder: Path, moving: Path | None = None, fixed: Path | None = N
         raise UserError(f"{folder} is not a folder; give the output folder of uresnet register or of uresnet train.")
     if (folder / RECORD).exists():
         page = folder / PAGE
-        write_text(registration_page(read_results(folder, moving, fixed)), page)
+        write_text(registration_page(read_registered_pair(folder, moving, fixed)), page)
         return page
     if (folder / STEPS).exists():
         page = folder / PAGE
@@ -36,6 +36,6 @@ def write_pages(folder: Path, moving: Path | None = None, fixed: Path | None = N
     for one in outputs:
         if not (one / PAGE).exists():
             with suppress(UserError):  # its card says what is wrong
-                write_text(registration_page(read_results(one)), one / PAGE)
+                write_text(registration_page(read_registered_pair(one)), one / PAGE)
     write_text(index_page(folder, outputs), folder / INDEX)
     return folder / INDEX

@@ -16,10 +16,12 @@ from uresnet.io import read_image, read_labels
 from uresnet.quality.verdict import SEVERITY, Level, judge_record
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
-from uresnet.report.pages.registration import PAGE, image_names
+from uresnet.report.pages.registration import PAGE
 from uresnet.report.pictures import data_uri, grey
+from uresnet.report.record_text import image_names
 from uresnet.report.slices import PLANES, cut, cut_labels, grey_window, plane_grid, view_of
-from uresnet.results.registration import read_record
+from uresnet.results.record import RunRecord, read_record
+from uresnet.results.signs import PairSigns
 
 THUMBNAIL_PIXELS = 160
 
@@ -73,25 +75,26 @@ def _card(folder: Path, output: Path) -> Card:
     name = os.path.relpath(output, folder)
     try:
         record = read_record(output)
-        verdict = judge_record(record.get("quality", {}))
+        verdict = judge_record(record)
         thumbnail = _thumbnail(output, record)
     except UserError as error:
         return Card(name, {"moving": "?", "fixed": "?"}, None, Level.failed, [str(error)], None, None)
     page = output / PAGE
     link = quote(os.path.relpath(page, folder)) if page.exists() else None
-    dice = record.get("quality", {}).get("signs", {}).get("mean_dice")
+    signs = record.quality.signs if record.quality is not None else None
+    dice = signs.mean_dice if isinstance(signs, PairSigns) else None
     level, reasons = (None, []) if verdict is None else (verdict.level, verdict.reasons)
     return Card(name, image_names(record), link, level, reasons, dice, thumbnail)
 
 
-def _thumbnail(output: Path, record: dict[str, Any]) -> dict[str, Any]:
+def _thumbnail(output: Path, record: RunRecord) -> dict[str, Any]:
     """The middle axial slice of the warped image, and the outlines of the fixed image's structures in it."""
     warped = read_image(output / "warped.nii.gz")
     view = view_of(warped)
     longest = float(view.extent_mm[:2].max())
     small = type(view)(view.centre_mm, view.extent_mm, max(view.pixel_mm, longest / THUMBNAIL_PIXELS))
     grid = plane_grid(PLANES[0], small, slices=1)
-    scheme = SCHEMES.get(str(record["model"].get("scheme", "")))
+    scheme = SCHEMES.get(record.model.scheme)
     labels = output / "fixed_dseg.nii.gz"
     paths: dict[int, str] = {}
     if scheme is not None and labels.exists():

@@ -1,0 +1,142 @@
+"""What ``register`` and ``segment`` return, and how it is written to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from uresnet.core.files import RECORD, fresh_folder, write_text
+from uresnet.core.image import Image, LabelMap
+from uresnet.core.labels import LabelScheme
+from uresnet.io import (
+    WRITABLE_SUFFIXES,
+    write_colour_table,
+    write_image,
+    write_itksnap_labels,
+    write_label_table,
+    write_labels,
+    write_slicer_colours,
+)
+from uresnet.measures.volumes import volumes_table
+from uresnet.pipeline.progress import Progress, Stages, silent
+from uresnet.report.pages import PAGE, registration_page, segmentation_page
+from uresnet.results.record import Measures, RunRecord
+from uresnet.results.registration import RegisteredPair
+from uresnet.results.segmentation import SegmentedImage
+from uresnet.transform import Composite
+from uresnet.transform_files import TransformPair, export_files, write_itk_composite
+
+Writers = dict[str, Callable[[Path], None]]
+"""What writes a file, by the file's name."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Registration(RegisteredPair):
+    """A registered pair with all that a registration knows in memory.
+
+    ``transform`` maps fixed world mm to moving world mm, ``inverse`` moving world mm to fixed world mm. ``measures``
+    are exact; ``record`` has them rounded.
+    """
+
+    moving: Image
+    fixed: Image
+    transform: Composite
+    inverse: Composite
+    measures: Measures
+    moving_brain: LabelMap
+    fixed_brain: LabelMap
+
+    def save(
+        self,
+        folder: str | Path,
+        overwrite: bool = False,
+        command: Sequence[str] = (),
+        report: bool = True,
+        formats: Sequence[str] = (),
+        progress: Progress = silent,
+    ) -> list[Path]:
+        """Write all results to ``folder``, with a page to look at unless ``report`` is False: all of them or, after an
+        error, none. Returns their paths. ``formats`` are names of :data:`uresnet.transform_files.FORMATS` to write the
+        transform in besides ITK's. ``progress`` is told of one stage, "write".
+
+        Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
+        """
+        with Stages(progress)("write"):
+            return _write_folder(Path(folder), self._writers(report, formats), self.record, overwrite, command)
+
+    def _writers(self, report: bool, formats: Sequence[str]) -> Writers:
+        # The largest first, so that they overlap with everything else.
+        writers: Writers = {
+            "transform.h5": partial(write_itk_composite, self.transform),
+            "inverse_transform.h5": partial(write_itk_composite, self.inverse),
+            "warped.nii.gz": partial(write_image, self.warped_moving),
+            "jacobian.nii.gz": partial(write_image, self.jacobian),
+        }
+        segmentations = {
+            "moving_dseg.nii.gz": self.moving_segmentation,
+            "fixed_dseg.nii.gz": self.fixed_segmentation,
+            "warped_dseg.nii.gz": self.warped_segmentation,
+        }
+        for name, labels in segmentations.items():
+            if labels is not None:
+                writers[name] = partial(write_labels, labels, scheme=self.scheme)
+        if self.scheme is not None:
+            writers |= _label_tables(self.scheme, "dseg")
+            writers["volumes.tsv"] = partial(write_text, _volumes_text(self.scheme, self.volumes, self.record))
+        if report:
+            writers[PAGE] = lambda path: write_text(registration_page(self), path)
+        pair = TransformPair(self.transform, self.inverse, self.fixed.grid, self.moving.grid)
+        return writers | export_files(pair, [name for name in formats if name != "itk"])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Segmentation(SegmentedImage):
+    """A segmented image that can be saved."""
+
+    def save(self, path: str | Path, report: bool = True, progress: Progress = silent) -> None:
+        """Write the label map, and beside it, named after it, its label tables, its ``_volumes.tsv`` and, unless
+        ``report`` is False, ``_report.html``, a page to look at. ``progress`` is told of one stage, "write"."""
+        path = Path(path)
+        with Stages(progress)("write"):
+            write_labels(self.labels, path, self.scheme)
+            stem = next(path.name[: -len(end)] for end in WRITABLE_SUFFIXES if path.name.lower().endswith(end))
+            for name, write in _label_tables(self.scheme, stem).items():
+                write(path.with_name(name))
+            volumes = _volumes_text(self.scheme, {"image": self.volumes}, self.record)
+            write_text(volumes, path.with_name(f"{stem}_volumes.tsv"))
+            if report:
+                write_text(segmentation_page(self), path.with_name(f"{stem}_{PAGE}"))
+
+
+def _label_tables(scheme: LabelScheme, stem: str) -> Writers:
+    """What BIDS, Freeview, 3D Slicer and ITK-SNAP read beside a segmentation to name and colour it."""
+    return {
+        f"{stem}.tsv": partial(write_label_table, scheme),
+        f"{stem}_freeview.txt": partial(write_colour_table, scheme),
+        f"{stem}_slicer.ctbl": partial(write_slicer_colours, scheme),
+        f"{stem}_itksnap.txt": partial(write_itksnap_labels, scheme),
+    }
+
+
+def _volumes_text(scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]], record: RunRecord) -> str:
+    brains = {name: image.brain_mm3 for name, image in record.inputs.items()}
+    heads = {name: image.intracranial_mm3 for name, image in record.inputs.items()}
+    return volumes_table(scheme, volumes, brains, heads)
+
+
+def _write_folder(
+    folder: Path, writers: Writers, record: RunRecord, overwrite: bool, command: Sequence[str]
+) -> list[Path]:
+    names = (*writers, RECORD)
+    with fresh_folder(folder, overwrite) as beside:
+        # Compression leaves the interpreter's lock, so that files are written at the same time.
+        with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
+            for done in [pool.submit(write, beside / name) for name, write in writers.items()]:
+                done.result()
+        write_text(replace(record, command=tuple(command), files=names).to_json(), beside / RECORD)
+    return [folder / name for name in names]

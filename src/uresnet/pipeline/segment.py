@@ -1,0 +1,73 @@
+"""Segment one image: find its brain, conform it, segment it, judge the result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from uresnet.core.choices import BrainMethod
+from uresnet.coupling import segment_conformed
+from uresnet.errors import UserError
+from uresnet.measures.intracranial import intracranial_volume
+from uresnet.measures.volumes import structure_volumes
+from uresnet.pipeline.progress import Progress, Stages, collected_warnings, silent
+from uresnet.pipeline.save import Segmentation
+from uresnet.pipeline.steps import (
+    ImageSource,
+    ModelSource,
+    PreparedImage,
+    chosen_model,
+    find_brain,
+    image_of,
+    input_record,
+    mask_of,
+    native_labels,
+    ready_model,
+    run_record,
+)
+from uresnet.preprocess import conform
+from uresnet.quality.signs import image_signs
+from uresnet.quality.verdict import judge_image
+
+
+def segment(
+    image: ImageSource,
+    *,
+    model: ModelSource = None,
+    brain: BrainMethod = "auto",
+    mask: str | Path | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Segmentation:
+    """Segment one image (a file or an image) on its own grid.
+
+    Arguments and errors are those of :func:`uresnet.register`; ``mask`` is a brain mask to use instead of searching for
+    the brain. Raises :class:`UserError` also for a model that does not segment.
+    """
+    stages, warnings = Stages(progress), list[str]()
+    with collected_warnings(warnings):
+        with stages("read"):
+            chosen = chosen_model(model)
+            given = image_of(image)
+            drawn = mask_of(mask, given)
+        with stages("load model"):
+            network = ready_model(chosen, device)
+            scheme = network.scheme
+            if scheme is None:
+                raise UserError(f"The model {network.name} registers only; choose one that segments with --model.")
+        with stages("find brain"):
+            mask_found, how = find_brain(given, drawn, brain, device)
+        with stages("conform"):
+            prepared = PreparedImage(given, mask_found, how, conform(given, mask_found, network.conform))
+        with stages("segment"):
+            labels = native_labels(segment_conformed(network, prepared.conformed), scheme, given.grid)
+    inputs = {"image": input_record(prepared, intracranial_volume(labels))}
+    record = run_record(network, device, stages, warnings, inputs)
+    signs = image_signs(given, prepared.brain, labels, scheme)
+    return Segmentation(
+        image=given,
+        labels=labels,
+        scheme=scheme,
+        volumes=structure_volumes(labels, scheme),
+        record=replace(record, quality=judge_image(signs, record.model).quality(signs)),
+    )

@@ -1,0 +1,117 @@
+"""The steps that registering and segmenting share: read, find the brain, bring labels to their own grid, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from uresnet.core.choices import BrainMethod
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image, LabelMap
+from uresnet.core.labels import LabelScheme
+from uresnet.coupling import Segmented
+from uresnet.errors import UserError
+from uresnet.io import read_image, read_labels
+from uresnet.model.catalogue import ModelFile, find_model
+from uresnet.model.checkpoint import Model, load_model
+from uresnet.pipeline.progress import Stages
+from uresnet.preprocess import Conformed, extract_brain
+from uresnet.results.record import InputRecord, ModelRecord, RunRecord, environment, now
+from uresnet.transform import Affine, resample
+
+ImageSource = str | Path | Image
+ModelSource = str | Path | ModelFile | Model | None
+"""A packaged name, a model file, what :func:`~uresnet.model.catalogue.find_model` found, a loaded model, or None for
+the default."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image as it was given, its brain on the same grid and how it was found, and the image as the network sees
+    it."""
+
+    image: Image
+    brain: LabelMap
+    brain_found: str
+    conformed: Conformed
+
+
+def chosen_model(model: ModelSource) -> ModelFile | Model:
+    """The model that is meant, not loaded yet: an unknown one is reported before any image is read."""
+    return model if isinstance(model, ModelFile | Model) else find_model(model)
+
+
+def ready_model(model: ModelFile | Model, device: str) -> Model:
+    """The model with its weights on ``device``."""
+    return (model if isinstance(model, Model) else load_model(model.path)).to(device)
+
+
+def image_of(source: ImageSource) -> Image:
+    """Read an image unless it is one already."""
+    return source if isinstance(source, Image) else read_image(source)
+
+
+def mask_of(path: str | Path | None, image: Image) -> LabelMap | None:
+    """Read a brain mask. Raises :class:`UserError` when it lies elsewhere than its image."""
+    if path is None:
+        return None
+    mask = read_labels(path)
+    if not mask.grid.overlaps(image.grid):
+        raise UserError(
+            f"{path} and {image.name} do not overlap in the world; give a mask that was drawn on this image."
+        )
+    return mask
+
+
+def find_brain(image: Image, mask: LabelMap | None, method: BrainMethod, device: str) -> tuple[LabelMap, str]:
+    """The brain on the image's grid, and how it was found."""
+    # deepbet's networks hold operations that Apple's GPUs lack.
+    return extract_brain(image, method, mask, device="cpu" if device == "mps" else device)
+
+
+def native_labels(segmented: Segmented, scheme: LabelScheme, grid: Grid) -> LabelMap:
+    """An image's structures (FreeSurfer ids) on its own ``grid``."""
+    if isinstance(segmented, LabelMap):
+        return labels_from_classes(resample(Affine.identity(), segmented, grid).data, scheme, grid)
+    return labels_from_classes(segmented.classes_on(grid), scheme, grid)
+
+
+def labels_from_classes(classes: torch.Tensor, scheme: LabelScheme, grid: Grid) -> LabelMap:
+    """FreeSurfer ids of the numbers of classes (I, J, K)."""
+    return LabelMap(torch.from_numpy(scheme.to_ids(classes.cpu().numpy())), grid)
+
+
+def run_record(
+    model: Model, device: str, stages: Stages, warnings: list[str], inputs: Mapping[str, InputRecord]
+) -> RunRecord:
+    """What both kinds of run record."""
+    return RunRecord(
+        finished=now(),
+        versions=environment(),
+        model=ModelRecord(name=model.name, kind=model.card.kind, sha256=model.sha256, scheme=model.card.scheme),
+        device=device,
+        threads=torch.get_num_threads(),
+        inputs=inputs,
+        seconds={**stages.seconds, "total": round(sum(stages.seconds.values()), 3)},
+        warnings=tuple(warnings),
+    )
+
+
+def input_record(prepared: PreparedImage, intracranial_mm3: float | None) -> InputRecord:
+    """What is recorded of an image."""
+    grid = prepared.image.grid
+    first, second, third = (round(float(zoom), 4) for zoom in grid.zooms)
+    return InputRecord(
+        path=prepared.image.path,
+        shape=grid.shape,
+        voxel_mm=(first, second, third),
+        axes="".join(grid.axis_codes),
+        brain=prepared.brain_found,
+        brain_mm3=round(float(prepared.brain.mask.sum()) * grid.voxel_volume, 1),
+        conformed_shape=prepared.conformed.grid.shape,
+        notes=tuple(prepared.conformed.notes),
+        intracranial_mm3=None if intracranial_mm3 is None else round(intracranial_mm3, 1),
+    )

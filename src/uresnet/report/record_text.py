@@ -1,0 +1,27 @@
+"""What pages say of a run's record: names of files without the folders that they lie in."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from uresnet.results.record import RunRecord
+
+
+def image_names(record: RunRecord) -> dict[str, str]:
+    """File names of the two images, without the folders that they are nobody's business to know."""
+    paths = {name: image.path for name, image in record.inputs.items()}
+    return {name: file_name(paths.get(name, "")) or f"{name} image" for name in ("moving", "fixed")}
+
+
+def plain_warnings(record: RunRecord) -> list[str]:
+    """The run's warnings, with file names in place of paths."""
+    sentences = list(record.warnings)
+    for image in record.inputs.values():
+        if image.path:
+            sentences = [sentence.replace(image.path, file_name(image.path)) for sentence in sentences]
+    return sentences
+
+
+def file_name(path: object) -> str:
+    """The last part of a path; empty for none."""
+    return PurePath(str(path)).name if path else ""
