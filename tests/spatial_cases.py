@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from uresnet.core.grid import Grid
-from uresnet.transform import Affine, DisplacementField
+from uresnet.transform import Affine, Composite, DisplacementField, matrix_exponential, matrix_logarithm
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR", "oblique")
 LPS = np.array([-1.0, -1.0, 1.0])
@@ -33,6 +33,11 @@ def known_affine() -> Affine:
     return Affine(matrix)
 
 
+def half_affine() -> Affine:
+    """The affine that makes :func:`known_affine` when it is applied two times."""
+    return Affine(matrix_exponential(matrix_logarithm(known_affine().matrix) / 2))
+
+
 def smooth_noise(shape, sigma, size, seed=0) -> np.ndarray:
     """(3, I, J, K) float32 with standard deviation ``size``, vanishing towards the faces."""
     rng = np.random.default_rng(seed)
@@ -46,6 +51,12 @@ def smooth_noise(shape, sigma, size, seed=0) -> np.ndarray:
 
 def smooth_field(grid: Grid, size_mm=1.5, sigma=3.0, seed=0) -> DisplacementField:
     return DisplacementField(torch.from_numpy(smooth_noise(grid.shape, sigma, size_mm, seed)), grid)
+
+
+def mid_space(grid: Grid) -> Composite:
+    """Half an affine, a deformation, the other half."""
+    half = half_affine()
+    return Composite([half, smooth_field(grid), half])
 
 
 def smooth_image(grid: Grid, seed=0) -> torch.Tensor:

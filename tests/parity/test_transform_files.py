@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 from nitransforms.manip import load as nitransforms_load
 
-from spatial_cases import LPS, ORIENTATIONS, grid_of, known_affine, points_in, smooth_field, smooth_image
+from spatial_cases import LPS, ORIENTATIONS, grid_of, half_affine, known_affine, points_in, smooth_field, smooth_image
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.transform import Affine, Composite, Transform, displacement_on, jacobian_determinant, resample
@@ -21,7 +21,7 @@ FORMS = ("paper", "paper_inverse", "mid_space", "mid_space_inverse", "affine", "
 
 def forms(grid: Grid) -> dict[str, Composite]:
     affine, field = known_affine(), smooth_field(grid, size_mm=1.2, sigma=5.0)
-    half = affine.half()
+    half = half_affine()
     paper, mid = Composite([field, affine]), Composite([half, field, half])
     return {
         "paper": paper,
@@ -82,7 +82,7 @@ def test_points_in_nitransforms(tmp_path):
     for orientation in ORIENTATIONS:
         grid = grid_of(orientation)
         nodes = points_in(grid, 60, margin=5, whole=True)
-        half = known_affine().half()
+        half = half_affine()
         for transform, starts in (
             (forms(grid)["paper"], nodes),
             (forms(grid)["mid_space"], mapped(half.inverse(), nodes)),

@@ -17,6 +17,7 @@ from uresnet.transform import (
     integrate_spatial_gradients,
     integrate_velocity,
     jacobian_determinant,
+    lattice_determinant,
     resample,
 )
 
@@ -67,7 +68,7 @@ def test_smooth_velocities_give_invertible_maps(seed, size, orientation):
     grid = grid_of(orientation, shape=(22, 26, 20), zooms=(1.2, 1.0, 1.4))
     velocity = torch.from_numpy(smooth_noise(grid.shape, 4.0, size, seed))[None]
     field = DisplacementField.from_voxel_displacement(integrate_velocity(velocity)[0], grid)
-    assert (field.jacobian_determinant() > 0).all()
+    assert (lattice_determinant(field.voxel_displacement) > 0).all()
     back = field.inverse()
     assert back.residual.unsolved_fraction == 0
     assert back.residual.mean_mm < 0.02

@@ -1,7 +1,6 @@
 """Grids of voxels in the world, and the only conversions between voxels and millimetres.
 
 World coordinates are RAS+ millimetres and matrices are 4×4 float64, named ``a_to_b``. A voxel's index is its centre.
-Points and vectors are converted by different functions, because a vector does not feel the origin.
 """
 
 from __future__ import annotations
@@ -91,14 +90,6 @@ class Grid:
         """World mm (..., 3) to voxel positions (..., 3)."""
         return _apply(self.world_to_voxel, world)
 
-    def vectors_to_world(self, vectors: np.ndarray | Sequence[float]) -> np.ndarray:
-        """Differences of voxel positions (..., 3) to differences in world mm (..., 3)."""
-        return np.asarray(vectors, dtype=np.float64) @ self.voxel_to_world[:3, :3].T
-
-    def vectors_to_voxel(self, vectors: np.ndarray | Sequence[float]) -> np.ndarray:
-        """Differences in world mm (..., 3) to differences of voxel positions (..., 3)."""
-        return np.asarray(vectors, dtype=np.float64) @ self.world_to_voxel[:3, :3].T
-
     # -- comparisons -----------------------------------------------------------------------------------------------
 
     def same_as(self, other: Grid, atol_mm: float = 1e-3) -> bool:
@@ -172,7 +163,8 @@ class Grid:
 def voxel_to_voxel(source: Grid, target: Grid, world_map: np.ndarray | None = None) -> np.ndarray:
     """(4, 4): source voxel → source world → ``world_map`` (4×4, mm; identity if None) → target voxel."""
     to_target = target.world_to_voxel if world_map is None else target.world_to_voxel @ _checked_affine(world_map)
-    return to_target @ source.voxel_to_world
+    matrix: np.ndarray = to_target @ source.voxel_to_world
+    return matrix
 
 
 def directions(axis_codes: Sequence[str]) -> np.ndarray:
@@ -204,7 +196,7 @@ def _checked_affine(matrix: np.ndarray) -> np.ndarray:
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.abs(affine[3] - [0, 0, 0, 1]).max() > 1e-9:
         raise ValueError(f"not a finite 4×4 affine matrix with last row 0 0 0 1:\n{matrix}")
     affine[3] = [0, 0, 0, 1]
-    # Relative to the size of the voxel, so that micrometre voxels are as welcome as millimetre ones.
+    # Relative to the size of the voxel, so that voxels of micrometres pass as those of millimetres do.
     sides = np.linalg.norm(affine[:3, :3], axis=0)
     if sides.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / sides)) < 1e-6:
         raise ValueError(f"affine matrix is singular:\n{matrix}")
@@ -212,7 +204,8 @@ def _checked_affine(matrix: np.ndarray) -> np.ndarray:
 
 
 def _apply(matrix: np.ndarray, points: np.ndarray | Sequence[float]) -> np.ndarray:
-    return np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    moved: np.ndarray = np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    return moved
 
 
 def _pairs(edges: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from uresnet.core.coordinates import affine_coordinates, slabs
 from uresnet.core.grid import AxisCodes, Grid, voxel_to_voxel
-from uresnet.core.sampling import affine_coordinates, sample, slabs
+from uresnet.core.sampling import sample
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,24 +1,13 @@
 """The paper's idea in one place: what a network says of two images becomes one map and a segmentation of each."""
 
-from uresnet.coupling.dispatch import (
-    COUPLINGS,
-    FREEDOMS,
-    Coupler,
-    Coupling,
-    Freedom,
-    Segmented,
-    check_refinable,
-    couple,
-    pair_transform,
-    segment_conformed,
-)
+from uresnet.coupling.dispatch import COUPLERS, Coupler, check_refinable, couple, segment_conformed
+from uresnet.coupling.pair import pair_transform
+from uresnet.coupling.result import Coupling, Segmented
 
 __all__ = [
-    "COUPLINGS",
-    "FREEDOMS",
+    "COUPLERS",
     "Coupler",
     "Coupling",
-    "Freedom",
     "Segmented",
     "check_refinable",
     "couple",

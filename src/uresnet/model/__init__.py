@@ -1,1 +1,1 @@
-"""Networks: tensors in, parameters out. They know no grid, no file and no loss."""
+"""Networks, their losses and their files: tensors in, parameters out. They know no grid and no transform."""

@@ -1,4 +1,4 @@
-"""Which models there are and what their files say of themselves; reads headers only, without torch.
+"""Which models there are and what their files say about them; reads headers only, without torch.
 
 A model file is safetensors: tensors and one JSON text, no code. The JSON is a :class:`ModelCard`: the kind of network
 and its configuration, the label scheme, how images are conformed, and where the weights come from.
@@ -33,7 +33,7 @@ PREFERENCE = ("default", "paper")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model file says of itself.
+    """What a model file says about its network.
 
     ``network`` is the configuration of a network of ``kind``; ``classes`` are (name, FreeSurfer ids) of the label
     scheme ``scheme`` in channel order without the background, and no classes when the network does not segment;
@@ -58,7 +58,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelCard:
-        """Reads a card; raises :class:`UserError` naming ``where`` when it is none of ours or from a later version."""
+        """Reads a card; raises :class:`UserError` naming ``where`` when it is no card or one of a later version."""
         try:
             content = json.loads(text)
             version = int(content["format"])
@@ -73,7 +73,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file and its card; ``card`` is None for a published Keras checkpoint."""
+    """A model file and its card, found and not yet loaded; ``card`` is None for a published Keras checkpoint."""
 
     path: Path
     card: ModelCard | None
@@ -85,7 +85,7 @@ class ModelFile:
 
     @property
     def sha256(self) -> str:
-        """Of the whole file."""
+        """Of the whole file, which is read for it; a loaded model knows its own."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 

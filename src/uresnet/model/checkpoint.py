@@ -1,4 +1,4 @@
-"""Model files: networks with everything that is needed to use them, and a refusal of what does not fit.
+"""Model files: networks with everything that is needed to use them; files that do not fit are refused.
 
 A file is safetensors (tensors and text, no code): the weights, and the :class:`~uresnet.model.catalogue.ModelCard` that
 says which network they belong to, what its channels mean and how images are conformed for it.
@@ -6,6 +6,7 @@ says which network they belong to, what its channels mean and how images are con
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -34,7 +35,8 @@ CHRISTODOULIDIS = "christodoulidis"
 """The kind of the learned baseline of 2018: as ``PAIR``, without a segmentation."""
 
 MIDSPACE = "midspace"
-"""The flagship's kind: a network that segments each image on its own, and a solver that meets half-way between."""
+"""The default model's kind: a network that segments each image on its own, and a solver that finds the deformation in a
+mid-space, half-way between both."""
 
 TRANSLATION = "translation"
 """The paper's rigid baseline: centre of mass onto centre of mass. There are no weights."""
@@ -86,13 +88,18 @@ NETWORKS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
 """How a network of each kind is built from the configuration in its card; ``coupling`` knows how each is used."""
 
 
-def load_model(name_or_path: str | Path | None = None) -> Model:
-    """Load a packaged model by name, a ``.safetensors`` file or a published ``.hdf5`` checkpoint; None is the default.
+def load_model(model: ModelFile | str | Path | None = None) -> Model:
+    """Load a model that :func:`~uresnet.model.catalogue.find_model` has found, or would find under this name or path.
 
-    Raises :class:`UserError` for an unknown name, a file that is no model, and weights that do not fit their network.
+    None is the default model. The file is read once. Raises :class:`UserError` for an unknown name, a file that is no
+    model, and weights that do not fit their network.
     """
-    file = find_model(name_or_path)
-    return _load_published(file) if file.card is None else _load_card(file, file.card)
+    file = model if isinstance(model, ModelFile) else find_model(model)
+    content = file.path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if file.card is None:
+        return _load_published(file, content, sha256)
+    return _load_with_card(file.card, str(file.path), content, sha256)
 
 
 def save_model(path: str | Path, network: nn.Module, card: ModelCard, half: bool = False) -> None:
@@ -114,28 +121,27 @@ def uresnet_card(name: str, config: ModelConfig, conform: ConformSpec, **about: 
         network=to_dict(config),
         conform=asdict(conform),
         scheme=scheme.name if scheme else "",
-        classes=[(one.name, list(one.ids)) for one in scheme.classes] if scheme else [],
+        classes=[(structure.name, list(structure.ids)) for structure in scheme.classes] if scheme else [],
         **about,
     )
 
 
-def _load_card(file: ModelFile, card: ModelCard) -> Model:
-    where = str(file.path)
+def _load_with_card(card: ModelCard, where: str, content: bytes, sha256: str) -> Model:
     if card.kind not in NETWORKS:
         raise UserError(f"{where} holds a network of kind {card.kind}, which this version of uresnet does not know.")
     network = NETWORKS[card.kind](card.network, where)
     try:
-        weights = load(file.path.read_bytes())
+        weights = load(content)
         network.load_state_dict(weights)
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"The weights in {where} do not fit the network that the file describes.") from error
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         raise UserError(f"{where} holds weights that are not numbers; its training failed.")
-    return Model(card, _for_inference(network), _scheme(card, where), conform_spec(card, where), file.sha256)
+    return Model(card, _for_inference(network), _scheme(card, where), conform_spec(card, where), sha256)
 
 
-def _load_published(file: ModelFile) -> Model:
-    network = load_published(file.path)
+def _load_published(file: ModelFile, content: bytes, sha256: str) -> Model:
+    network = load_published(file.path, content)
     card = uresnet_card(
         file.path.name,
         network.config,
@@ -144,7 +150,7 @@ def _load_published(file: ModelFile) -> Model:
         trained_on="OASIS-3, by the authors of the paper (2019)",
     )
     scheme = SCHEMES[card.scheme] if card.scheme else None
-    return Model(card, _for_inference(network), scheme, ConformSpec(), file.sha256)
+    return Model(card, _for_inference(network), scheme, ConformSpec(), sha256)
 
 
 def _scheme(card: ModelCard, where: str) -> LabelScheme | None:
@@ -152,13 +158,14 @@ def _scheme(card: ModelCard, where: str) -> LabelScheme | None:
         return None
     scheme = SCHEMES.get(card.scheme)
     recorded = [(name, tuple(ids)) for name, ids in card.classes]
-    if scheme is None or recorded != [(one.name, one.ids) for one in scheme.classes]:
+    if scheme is None or recorded != [(structure.name, structure.ids) for structure in scheme.classes]:
         raise UserError(f"The structures in {where} ({card.scheme}) are not those that this version of uresnet knows.")
     return scheme
 
 
 def conform_spec(card: ModelCard, where: str) -> ConformSpec:
-    """How a model wants its images. Raises :class:`UserError` naming ``where`` for a card that makes no sense."""
+    """How images are conformed for a model. Raises :class:`UserError` naming ``where`` for a card with impossible
+    values."""
     known = {f.name for f in fields(ConformSpec)}
     unknown = set(card.conform) - known
     if unknown:
@@ -167,7 +174,7 @@ def conform_spec(card: ModelCard, where: str) -> ConformSpec:
     try:
         return ConformSpec(**values)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{where} asks for images conformed in a way that makes no sense.") from error
+        raise UserError(f"{where} asks for images conformed in an impossible way.") from error
 
 
 def _for_inference(network: nn.Module) -> nn.Module:

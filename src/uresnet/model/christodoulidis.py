@@ -54,7 +54,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) → the same shape."""
-        return x * self.weights(x.mean(dim=(2, 3, 4)))[:, :, None, None, None].to(x.dtype)
+        weights: Tensor = self.weights(x.mean(dim=(2, 3, 4)))
+        return x * weights[:, :, None, None, None].to(x.dtype)
 
 
 class GradientBranch(nn.Module):

@@ -21,7 +21,8 @@ class UpBlock(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """x (B, C, I/2, J/2, K/2), skip (B, channels_skip, I, J, K) → (B, channels_out, I, J, K)."""
         joined = torch.cat([self.activation(self.up(x)), skip], dim=1)
-        return self.activation(self.convolution(joined)) + joined
+        features: Tensor = self.activation(self.convolution(joined)) + joined
+        return features
 
 
 class Decoder(nn.Module):

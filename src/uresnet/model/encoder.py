@@ -22,7 +22,8 @@ class InputBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) → (B, channels_out, I, J, K)."""
-        return self.activation(self.convolution(x)) + torch.cat([x] * self.tiles, dim=1)
+        features: Tensor = self.activation(self.convolution(x)) + torch.cat([x] * self.tiles, dim=1)
+        return features
 
 
 class DownBlock(nn.Module):
@@ -36,7 +37,8 @@ class DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) → (B, channels_out, I/2, J/2, K/2)."""
-        return self.activation(self.convolution(self.activation(self.down(x))))
+        features: Tensor = self.activation(self.convolution(self.activation(self.down(x))))
+        return features
 
 
 class Encoder(nn.Module):

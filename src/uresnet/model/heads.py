@@ -45,7 +45,8 @@ class AffineHead(nn.Module):
         with torch.autocast(device_type=x.device.type, enabled=False):
             mean = x.to(self.dense.weight.dtype).mean(dim=(2, 3, 4))
             offset = self.dense(mean).reshape(-1, 3, 4) * self.scale
-        return offset + torch.eye(3, 4, dtype=offset.dtype, device=offset.device)
+        affine: Tensor = offset + torch.eye(3, 4, dtype=offset.dtype, device=offset.device)
+        return affine
 
 
 class SegmentationHead(nn.Module):
@@ -57,4 +58,5 @@ class SegmentationHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) → (B, classes, I, J, K)."""
-        return self.layers(x)
+        logits: Tensor = self.layers(x)
+        return logits

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uresnet.core import kernels
+from uresnet.core.ops import box_mean
 
 
 def mean_squared_error(warped: Tensor, fixed: Tensor) -> Tensor:
@@ -32,58 +31,15 @@ def squared_correlation(a: Tensor, b: Tensor, window: int = 9, epsilon: float = 
     """
     a, b = a.float(), b.float()
     with torch.autocast(device_type=a.device.type, enabled=False):
-        # Together, because pooling shares its work out by channels.
-        moments = _box_mean(torch.cat([a, b, a * a, b * b, a * b], dim=1), window)
-        mean_a, mean_b, square_a, square_b, product = moments.split(a.shape[1], dim=1)
+        # Together, because pooling divides its work among threads by channels.
+        moments = box_mean(torch.cat([a, b, a * a, b * b, a * b], dim=1), window)
+        mean_a, mean_b, square_a, square_b, product = moments.chunk(5, dim=1)
         # Rounding can leave a variance a little below zero where an image is flat.
         variance_a = (square_a - mean_a * mean_a).clamp_min(0)
         variance_b = (square_b - mean_b * mean_b).clamp_min(0)
         covariance = product - mean_a * mean_b
-        return covariance * covariance / (variance_a * variance_b + epsilon)
-
-
-def correlation_slopes(
-    a: Tensor, b: Tensor, counted: Tensor, window: int = 9, epsilon: float = 1e-9
-) -> tuple[Tensor, Tensor]:
-    """Derivatives by ``a`` and ``b`` of the sum of :func:`squared_correlation` over the voxels ``counted`` (bool).
-
-    All (1, 1, I, J, K) → two of the same shape, float32. In closed form, which a CPU does several times as fast as
-    automatic differentiation.
-    """
-    if kernels.is_plain(a, b):
-        out = torch.empty_like(a), torch.empty_like(b)
-        arrays = [one[0, 0].contiguous().numpy() for one in (a, b, counted)]
-        pulls = [one[0, 0].numpy() for one in out]
-        how = window // 2, np.float32(epsilon)
-        kernels.in_parallel(
-            kernels.correlation_slopes, a.shape[2], *arrays, *how, *pulls, each=a[0, 0, 0].numel(), pieces=1
-        )
-        return out
-    mean_a, mean_b, square_a, square_b, product = _box_mean(
-        torch.cat([a, b, a * a, b * b, a * b], dim=1), window
-    ).split(1, dim=1)
-    variance_a = square_a.addcmul_(mean_a, mean_a, value=-1).clamp_min_(0)
-    variance_b = square_b.addcmul_(mean_b, mean_b, value=-1).clamp_min_(0)
-    covariance = product.addcmul_(mean_a, mean_b, value=-1)
-    scale = 2 * covariance * counted / (variance_a * variance_b).add_(epsilon)  # by the covariance
-    shrink = scale * covariance / (variance_a * variance_b).add_(epsilon)
-    by_square_a, by_square_b = shrink * variance_b / -2, shrink * variance_a / -2
-    by_mean_a = -(scale * mean_b + 2 * by_square_a * mean_a)
-    by_mean_b = -(scale * mean_a + 2 * by_square_b * mean_b)
-    # A mean over cubes is its own adjoint.
-    of_a, of_b, of_aa, of_bb, of_ab = _box_mean(
-        torch.cat([by_mean_a, by_mean_b, by_square_a, by_square_b, scale], dim=1), window
-    ).split(1, dim=1)
-    return of_a + 2 * a * of_aa + b * of_ab, of_b + 2 * b * of_bb + a * of_ab
-
-
-def _box_mean(x: Tensor, window: int) -> Tensor:
-    """Mean over a cube, zeros beyond the border; one axis at a time costs 3·window instead of window³."""
-    for axis in range(3):
-        size, padding = [1, 1, 1], [0, 0, 0]
-        size[axis], padding[axis] = window, window // 2
-        x = F.avg_pool3d(x, size, stride=1, padding=padding)
-    return x
+        squared: Tensor = covariance * covariance / (variance_a * variance_b + epsilon)
+        return squared
 
 
 def affine_distance(affine: Tensor) -> Tensor:

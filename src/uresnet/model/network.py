@@ -36,7 +36,8 @@ def placed(network: nn.Module, device: torch.device | str, channels_last: bool |
     """
     last = torch.device(device).type == "cpu" if channels_last is None else channels_last
     order = torch.channels_last_3d if last else torch.contiguous_format
-    return network.to(device=device, memory_format=order)  # type: ignore[call-overload]
+    moved: nn.Module = network.to(device=device, memory_format=order)  # type: ignore[call-overload]
+    return moved
 
 
 class UResNet(nn.Module):

@@ -6,6 +6,7 @@ shapes are those of the network; a file that differs in either is refused.
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from uresnet.model.network import UResNet
 _KIND = {"conv3d": nn.Conv3d, "conv3d_transpose": nn.ConvTranspose3d, "dense": nn.Linear}
 
 
-def load_published(path: Path | str) -> UResNet:
+def load_published(path: Path | str, content: bytes | None = None) -> UResNet:
     """The published network of ``path`` (.hdf5), joint or registration only, in its own grid convention.
 
-    Raises :class:`UserError` when the file cannot be read or holds another network.
+    ``content`` is what the file holds, where it has been read already. Raises :class:`UserError` when the file cannot
+    be read or holds another network.
     """
-    arrays = _read_arrays(Path(path))
+    arrays = _read_arrays(path, content)
     config = ModelConfig(segmentation="conv3d_15" in arrays, convention="published_2019")
     network = UResNet(config)
     layers = _in_keras_order(network)
@@ -44,7 +46,7 @@ def load_published(path: Path | str) -> UResNet:
     return network.eval()
 
 
-def _read_arrays(path: Path) -> dict[str, dict[str, np.ndarray]]:
+def _read_arrays(path: Path | str, content: bytes | None) -> dict[str, dict[str, np.ndarray]]:
     """Layer name (without the model it is nested in) → {"kernel": …, "bias": …}, float32."""
     arrays: dict[str, dict[str, np.ndarray]] = {}
 
@@ -54,10 +56,12 @@ def _read_arrays(path: Path) -> dict[str, dict[str, np.ndarray]]:
             arrays.setdefault(match[1], {})[match[2]] = np.asarray(item, dtype=np.float32)
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path if content is None else io.BytesIO(content), "r") as file:
             file.get("model_weights", file).visititems(visit)
     except OSError as error:
-        raise UserError(f"Cannot read {path} as a Keras checkpoint (HDF5).") from error
+        raise UserError(
+            f"{path} cannot be read as a Keras checkpoint (HDF5); give one of the two that the authors published."
+        ) from error
     if any(set(pair) != {"kernel", "bias"} for pair in arrays.values()):
         raise UserError(f"{path} is not one of the published 2019 networks: a layer lacks its kernel or bias.")
     return arrays

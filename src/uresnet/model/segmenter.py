@@ -1,4 +1,4 @@
-"""The flagship's encoder and segmentation: one image in, its structures out at full resolution.
+"""The default model's network (kind "midspace"): one image in, its structures out at full resolution.
 
 Each image is encoded once and on its own, so that a cohort of N images needs N encodings. All convolutions run at half
 the resolution or less: eight neighbouring voxels become eight channels, and every half-resolution voxel answers for its
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uresnet.config import SegmenterConfig
-from uresnet.core import kernels
+from uresnet.core.ops import classify
 
 _SLOPE = 0.1
 _CHUNK = 16_384  # half-resolution voxels whose eight times C logits are held at once
@@ -52,8 +52,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) → the same shape."""
-        y = self.convolution_1(F.leaky_relu(self.norm_1(x), _SLOPE, inplace=True))
-        return x + self.convolution_2(F.leaky_relu(self.norm_2(y), _SLOPE, inplace=True))
+        y: Tensor = self.convolution_1(F.leaky_relu(self.norm_1(x), _SLOPE, inplace=True))
+        y = self.convolution_2(F.leaky_relu(self.norm_2(y), _SLOPE, inplace=True))
+        return x + y
 
 
 class Segmenter(nn.Module):
@@ -104,24 +105,25 @@ class Segmenter(nn.Module):
         if parts is not None:
             weight, bias = weight[parts], bias[parts]
         flat = features.movedim(1, -1).reshape(len(features), -1, features.shape[1])
-        return F.linear(flat, weight.flatten(0, 1), bias.flatten()).unflatten(-1, (-1, self.config.classes))
+        logits = F.linear(flat, weight.flatten(0, 1), bias.flatten())
+        return logits.reshape(*logits.shape[:2], -1, self.config.classes)
 
-    def forward(self, image: Tensor, twice: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, shifted_pass: bool = False) -> tuple[Tensor, Tensor]:
         """image (1, 1, I, J, K) → most probable class of every voxel, (I, J, K) uint8, and probabilities of the classes
         averaged over blocks of 2×2×2 voxels, (C, I/2, J/2, K/2) float32.
 
-        Only the smallest box is looked at that holds all that is not 0, and what lies more than four voxels from
+        Only the smallest box that holds all that is not 0 is evaluated, and what lies more than four voxels from
         anything brighter is background. The logits of all classes at full resolution (0.7 GB for a brain) are never
-        held at once. ``twice`` looks a second time, at the image moved by one voxel along every axis, and averages the
-        logits: which voxels form a block is chance, and the errors of different blocks are different.
+        held at once. ``shifted_pass`` evaluates the image a second time, shifted by one voxel along every axis, and
+        averages the logits: which voxels form a block is arbitrary, and the errors of different blocks differ.
         """
         box = self._box(image)
         classes = torch.zeros(image.shape[2:], dtype=torch.uint8, device=image.device)
         probabilities = torch.zeros((self.config.classes, *(n // 2 for n in image.shape[2:])), device=image.device)
         probabilities[0] = 1
-        found = self._answer(image[0, 0][box][None, None], twice)
+        found = self._evaluate(image[0, 0][box][None, None], shifted_pass)
         classes[box] = found[0]
-        probabilities[(slice(None), *(slice(one.start // 2, one.stop // 2) for one in box))] = found[1]
+        probabilities[(slice(None), *(slice(side.start // 2, side.stop // 2) for side in box))] = found[1]
         return classes, probabilities
 
     def _box(self, image: Tensor) -> tuple[slice, ...]:
@@ -135,30 +137,30 @@ class Segmenter(nn.Module):
             box.append(slice(start, start + size))
         return tuple(box)
 
-    def _answer(self, image: Tensor, twice: bool) -> tuple[Tensor, Tensor]:
+    def _evaluate(self, image: Tensor, shifted_pass: bool) -> tuple[Tensor, Tensor]:
         features = self.features(image)
-        again = self.features(F.pad(image, (1, -1) * 3)) if twice else None
+        shifted = self.features(F.pad(image, (1, -1) * 3)) if shifted_pass else None
         half = features.shape[2:]
         near = F.max_pool3d(image, 2)
         for _ in range(_REACH):
             near = F.max_pool3d(near, 3, stride=1, padding=1)
-        answered = (near.flatten() > 0).nonzero()[:, 0]
+        evaluated = (near.flatten() > 0).nonzero()[:, 0]
         classes = torch.zeros((half.numel(), _PARTS), dtype=torch.uint8, device=image.device)
         probabilities = torch.zeros((self.config.classes, half.numel()), device=image.device)
         probabilities[0] = 1
-        for rows in answered.split(_CHUNK):
+        for rows in torch.split(evaluated, _CHUNK):
             logits = self.logits(_picked(features, rows))[0]
-            if again is not None:
-                logits = (logits + self._moved_logits(again, rows, logits)) / 2
-            classes[rows], found = _decide(logits)
+            if shifted is not None:
+                logits = (logits + self._shifted_logits(shifted, rows, logits)) / 2
+            classes[rows], found = classify(logits)
             probabilities[:, rows] = found.T
         return channels_to_blocks(classes.T.reshape(1, _PARTS, *half))[0, 0], probabilities.view(-1, *half)
 
-    def _moved_logits(self, features: Tensor, rows: Tensor, logits: Tensor) -> Tensor:
-        """Logits (V, 8, C) of the blocks ``rows`` from ``features`` of the image moved by one voxel along every axis.
+    def _shifted_logits(self, features: Tensor, rows: Tensor, logits: Tensor) -> Tensor:
+        """Logits (V, 8, C) of the blocks ``rows`` from ``features`` of the image shifted by one voxel along every axis.
 
-        There each voxel of a block lies in a block of its own, in the corner opposite to where it was. Those that were
-        moved out of the image keep their ``logits``.
+        There each voxel of a block lies in a block of its own, in the corner opposite to where it was. Voxels that were
+        shifted out of the image keep their ``logits``.
         """
         shape = features.shape[2:]
         block = [rows // (shape[1] * shape[2]), rows // shape[2] % shape[1], rows % shape[2]]
@@ -166,9 +168,9 @@ class Segmenter(nn.Module):
         for part, corner in enumerate(product((0, 1), repeat=3)):
             i, j, k = (index + step for index, step in zip(block, corner, strict=True))
             inside = (i < shape[0]) & (j < shape[1]) & (k < shape[2])
-            there = torch.where(inside, (i * shape[1] + j) * shape[2] + k, rows)
-            moved = self.logits(_picked(features, there), [_PARTS - 1 - part])[0, :, 0]
-            parts.append(torch.where(inside[:, None], moved, logits[:, part]))
+            block_rows = torch.where(inside, (i * shape[1] + j) * shape[2] + k, rows)
+            shifted = self.logits(_picked(features, block_rows), [_PARTS - 1 - part])[0, :, 0]
+            parts.append(torch.where(inside[:, None], shifted, logits[:, part]))
         return torch.stack(parts, dim=1)
 
 
@@ -181,16 +183,6 @@ def _repeated(x: Tensor, multiple: int) -> Tensor:
 def _picked(features: Tensor, rows: Tensor) -> Tensor:
     """The features (1, C, i, j, k) of the voxels ``rows``, as a line of them: (1, C, V, 1, 1)."""
     return features.movedim(1, -1).reshape(-1, features.shape[1])[rows].T[None, :, :, None, None]
-
-
-def _decide(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """logits (V, P, C) → most probable class (V, P) uint8, and probabilities averaged over P, (V, C) float32."""
-    if not kernels.is_plain(logits):
-        return logits.argmax(dim=-1).to(torch.uint8), logits.float().softmax(dim=-1).mean(dim=1)
-    classes, probabilities = torch.empty(logits.shape[:2], dtype=torch.uint8), torch.empty_like(logits[:, 0])
-    arrays = logits.contiguous().numpy(), classes.numpy(), probabilities.numpy()
-    kernels.in_parallel(kernels.decide, len(logits), *arrays, each=logits.shape[1])
-    return classes, probabilities
 
 
 def blocks_to_channels(x: Tensor) -> Tensor:

@@ -50,10 +50,6 @@ class Affine(Transform):
         """This map first, ``following`` after it, as one affine."""
         return Affine(following.matrix @ self.matrix, domain=self.domain, codomain=following.codomain)
 
-    def half(self) -> Affine:
-        """The affine that makes this one when applied twice: half the way to a mid-space."""
-        return Affine(square_root(self.matrix), domain=self.domain)
-
 
 def checked_matrix(matrix: np.ndarray) -> np.ndarray:
     """A read-only float64 copy of a sound affine matrix; ``ValueError`` says what is wrong with any other."""
@@ -97,29 +93,15 @@ def closest_rigid(matrix: np.ndarray, centre: Vector = (0.0, 0.0, 0.0)) -> np.nd
 def matrix_logarithm(matrix: np.ndarray) -> np.ndarray:
     """Real principal logarithm (4, 4) of an affine; ``ValueError`` where there is none (a mirror, a half turn)."""
     log = linalg.logm(checked_matrix(matrix))
-    return _real(log, linalg.expm(log), matrix)
+    size = np.abs(np.asarray(matrix)).max()
+    wrong = not np.isfinite(log).all() or np.abs(np.imag(log)).max() > 1e-6
+    if wrong or np.abs(linalg.expm(log) - matrix).max() > 1e-8 * size:
+        raise ValueError("the affine mirrors space or turns by 180°: it has no real logarithm")
+    out: np.ndarray = np.real(log).copy()
+    out[3] = np.round(out[3])  # exactly 0 0 0 0
+    return out
 
 
 def matrix_exponential(logarithm: np.ndarray) -> np.ndarray:
     """The affine (4, 4) whose principal logarithm this is."""
     return checked_matrix(linalg.expm(np.asarray(logarithm, dtype=np.float64)))
-
-
-def square_root(matrix: np.ndarray) -> np.ndarray:
-    """The real affine (4, 4) whose square is ``matrix`` and that lies nearest to the identity.
-
-    ``ValueError`` where there is none: a mirror, or a half turn, which no one way is half of.
-    """
-    root = linalg.sqrtm(checked_matrix(matrix))
-    return checked_matrix(_real(root, root @ root, matrix))
-
-
-def _real(result: np.ndarray, back: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The real part of a matrix function that has to be real, after checking that it undoes itself."""
-    size = np.abs(np.asarray(matrix)).max()
-    wrong = not np.isfinite(result).all() or np.abs(np.imag(result)).max() > 1e-6
-    if wrong or np.abs(back - matrix).max() > 1e-8 * size:
-        raise ValueError("the affine mirrors space or turns by 180°: it has no real square root or logarithm")
-    out: np.ndarray = np.real(result).copy()
-    out[3] = np.round(out[3])  # exactly affine (0 0 0 1) or exactly a logarithm (0 0 0 0)
-    return out

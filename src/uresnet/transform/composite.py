@@ -1,24 +1,21 @@
-"""Transforms in sequence, and what one does with them: resample images, measure Jacobians and inverses."""
+"""Transforms in sequence, and where one sends the voxels of a grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.core.choices import Interpolation
+from uresnet.core.coordinates import affine_coordinates, slabs
 from uresnet.core.grid import Grid
-from uresnet.core.image import Image, LabelMap, ProbabilityMap
-from uresnet.core.sampling import affine_coordinates, cubic_coefficients, sample, sample_cubic, sample_labels, slabs
 from uresnet.errors import UserError
 from uresnet.transform.affine import Affine
 from uresnet.transform.base import Transform
-from uresnet.transform.deformation import DisplacementField, lattice_determinant
+from uresnet.transform.deformation import DisplacementField
 from uresnet.transform.inversion import InverseResidual
 
 
@@ -34,7 +31,7 @@ class Composite(Transform):
     sequence: tuple[Transform, ...]
 
     def __init__(self, parts: Sequence[Transform]) -> None:
-        flat = tuple(one for part in parts for one in part.parts)
+        flat = tuple(inner for part in parts for inner in part.parts)
         if not flat:
             raise ValueError("a composite has at least one part")
         object.__setattr__(self, "sequence", flat)
@@ -58,7 +55,7 @@ class Composite(Transform):
     def residual(self) -> InverseResidual | None:
         """The worst residual among the parts that were solved for (an inverse), mm; None where none was."""
         found = [part.residual for part in self.parts if isinstance(part, DisplacementField) and part.residual]
-        return max(found, key=lambda one: one.max_mm, default=None)
+        return max(found, key=lambda residual: residual.max_mm, default=None)
 
     def apply(self, points: Tensor) -> Tensor:
         for part in self.parts:
@@ -154,110 +151,6 @@ def _advance(
     return torch.addmm(m[:3, 3:], m[:3, :3], where[0].flatten(1)).view_as(where)
 
 
-@overload
-def resample(
-    transform: Transform, image: Image, like: Grid, interpolation: Interpolation = ..., fill: float = ...
-) -> Image: ...
-@overload
-def resample(
-    transform: Transform, image: LabelMap, like: Grid, interpolation: Interpolation = ..., fill: float = ...
-) -> LabelMap: ...
-@overload
-def resample(
-    transform: Transform, image: ProbabilityMap, like: Grid, interpolation: Interpolation = ..., fill: float = ...
-) -> ProbabilityMap: ...
-def resample(
-    transform: Transform,
-    image: Image | LabelMap | ProbabilityMap,
-    like: Grid,
-    interpolation: Interpolation | None = None,
-    fill: float = 0,
-) -> Image | LabelMap | ProbabilityMap:
-    """Bring a moving image, label map or probabilities onto the fixed grid ``like`` through ``transform``.
-
-    Works in slabs of axis i, on the device of the image. ``interpolation`` defaults to "label" for a label map and
-    "linear" otherwise. "label" gives the value with the largest trilinear weight, which is the arg-max of trilinearly
-    resampled one-hot probabilities: values are never mixed. "linear" and "cubic" (B-spline) on a label map are a
-    ``UserError``. Outside the moving grid the value is ``fill``; for probabilities the missing mass goes to channel 0.
-    A voxel whose centre maps into the moving grid's box (to half a voxel beyond the outermost centres) is inside, as in
-    ITK.
-    """
-    chosen: Interpolation = interpolation or ("label" if isinstance(image, LabelMap) else "linear")
-    if isinstance(image, LabelMap):
-        if chosen not in ("label", "nearest"):
-            raise UserError(f"labels cannot be interpolated as numbers: use label or nearest, not {chosen}")
-        return _resample_labels(transform, image, like, chosen, int(fill))
-    if chosen == "label":
-        raise UserError("interpolation 'label' needs a label map: whole numbers, not intensities")
-    channels = image.data if isinstance(image, ProbabilityMap) else image.data[None]
-    if isinstance(image, ProbabilityMap):
-        fill = 0
-    source = cubic_coefficients(channels[None], "border") if chosen == "cubic" else channels[None]
-    out = torch.empty((len(channels), *like.shape), dtype=channels.dtype, device=channels.device)
-    for rows in slabs(like.shape, channels=len(channels)):
-        where = map_grid(transform, like, image.grid.world_to_voxel, rows, channels.device)
-        if chosen == "cubic":
-            values = sample_cubic(source, where, "border", prefiltered=True)[0]
-        else:
-            values = sample(source, where, chosen, padding="border")[0]
-        out[:, rows] = torch.where(_inside(where, image.grid)[0], values, torch.tensor(fill).to(values))
-    if isinstance(image, ProbabilityMap):
-        out[0] += 1 - out.sum(dim=0)
-        return replace(image, data=out, grid=like)
-    return Image(out[0], like, image.path)
-
-
-def _resample_labels(
-    transform: Transform, image: LabelMap, like: Grid, interpolation: Interpolation, fill: int
-) -> LabelMap:
-    matrix = _whole_voxels(transform, image.grid, like)
-    if matrix is not None and np.array_equal(np.abs(matrix[:3, :3]).sum(axis=0), [1, 1, 1]):
-        return replace(image, data=_picked(image.data, matrix, like.shape, fill), grid=like)
-    if matrix is not None:
-        interpolation = "nearest"  # the same voxels, at a fraction of the cost
-    out = torch.empty(like.shape, dtype=image.data.dtype, device=image.data.device)
-    for rows in slabs(like.shape, channels=4):
-        where = map_grid(transform, like, image.grid.world_to_voxel, rows, image.data.device)
-        values = sample_labels(image.data, where, majority=interpolation == "label")
-        out[rows] = torch.where(_inside(where, image.grid)[0, 0], values, torch.tensor(fill).to(values))
-    return replace(image, data=out, grid=like)
-
-
-def _whole_voxels(transform: Transform, source: Grid, like: Grid) -> np.ndarray | None:
-    """The matrix (4, 4) from voxels of ``like`` to voxels of the ``source`` lattice where it is whole numbers: every
-    voxel falls onto the centre of one. None elsewhere."""
-    matrix = like.voxel_to_world
-    for part in transform.parts:
-        if not isinstance(part, Affine):
-            return None
-        matrix = part.matrix @ matrix
-    matrix = source.world_to_voxel @ matrix
-    whole = np.rint(matrix)
-    return whole.astype(int) if float(np.abs(matrix - whole).max()) < 1e-4 else None
-
-
-def _picked(data: Tensor, matrix: np.ndarray, shape: Sequence[int], fill: int) -> Tensor:
-    """``data`` (I, J, K) at the voxels of a lattice of ``shape`` through a ``matrix`` that turns axes and shifts."""
-    axes = [int(np.flatnonzero(matrix[:3, axis])[0]) for axis in range(3)]
-    out = data.permute(axes)
-    for axis, (source, n) in enumerate(zip(axes, shape, strict=True)):
-        wanted = torch.arange(n, device=data.device) * int(matrix[source, axis]) + int(matrix[source, 3])
-        outside = (wanted < 0) | (wanted >= data.shape[source])
-        out = out.index_select(axis, wanted.clamp(0, data.shape[source] - 1)).index_fill(
-            axis, outside.nonzero()[:, 0], fill
-        )
-    return out.contiguous()
-
-
-def _inside(where: Tensor, grid: Grid) -> Tensor:
-    """(1, 1, i, j, k): whether a voxel position is in the grid's box."""
-    size = torch.tensor(grid.shape, device=where.device).view(1, 3, 1, 1, 1)
-    return ((where >= -0.5) & (where < size - 0.5)).all(dim=1, keepdim=True)
-
-
-# -- measures ------------------------------------------------------------------------------------------------------
-
-
 def displacement_on(transform: Transform, grid: Grid) -> DisplacementField:
     """T(x) − x at every voxel of ``grid`` as one dense field: bakes the affine in, which is lost outside ``grid``."""
     out = torch.empty((3, *grid.shape), dtype=torch.float32)
@@ -266,71 +159,3 @@ def displacement_on(transform: Transform, grid: Grid) -> DisplacementField:
         here = affine_coordinates(grid.voxel_to_world, shape, first_slice=rows.start)
         out[:, rows] = (map_grid(transform, grid, rows=rows, device="cpu") - here)[0]
     return DisplacementField(out, grid, domain=transform.domain, codomain=transform.codomain)
-
-
-def jacobian_determinant(transform: Transform, grid: Grid) -> Tensor:
-    """det ∂T/∂x with respect to the world at every voxel of ``grid``, (I, J, K) float32, on the CPU.
-
-    Affine parts enter exactly: a composite of affines gives its constant, the last affines their factor. What is left
-    is differentiated on ``grid`` by central differences. SimpleITK's ``DisplacementFieldJacobianDeterminant`` gives the
-    same on grids along LPS; on others it is wrong, because it takes the grid's axes for the world's.
-    """
-    parts = list(transform.parts)
-    factor = 1.0
-    while parts and isinstance(last_part := parts[-1], Affine):
-        factor *= float(np.linalg.det(last_part.matrix[:3, :3]))
-        parts.pop()
-    out = torch.full(grid.shape, factor, dtype=torch.float32)
-    if not parts:
-        return out
-    inner = Composite(parts)
-    last = grid.shape[0] - 1
-    for rows in slabs(grid.shape, channels=12):
-        halo = slice(max(0, rows.start - 1), min(last, rows.stop) + 1)
-        moved = map_grid(inner, grid, grid.world_to_voxel, halo, "cpu")[0]
-        index = affine_coordinates(np.eye(4), moved.shape[1:], first_slice=halo.start)[0]
-        determinant = lattice_determinant(moved - index)
-        out[rows] *= determinant[rows.start - halo.start : rows.stop - halo.start]
-    return out
-
-
-def folding_fraction(determinant: Tensor, mask: Tensor | None = None) -> float:
-    """Share of the voxels (of ``mask``, bool) whose Jacobian determinant is not positive."""
-    values = determinant if mask is None else determinant[mask.to(determinant.device)]
-    if values.numel() == 0:
-        raise ValueError("the mask is empty")
-    return float((values <= 0).double().mean())
-
-
-def log_jacobian_std(determinant: Tensor, mask: Tensor | None = None) -> float:
-    """SDlogJ: standard deviation of log(clip(det, 1e-9, 1e9)) over ``mask`` (bool), or everywhere."""
-    values = determinant if mask is None else determinant[mask.to(determinant.device)]
-    if values.numel() == 0:
-        raise ValueError("the mask is empty")
-    return float(values.double().clamp(1e-9, 1e9).log().std(correction=0))
-
-
-@dataclass(frozen=True)
-class InverseError:
-    """Distance between a point and backward(forward(point)), mm."""
-
-    mean_mm: float
-    max_mm: float
-
-
-def inverse_error(
-    forward: Transform, backward: Transform, mask: LabelMap, points: int | None = 20_000, seed: int = 0
-) -> InverseError:
-    """How far ``backward ∘ forward`` moves the voxel centres of ``mask``, mm.
-
-    At most ``points`` of them, drawn with ``seed``; all of them with None.
-    """
-    voxels = mask.mask.nonzero().cpu()
-    if len(voxels) == 0:
-        raise ValueError("the mask is empty")
-    if points is not None and len(voxels) > points:
-        order = torch.randperm(len(voxels), generator=torch.Generator().manual_seed(seed))
-        voxels = voxels[order[:points]]
-    world = torch.from_numpy(mask.grid.points_to_world(voxels.numpy()))
-    distance = (backward.apply(forward.apply(world)) - world).norm(dim=1)
-    return InverseError(float(distance.mean()), float(distance.max()))

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.core import kernels
+from uresnet.core import ops
+from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.grid import Grid, voxel_to_voxel
-from uresnet.core.sampling import affine_coordinates, identity_coordinates, sample
+from uresnet.core.sampling import sample
 from uresnet.transform.base import Transform
 from uresnet.transform.inversion import (
     InverseResidual,
@@ -84,7 +85,7 @@ def integrate_velocity(velocity: Tensor, steps: int = 6, where: Tensor | None = 
     """
     velocity = velocity if velocity.dtype == torch.float64 else velocity.float()
     scale = 1 / 2**steps
-    displacement = _followed(velocity * (scale / 2), velocity, 0.0, scale, where)
+    displacement = ops.compose(velocity * (scale / 2), velocity, 0.0, scale, where)
     for _ in range(steps):
         displacement = compose_displacements(displacement, displacement, where)
     return displacement
@@ -95,24 +96,7 @@ def compose_displacements(first: Tensor, second: Tensor, where: Tensor | None = 
 
     ``where`` (I, J, K) bool saves time, without gradients: elsewhere the two are added.
     """
-    return _followed(first, second, 1.0, 1.0, where)
-
-
-def _followed(by: Tensor, field: Tensor, own: float, share: float, where: Tensor | None) -> Tensor:
-    """``own`` · u(x) + ``share`` · d(x + u(x)) for displacements u = ``by`` and d = ``field`` (B, 3, I, J, K), voxels;
-    with d(x) where not ``where`` (I, J, K)."""
-    if not kernels.is_plain(by, field) or min(field.shape[2:]) < 2:
-        identity = identity_coordinates(field.shape[2:], device=field.device, dtype=field.dtype)
-        read = sample(field, identity + by, padding="border")
-        if where is not None:
-            read = torch.where(where, read, field)
-        return own * by + share * read
-    inside = torch.ones(by.shape[2:], dtype=torch.bool) if where is None else where
-    out = torch.empty_like(by, memory_format=torch.contiguous_format)
-    for u, d, o in zip(by.contiguous(), field.contiguous(), out, strict=True):
-        arrays = (u.numpy(), d.numpy(), np.float32(own), np.float32(share), inside.numpy(), o.numpy())
-        kernels.in_parallel(kernels.follow, len(u[0]), *arrays, each=u[0, 0].numel())
-    return out
+    return ops.compose(first, second, where=where)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +105,7 @@ class DisplacementField(Transform):
 
     Read trilinearly; zero beyond half a voxel outside the outermost voxel centres, and constant within that rim, as
     ITK does. ``inverse_field`` is the known inverse (for instance exp(−v) of exp(v)), on any grid; without one,
-    :meth:`inverse` solves for it. ``residual`` says how well this field undoes the one it was solved from.
+    :meth:`inverse` solves for it. ``residual`` says how well this field inverts the one it was solved from.
     """
 
     displacement: Tensor
@@ -142,7 +126,7 @@ class DisplacementField(Transform):
     @classmethod
     def from_voxel_displacement(cls, displacement: Tensor, grid: Grid) -> DisplacementField:
         """From a displacement (3, I, J, K) in voxels of ``grid``."""
-        return cls(_turn(grid.voxel_to_world, displacement.detach()), grid)
+        return cls(_linear_part(grid.voxel_to_world, displacement.detach()), grid)
 
     @classmethod
     def from_voxel_map(cls, voxel_map: Tensor, grid: Grid) -> DisplacementField:
@@ -153,7 +137,7 @@ class DisplacementField(Transform):
     @property
     def voxel_displacement(self) -> Tensor:
         """(3, I, J, K) float32, voxels of ``grid``."""
-        return _turn(self.grid.world_to_voxel, self.displacement)
+        return _linear_part(self.grid.world_to_voxel, self.displacement)
 
     def read(self, voxels: Tensor) -> Tensor:
         """Displacement, mm, at voxel positions (1, 3, i, j, k) of ``grid``: (1, 3, i, j, k)."""
@@ -188,68 +172,37 @@ class DisplacementField(Transform):
                 high[axis] += max(0, int(np.ceil(float(face.max()) - 0.5)))
         return self.grid.subgrid(low.tolist(), (high - low + 1).tolist())
 
-    def resampled(self, grid: Grid) -> DisplacementField:
-        """The same displacement read on another grid; beyond its edge the nearest edge value continues."""
-        where = affine_coordinates(voxel_to_voxel(grid, self.grid), grid.shape, self.displacement.device)
-        values = sample(self.displacement[None], where, padding="border")[0]
-        return DisplacementField(values, grid, domain=self.domain, codomain=self.codomain)
 
-    def cropped(self, tolerance_mm: float = 0.0) -> DisplacementField:
-        """The smallest field that still holds every displacement longer than ``tolerance_mm``, with a rim of one."""
-        moving = (self.displacement.abs() > tolerance_mm).any(dim=0)
-        start, stop = [], []
-        for axis, n in enumerate(self.grid.shape):
-            hit = moving.amax(dim=tuple(a for a in range(3) if a != axis)).nonzero()
-            start.append(max(0, int(hit.min()) - 1) if len(hit) else 0)
-            stop.append(min(n, int(hit.max()) + 2) if len(hit) else 1)
-        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        shape = [b - a for a, b in zip(start, stop, strict=True)]
-        return replace(self, displacement=self.displacement[(slice(None), *box)], grid=self.grid.subgrid(start, shape))
-
-    def jacobian_determinant(self) -> Tensor:
-        """det ∂(x + d)/∂x (I, J, K) with respect to the world, by central differences on ``grid``."""
-        return lattice_determinant(self.voxel_displacement)
-
-
-def invert_displacement(
-    field: DisplacementField,
-    grid: Grid | None = None,
-    start: DisplacementField | None = None,
-    settings: InversionSettings | None = None,
-) -> DisplacementField:
-    """The field that undoes ``field``, on ``grid`` (default ``field.inverse_grid()``).
+def invert_displacement(field: DisplacementField, settings: InversionSettings | None = None) -> DisplacementField:
+    """The inverse of ``field``, on ``field.inverse_grid()``.
 
     The equation solved at every voxel is that of the stored field, read trilinearly, which beyond its edge is taken to
-    continue. ``start`` is a first guess of the inverse, on any grid (exp(−v) of exp(v)). The solved values are then
-    moved so that reading *between* voxels is right on average (:func:`between_voxels`) where that lowers the error.
-    ``residual`` records inverse ∘ forward over points drawn all over the field, not only where it was solved. Where the
-    field folds, voxels stay unsolved and the residual says so.
+    continue. The solved values are then moved so that reading *between* voxels is right on average
+    (:func:`between_voxels`) where that lowers the error. ``residual`` records inverse ∘ forward over points drawn all
+    over the field, not only where it was solved. Where the field folds, voxels stay unsolved and the residual says so.
     """
     settings = settings or InversionSettings()
-    grid = grid or field.inverse_grid()
-    voxel_to_mm = field.grid.voxel_to_world[:3, :3]
-    guess = None
-    if start is not None:
-        guess = _turn(field.grid.world_to_voxel, start.resampled(grid).displacement).to(field.displacement.device)
+    grid = field.inverse_grid()
     lattice = Lattice(grid.shape, voxel_to_voxel(grid, field.grid))
-    solved, error = solve_on_lattice(field.voxel_displacement, lattice, voxel_to_mm, settings, guess)
-    solved = _turn(field.grid.voxel_to_world, solved)
+    voxel_to_mm = field.grid.voxel_to_world[:3, :3]
+    solved, error = solve_on_lattice(field.voxel_displacement, lattice, voxel_to_mm, settings)
+    solved = _linear_part(field.grid.voxel_to_world, solved)
     unsolved = float((error > settings.tolerance_mm).double().mean())
     candidates = [DisplacementField(values, grid) for values in (solved, between_voxels(solved))]
-    found = [_measured(field, candidate, unsolved) for candidate in candidates]
-    best = min((0, 1), key=lambda n: found[n].mean_mm)
-    return replace(candidates[best], residual=found[best], domain=field.codomain, codomain=field.domain)
+    residuals = [_measured_residual(field, candidate, unsolved) for candidate in candidates]
+    best = min((0, 1), key=lambda n: residuals[n].mean_mm)
+    return replace(candidates[best], residual=residuals[best], domain=field.codomain, codomain=field.domain)
 
 
-def _measured(field: DisplacementField, back: DisplacementField, unsolved: float) -> InverseResidual:
+def _measured_residual(field: DisplacementField, inverse: DisplacementField, unsolved: float) -> InverseResidual:
     """inverse ∘ forward at points drawn evenly from the field's grid whose images the inverse's grid covers."""
     drawn = torch.rand((_PROBES, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     world = field.grid.points_to_world(drawn.numpy() * (np.array(field.grid.shape) - 1))
     points = torch.from_numpy(world)
     moved = field.apply(points)
-    voxels = back.grid.points_to_voxel(moved.numpy())
-    covered = torch.from_numpy(((voxels >= 0) & (voxels <= np.array(back.grid.shape) - 1)).all(axis=-1))
-    distance = (back.apply(moved) - points).norm(dim=1)[covered]
+    voxels = inverse.grid.points_to_voxel(moved.numpy())
+    covered = torch.from_numpy(((voxels >= 0) & (voxels <= np.array(inverse.grid.shape) - 1)).all(axis=-1))
+    distance = (inverse.apply(moved) - points).norm(dim=1)[covered]
     if len(distance) == 0:
         return InverseResidual(float("nan"), float("nan"), unsolved)
     return InverseResidual(float(distance.mean()), float(distance.max()), unsolved)
@@ -267,7 +220,7 @@ def lattice_determinant(displacement: Tensor) -> Tensor:
     return a * (e * i - f * h) - b * (d * i - f * g) + c0 * (d * h - e * g)
 
 
-def _turn(matrix: np.ndarray, vectors: Tensor) -> Tensor:
-    """The linear part of a 4×4 ``matrix`` on vectors (3, I, J, K)."""
+def _linear_part(matrix: np.ndarray, vectors: Tensor) -> Tensor:
+    """The linear part of a 4×4 ``matrix`` applied to vectors (3, I, J, K)."""
     linear = torch.tensor(matrix[:3, :3]).to(vectors)
     return (linear @ vectors.flatten(1)).view_as(vectors)

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.core.sampling import affine_coordinates, sample, sample_points
+from uresnet.core.coordinates import affine_coordinates
+from uresnet.core.sampling import sample, sample_points
 
 _BACKTRACK = 0.5
 _SMALLEST_STEP = 1 / 16
@@ -66,53 +67,52 @@ class Lattice:
 
 
 def solve_on_lattice(
-    displacement: Tensor, lattice: Lattice, voxel_to_mm: np.ndarray, settings: InversionSettings, start: Tensor | None
+    displacement: Tensor, lattice: Lattice, voxel_to_mm: np.ndarray, settings: InversionSettings
 ) -> tuple[Tensor, Tensor]:
     """Find e with ``(y + e) + u(y + e) = y`` at every point y of ``lattice``.
 
-    ``displacement`` u is (3, I, J, K) float32 in voxels, ``voxel_to_mm`` (3, 3) measures residuals, ``start`` a first
-    guess of e (3, i, j, k) on the lattice. Returns e (3, i, j, k) and the residual (i, j, k) in mm.
+    ``displacement`` u is (3, I, J, K) float32 in voxels, ``voxel_to_mm`` (3, 3) measures residuals. Returns e
+    (3, i, j, k) and the length of the residual (i, j, k) in mm.
     """
     levels = [lattice]
-    while start is None and len(levels) < settings.levels and min(levels[-1].shape) >= 16:
+    while len(levels) < settings.levels and min(levels[-1].shape) >= 16:
         levels.append(levels[-1].coarser())
-    guess = start
+    guess = error = None
     for level in reversed(levels):
         y = affine_coordinates(level.to_source, level.shape, displacement.device)
         coarsest = guess is None
-        if guess is None:
-            guess = -sample(displacement[None], y, padding="border")[0]
-        elif guess.shape[1:] != level.shape:
-            guess = _doubled(guess, level.shape)
-        missed = _miss(displacement, guess, y)
-        error = _length_mm(missed, voxel_to_mm)
+        guess = -sample(displacement[None], y, padding="border")[0] if guess is None else _doubled(guess, level.shape)
+        residual = _residual(displacement, guess, y)
+        error = _length_mm(residual, voxel_to_mm)
         for _ in range(0 if coarsest else settings.newton_steps):
             # Once few voxels are left, they are cheaper one by one.
             if float((error > settings.tolerance_mm).float().mean()) < _FEW:
                 break
-            tried = guess - _lattice_step(guess, missed, level)
-            tried_missed = _miss(displacement, tried, y)
-            tried_error = _length_mm(tried_missed, voxel_to_mm)
+            tried = guess - _lattice_step(guess, residual, level)
+            tried_residual = _residual(displacement, tried, y)
+            tried_error = _length_mm(tried_residual, voxel_to_mm)
             # In a fold the inverse has no derivative, and a step by it may lead anywhere.
             better = tried_error < error
-            guess, missed = torch.where(better, tried, guess), torch.where(better, tried_missed, missed)
+            guess, residual = torch.where(better, tried, guess), torch.where(better, tried_residual, residual)
             error = torch.minimum(error, tried_error)
-        plain = settings.fixed_point_steps if coarsest else 0
-        guess, error = _finish(displacement, guess, y, error, voxel_to_mm, replace(settings, fixed_point_steps=plain))
-    assert guess is not None
+        fixed_point_steps = settings.fixed_point_steps if coarsest else 0
+        pointwise = replace(settings, fixed_point_steps=fixed_point_steps)
+        guess, error = _solve_remaining(displacement, guess, y, error, voxel_to_mm, pointwise)
+    assert guess is not None and error is not None
     return guess, error
 
 
-def _miss(displacement: Tensor, guess: Tensor, y: Tensor) -> Tensor:
+def _residual(displacement: Tensor, guess: Tensor, y: Tensor) -> Tensor:
+    """By how much x + u(x) differs from y at x = y + ``guess``, (3, i, j, k)."""
     return sample(displacement[None], y + guess, padding="border")[0] + guess
 
 
-def _lattice_step(guess: Tensor, missed: Tensor, level: Lattice) -> Tensor:
-    """``∂ψ/∂y · missed`` for ψ = id + guess: the derivative of the inverse is the inverse of the derivative."""
-    per_voxel = torch.tensor(np.linalg.inv(level.to_source[:3, :3])).to(missed)
+def _lattice_step(guess: Tensor, residual: Tensor, level: Lattice) -> Tensor:
+    """``∂ψ/∂y · residual`` for ψ = id + guess: the derivative of the inverse is the inverse of the derivative."""
+    per_voxel = torch.tensor(np.linalg.inv(level.to_source[:3, :3])).to(residual)
     straight = torch.equal(per_voxel, torch.diag(per_voxel.diagonal()))
-    along = missed if straight else (per_voxel @ missed.flatten(1)).view_as(missed)
-    step = missed.clone()
+    along = residual if straight else (per_voxel @ residual.flatten(1)).view_as(residual)
+    step = residual.clone()
     for axis in range(3):
         weight = along[axis] * per_voxel[axis, axis] if straight else along[axis]
         step += half_difference(guess, axis + 1) * weight
@@ -134,7 +134,7 @@ def _doubled(coarse: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return coarse.contiguous()
 
 
-def _finish(
+def _solve_remaining(
     displacement: Tensor,
     guess: Tensor,
     y: Tensor,
@@ -155,7 +155,7 @@ def _finish(
 
 
 def _length_mm(vectors: Tensor, voxel_to_mm: np.ndarray) -> Tensor:
-    """Length (…) in mm of vectors (3, …) in voxels, by the metric tensor: no turned copy."""
+    """Length (…) in mm of vectors (3, …) in voxels, by the metric tensor, which needs no copy in mm."""
     metric = voxel_to_mm.T @ voxel_to_mm
     squared = torch.zeros_like(vectors[0])
     for a in range(3):
@@ -201,29 +201,29 @@ def solve_inverse(
     """Find x with ``x + u(x) = y``.
 
     ``displacement`` u is (3, I, J, K) float32 in voxels, ``targets`` y and ``start`` (first guess of x) are (N, 3)
-    voxels, ``voxel_to_mm`` (3, 3) measures residuals. Returns x (N, 3) and its residual (N,), mm.
+    voxels, ``voxel_to_mm`` (3, 3) measures residuals. Returns x (N, 3) and the length of its residual (N,), mm.
     """
     to_mm = torch.as_tensor(voxel_to_mm.T.copy()).to(targets)
     solution = start.clone()
-    miss = _point_miss(displacement, solution, targets)
-    error = (miss @ to_mm).norm(dim=1)
+    residual = _point_residual(displacement, solution, targets)
+    error = (residual @ to_mm).norm(dim=1)
     active = (error > settings.tolerance_mm).nonzero()[:, 0]
     step = torch.ones_like(error)
     for iteration in range(settings.iterations):
         if len(active) == 0:
             break
-        here, missed = solution[active], miss[active]
+        current, remaining = solution[active], residual[active]
         if iteration >= settings.fixed_point_steps:
-            change = step[active, None] * _newton_step(displacement, here, missed)
+            change = step[active, None] * _newton_step(displacement, current, remaining)
         else:
-            change = missed
-        tried = here - change
-        tried_miss = _point_miss(displacement, tried, targets[active])
-        tried_error = (tried_miss @ to_mm).norm(dim=1)
+            change = remaining
+        tried = current - change
+        tried_residual = _point_residual(displacement, tried, targets[active])
+        tried_error = (tried_residual @ to_mm).norm(dim=1)
         better = tried_error < error[active]
         kept = active[better]
-        solution[kept], miss[kept], error[kept] = tried[better], tried_miss[better], tried_error[better]
-        # Overshot: try again from the same place with half the step, until halving has nothing left to offer.
+        solution[kept], residual[kept], error[kept] = tried[better], tried_residual[better], tried_error[better]
+        # After overshooting: again from the same place with half the step, down to the smallest.
         step[kept] = 1.0
         if iteration >= settings.fixed_point_steps:
             step[active[~better]] *= _BACKTRACK
@@ -231,12 +231,12 @@ def solve_inverse(
     return solution, error
 
 
-def _point_miss(displacement: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _point_residual(displacement: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return sample_points(displacement, x, padding="border") + x - y
 
 
-def _newton_step(displacement: Tensor, x: Tensor, missed: Tensor) -> Tensor:
-    """``J⁻¹ missed`` with J the Jacobian of x + u(x), from differences over one voxel; plain step where J is poor."""
+def _newton_step(displacement: Tensor, x: Tensor, residual: Tensor) -> Tensor:
+    """``J⁻¹ residual`` with J the Jacobian of x + u(x), from differences over one voxel; plain step where J is poor."""
     columns = []
     for axis in range(3):
         half = torch.zeros(3, dtype=x.dtype, device=x.device)
@@ -247,6 +247,6 @@ def _newton_step(displacement: Tensor, x: Tensor, missed: Tensor) -> Tensor:
     a, b, c = jacobian.unbind(dim=-1)
     determinant = (a * torch.linalg.cross(b, c)).sum(dim=1, keepdim=True)
     rows = [torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)]
-    solved = torch.stack([(row * missed).sum(dim=1) for row in rows], dim=1) / determinant
+    solved = torch.stack([(row * residual).sum(dim=1) for row in rows], dim=1) / determinant
     poor = (determinant.abs() < 0.02) | ~torch.isfinite(solved).all(dim=1, keepdim=True)
-    return torch.where(poor, missed, solved)
+    return torch.where(poor, residual, solved)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from spatial_cases import known_affine, points_in, smooth_field, smooth_image
+from spatial_cases import half_affine, known_affine, points_in, smooth_field, smooth_image
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image
 from uresnet.transform import Composite, resample
@@ -35,7 +35,7 @@ def transform_of(form: str) -> Composite:
     """On a third grid, as the network's own is, whose axes are the world's and which reaches beyond the fixed image."""
     network = Grid.centred((44, 44, 44), (1.25, 1.25, 1.25), "LIA", FIXED.centre_world)
     affine, field = known_affine(), smooth_field(network, size_mm=1.2, sigma=5.0)
-    half = affine.half()
+    half = half_affine()
     return Composite([field, affine] if form == FORMS[0] else [half, field, half])
 
 

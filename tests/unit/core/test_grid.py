@@ -37,15 +37,6 @@ def test_axis_codes_and_zooms_agree_with_nibabel(grid: Grid) -> None:
     assert grid.voxel_volume == pytest.approx(np.prod(nib.affines.voxel_sizes(grid.voxel_to_world)))
 
 
-def test_a_vector_is_a_difference_of_points(grid: Grid) -> None:
-    a, b = np.array([1.0, 2.0, 3.0]), np.array([4.5, -1.0, 2.0])
-    difference = grid.points_to_world(b) - grid.points_to_world(a)
-    np.testing.assert_allclose(grid.vectors_to_world(b - a), difference, atol=1e-10)
-    np.testing.assert_allclose(grid.vectors_to_voxel(difference), b - a, atol=1e-10)
-    # A point and the vector with the same numbers differ by the origin, which no grid here has at 0.
-    assert np.abs(grid.points_to_world(a) - grid.vectors_to_world(a)).max() > 1
-
-
 def test_points_keep_their_leading_axes(grid: Grid) -> None:
     points = np.random.default_rng(0).normal(size=(2, 4, 5, 3))
     world = grid.points_to_world(points)

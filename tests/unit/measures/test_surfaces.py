@@ -21,7 +21,7 @@ def box(grid: Grid, low: tuple[int, int, int], high: tuple[int, int, int]) -> np
 def test_single_voxels_are_as_far_apart_as_their_centres(grid: Grid) -> None:
     a, b = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
     a[1, 2, 1], b[3, 1, 2] = True, True
-    expected = float(np.linalg.norm(grid.vectors_to_world([2, -1, 1])))
+    expected = float(np.linalg.norm(grid.voxel_to_world[:3, :3] @ [2, -1, 1]))
     found = surface_distance(a, b, grid)
     assert found.hd95_mm == pytest.approx(expected) and found.mean_mm == pytest.approx(expected)
 

@@ -1,36 +1,31 @@
-"""The compiled loops against the operators of PyTorch that do the same on a GPU, and against what must not happen."""
+"""The compiled operations against PyTorch's operators for the same, and at coordinates that are no numbers."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uresnet.core import kernels, sampling
-from uresnet.core.sampling import gather, sample, sample_labels, weighted_rows
-from uresnet.model import segmenter
-from uresnet.solver import symmetric as matching
-from uresnet.solver.symmetric import Effort, Level, Side, displacements, finest_velocity, velocity_between
-from uresnet.transform.deformation import compose_displacements, integrate_velocity
+from uresnet.core import ops
+from uresnet.core.ops import FeatureRows, read_rows, weighted_rows
+from uresnet.core.sampling import sample, sample_labels
+from uresnet.solver import Level, SolverImage, SolverSettings, exponentials, residual_velocity, velocity_between
+from uresnet.solver.lattice import gaussian_smoothed
+from uresnet.transform import compose_displacements, integrate_velocity
 
 Without = Callable[[], None]
 
 
 @pytest.fixture
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Without:
-    """From when it is called, nothing is for the kernels."""
+    """From when it is called, PyTorch's operators do everything."""
 
     def forbid() -> None:
-        monkeypatch.setattr(kernels, "is_plain", lambda *_: False)
+        monkeypatch.setattr(ops, "is_plain", lambda *_: False)
 
     return forbid
 
@@ -40,7 +35,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def smooth(*shape: int, seed: int = 0) -> Tensor:
-    return matching._smoothed(noise(*shape, seed=seed), 2.5) * 20
+    return gaussian_smoothed(noise(*shape, seed=seed), 2.5) * 20
 
 
 def both_ways(compute: Callable[[], Tensor], without: Without) -> tuple[Tensor, Tensor]:
@@ -50,7 +45,7 @@ def both_ways(compute: Callable[[], Tensor], without: Without) -> tuple[Tensor, 
 
 
 @pytest.mark.parametrize("padding", ["zeros", "border"])
-def test_reading(padding: sampling.Padding, without_kernels: Without) -> None:
+def test_reading(padding: ops.Padding, without_kernels: Without) -> None:
     volume, where = noise(2, 3, 9, 6, 7), 6 * noise(2, 3, 8, 9, 10, seed=1)
     found, expected = both_ways(lambda: sample(volume, where, padding=padding), without_kernels)
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
@@ -62,7 +57,7 @@ def test_rows_and_sums_of_rows(without_kernels: Without) -> None:
 
     def compute() -> Tensor:
         rows = [weighted_rows(x, axis, first, weights).flatten() for axis in (2, 3, 4)]
-        return torch.cat([gather(table, (5, 6, 7), where).flatten(), *rows])
+        return torch.cat([read_rows(FeatureRows(table, (5, 6, 7)), where).flatten(), *rows])
 
     found, expected = both_ways(compute, without_kernels)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
@@ -81,22 +76,24 @@ def test_classes_and_probabilities(scale: float, without_kernels: Without) -> No
     logits = scale * noise(50, 8, 33)
     logits[0, 0] = 1.0  # all equal: the first wins
     logits[1, :, 5] = 1e4
-    classes, probabilities = segmenter._decide(logits)
+    classes, probabilities = ops.classify(logits)
     without_kernels()
-    expected = segmenter._decide(logits)
+    expected = ops.classify(logits)
     assert torch.equal(classes, expected[0]) and int(classes[0, 0]) == 0
     torch.testing.assert_close(probabilities, expected[1], atol=2e-6, rtol=0)
 
 
 def test_flows_and_their_inverses(without_kernels: Without) -> None:
-    velocity, finest = smooth(1, 3, 16, 20, 12), smooth(1, 3, 32, 40, 24, seed=1) / 4
+    velocity, residual = smooth(1, 3, 16, 20, 12), smooth(1, 3, 32, 40, 24, seed=1) / 4
     where = torch.zeros(velocity.shape[2:], dtype=torch.bool)
     where[3:13, 3:17, 3:9] = True
 
     def compute() -> Tensor:
         flows = [integrate_velocity(velocity), integrate_velocity(velocity, 4, where)]
         flows.append(compose_displacements(flows[0], flows[1], where))
-        return torch.cat([one.flatten() for one in (*flows, *displacements(velocity, 2, (32, 40, 24), where, finest))])
+        return torch.cat(
+            [flow.flatten() for flow in (*flows, *exponentials(velocity, 2, (32, 40, 24), where, residual))]
+        )
 
     found, expected = both_ways(compute, without_kernels)
     assert float(expected.abs().max()) > 1
@@ -104,21 +101,21 @@ def test_flows_and_their_inverses(without_kernels: Without) -> None:
 
 
 def test_the_solver(without_kernels: Without) -> None:
-    """Whatever is summed in another order only drifts apart slowly: two short levels and the finest."""
-    sides = []
+    """Whatever is summed in another order only drifts apart slowly: two short levels and the residual velocity."""
+    images = []
     middle = torch.zeros(1, 1, 16, 20, 12)
     middle[..., 4:12, 4:16, 3:9] = 1  # a brain with background all around
     for seed in (0, 1):
         logits = torch.cat([30 - 60 * middle, smooth(1, 4, 16, 20, 12, seed=seed)], dim=1)
         image = (smooth(1, 1, 32, 40, 24, seed=seed) / 8 + 0.5).clamp(0, 1) * F.interpolate(middle, scale_factor=2)
-        sides.append(Side(logits[0].softmax(dim=0), image, torch.arange(5)))
-    effort = Effort((Level(4, 3), Level(2, 2)), finest=Level(1, 2))
+        images.append(SolverImage(logits[0].softmax(dim=0), image, torch.arange(5)))
+    settings = SolverSettings((Level(4, 3), Level(2, 2)), residual=Level(1, 2))
     log = np.zeros((4, 4))
     log[0, 1], log[1, 0] = 0.1, -0.1
 
     def compute() -> Tensor:
-        velocity = velocity_between(*sides, log, effort)
-        return torch.cat([velocity.flatten(), finest_velocity(*sides, log, velocity, effort).flatten()])
+        velocity = velocity_between(*images, log, settings)
+        return torch.cat([velocity.flatten(), residual_velocity(*images, log, velocity, settings).flatten()])
 
     found, expected = both_ways(compute, without_kernels)
     assert float(expected.abs().max()) > 0.3
@@ -127,7 +124,7 @@ def test_the_solver(without_kernels: Without) -> None:
 
 
 @pytest.mark.parametrize("padding", ["zeros", "border"])
-def test_coordinates_that_are_no_numbers_read_nothing_beyond_the_volume(padding: sampling.Padding) -> None:
+def test_coordinates_that_are_no_numbers_read_nothing_beyond_the_volume(padding: ops.Padding) -> None:
     volume = torch.ones(1, 1, 4, 5, 6)
     for odd in (float("nan"), float("inf"), -float("inf"), 1e30, -1e30):
         where = torch.full((1, 3, 1, 1, 1), 2.0)
@@ -154,34 +151,3 @@ def test_threads_change_nothing() -> None:
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*found)
-
-
-def test_where_nothing_can_be_written_they_are_compiled_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    compile_it = numba.njit
-
-    def no_place(*, cache: bool = False, **how: object) -> Callable[..., object]:
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return compile_it(**how)
-
-    monkeypatch.setattr(numba, "njit", no_place)
-
-    def twice(x: float) -> float:
-        return 2 * x
-
-    assert kernels._kernel(twice)(3.0) == 6.0
-
-
-def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
-    """Kept on disk: the first process fills the cache, the second only reads it."""
-    code = (
-        "import numpy as np; from uresnet.core import kernels as k; "
-        "k.affine_positions(np.eye(4)[:3].copy(), 0, np.zeros((3, 2, 2, 2), np.float32), 0, 2); "
-        "print(sum(k.affine_positions.stats.cache_hits.values()))"
-    )
-    environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path))
-    runs = [
-        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    ]
-    assert [run.strip() for run in runs] == ["0", "1"]

@@ -1,0 +1,62 @@
+"""From velocities to displacements: the exponential, its inverse, and how well they undo each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet.core.ops import newton_half_steps
+from uresnet.solver.lattice import mean_smoothed, spline_resampled, upsampled
+from uresnet.transform import compose_displacements, integrate_velocity
+
+_DOUBLINGS, _RESIDUAL_DOUBLINGS = 4, 0  # of scaling and squaring
+_TOLERANCE = 0.1  # voxels; a residual that is smaller needs no second correction
+
+
+def exponentials(
+    velocity: Tensor,
+    spacing: int,
+    shape: Sequence[int],
+    where: Tensor | None = None,
+    residual: Tensor | None = None,
+    smooth: bool = False,
+    stored_mm: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on a lattice of ``shape`` at 1 mm.
+
+    ``velocity`` v (1, 3, i, j, k) is in its voxels of ``spacing`` mm. With the ``residual`` velocity w (1, 3, I, J, K),
+    mm, it is exp(v/2) exp(w) exp(v/2) and its inverse. ``smooth`` takes the mean over 3×3×3 voxels of the result.
+
+    Both are integrated where the velocities live. Read linearly between voxels they undo each other the better, the
+    finer these are: on voxels of ``stored_mm`` instead of 1 mm the lattice has as many more, its middle in the same
+    place. Each takes half of Newton's step towards the inverse of the other, which keeps the two exchangeable: first on
+    voxels of 1 mm, where that is cheap, and then on those. ``where`` (i, j, k) bool, on the velocity's lattice, is
+    where that is done; everywhere by default.
+    """
+    part = 1.0 if residual is None else 0.5
+    both = integrate_velocity(part * torch.cat([velocity, -velocity]), _DOUBLINGS, where) * spacing
+    fine = both
+    for _ in range(spacing.bit_length() - 1):
+        fine = upsampled(fine)
+    # Linear interpolation leaves creases, which would be seen wherever the field is read between its voxels.
+    fine = mean_smoothed(fine)
+    inside = torch.ones(tuple(shape), dtype=torch.bool, device=fine.device)
+    if where is not None:
+        inside = F.interpolate(where[None, None].float(), size=list(shape))[0, 0] > 0
+    if residual is not None:
+        between = integrate_velocity(torch.cat([residual, -residual]), _RESIDUAL_DOUBLINGS, inside)
+        fine = compose_displacements(compose_displacements(fine, between, inside), fine, inside)
+    if smooth:
+        fine = mean_smoothed(fine)
+    newton_half_steps(fine, inside, 2, _TOLERANCE)
+    if stored_mm != 1:
+        stored = [math.ceil(n / stored_mm) for n in shape]
+        fine = spline_resampled(fine, stored, stored_mm)
+        inside = F.interpolate(inside[None, None].float(), size=stored)[0, 0] > 0
+    newton_half_steps(fine.div_(stored_mm), inside, 3, _TOLERANCE)
+    fine.mul_(stored_mm)
+    return fine[0], fine[1]

@@ -1,0 +1,44 @@
+"""An image as the solver sees it: structures and intensities, at every resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet.core.ops import FeatureRows
+
+
+@dataclass(frozen=True, eq=False)
+class SolverImage:
+    """``probabilities`` (C, I/2, J/2, K/2) of classes, background first, at 2 mm, and ``intensities`` (1, 1, I, J, K)
+    in [0, 1] at 1 mm.
+
+    ``groups`` (C,) is the number of the structure that each class is compared as, 0 for none. The left and right class
+    of a structure may share one, because they never overlap.
+    """
+
+    probabilities: Tensor
+    intensities: Tensor
+    groups: Tensor
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(1, S + 1, I/2, J/2, K/2): probabilities of the structures, then the intensity."""
+        shape = self.probabilities.shape[1:]
+        merged = torch.zeros((int(self.groups.max()) + 2, *shape), device=self.probabilities.device)
+        merged.index_add_(0, self.groups, self.probabilities)
+        merged[-1] = F.avg_pool3d(self.intensities, 2)[0, 0]
+        return merged[None, 1:]
+
+    @cached_property
+    def rows(self) -> FeatureRows:
+        """The features at 2 mm."""
+        return FeatureRows.of(self.features)
+
+    def rows_at(self, spacing: int) -> FeatureRows:
+        """The features, averaged over voxels of ``spacing`` mm (2, 4, 8, …)."""
+        return self.rows if spacing == 2 else FeatureRows.of(F.avg_pool3d(self.features, spacing // 2))

@@ -1,0 +1,58 @@
+"""Kernels are compiled once on a machine, and never from the code of an older file."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+import pytest
+
+from uresnet.core import kernels
+from uresnet.core.kernels import compiling
+
+FILES = sorted(Path(kernels.__file__).parent.glob("*.py"))
+
+
+def test_where_nothing_can_be_written_they_are_compiled_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_it = numba.njit
+
+    def no_place(*functions: Callable[..., object], cache: bool = False, **how: object) -> Callable[..., object]:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_it(*functions, **how)
+
+    monkeypatch.setattr(numba, "njit", no_place)
+
+    def double(x: float) -> float:
+        return 2 * x
+
+    assert compiling.compiler(set())(double)(3.0) == 6.0
+
+
+def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    """Kept on disk: the first process fills the cache, the second only reads it."""
+    code = (
+        "import numpy as np; from uresnet.core.kernels import interpolation as k; "
+        "k.affine_positions(np.eye(4)[:3].copy(), 0, np.zeros((3, 2, 2, 2), np.float32), 0, 2); "
+        "print(sum(k.affine_positions.stats.cache_hits.values()))"
+    )
+    environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path))
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert [run.strip() for run in runs] == ["0", "1"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_kernel_stands_in_one_file_with_all_that_it_calls(path: Path) -> None:
+    """Numba's cache does not notice that another file has changed: it would go on with that file's old code."""
+    named = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    own = [node for node in named if (node.module or "").startswith("uresnet")]
+    assert all(node.module == "uresnet.core.kernels.compiling" for node in own)
+    assert [alias.name for node in own for alias in node.names] in ([], ["compiler"])

@@ -1,0 +1,52 @@
+"""Displacements of velocities: they are exponentials and invert each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from solver_images import SHAPE
+from uresnet.solver import exponentials
+from uresnet.transform import compose_displacements, integrate_velocity
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_with_the_residual_velocity_it_is_three_exponentials_one_after_the_other(smooth: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    knots = torch.randn((1, 3, 5, 5, 5), generator=generator)
+    velocity = F.interpolate(knots, size=[n // 2 for n in SHAPE], mode="trilinear", align_corners=True)
+    knots = torch.randn((1, 3, 9, 9, 9), generator=generator)
+    residual = 0.4 * F.interpolate(knots, size=SHAPE, mode="trilinear", align_corners=True)
+    forward, backward = exponentials(velocity, 2, SHAPE, residual=residual, smooth=smooth)
+    half = exponentials(velocity / 2, 2, SHAPE)[0][None]
+    expected = compose_displacements(compose_displacements(half, integrate_velocity(residual)), half)[0]
+    if smooth:
+        expected = F.avg_pool3d(expected[None], 3, stride=1, padding=1)[0]
+    inner = (..., *[slice(8, -8)] * 3)
+    assert float((forward - expected)[inner].norm(dim=0).mean()) < 0.02
+    error = compose_displacements(forward[None], backward[None])[0][inner].norm(dim=0)
+    assert float(error.mean()) < 0.02 and float(error.max()) < 0.2
+
+
+def test_forward_and_backward_undo_each_other_and_are_the_exponential() -> None:
+    generator = torch.Generator().manual_seed(0)
+    knots = torch.randn((1, 3, 5, 5, 5), generator=generator)
+    velocity = F.interpolate(knots, size=[n // 2 for n in SHAPE], mode="trilinear", align_corners=True)
+    forward, backward = exponentials(velocity, 2, SHAPE)
+    residual = compose_displacements(forward[None], backward[None])[0].norm(dim=0)[8:-8, 8:-8, 8:-8]
+    assert float(residual.mean()) < 0.01 and float(residual.max()) < 0.1
+    coarse = integrate_velocity(velocity)[0] * 2
+    expected = F.interpolate(coarse[None], size=SHAPE, mode="trilinear", align_corners=False)[0]
+    assert float((forward - expected).norm(dim=0)[8:-8, 8:-8, 8:-8].mean()) < 0.1
+
+
+def test_the_inverse_is_corrected_only_where_it_is_asked_for() -> None:
+    knots = torch.randn((1, 3, 5, 5, 5), generator=torch.Generator().manual_seed(0))
+    velocity = F.interpolate(knots, size=[n // 2 for n in SHAPE], mode="trilinear", align_corners=True)
+    where = torch.zeros([n // 2 for n in SHAPE], dtype=torch.bool)
+    where[4:20] = True
+    forward, backward = exponentials(velocity, 2, SHAPE, where)
+    residual = compose_displacements(forward[None], backward[None])[0].norm(dim=0)[:, 8:-8, 8:-8]
+    assert float(residual[14:34].mean()) < 0.01 and float(residual[14:34].max()) < 0.1
+    assert float(residual[46:-4].mean()) > 3 * float(residual[14:34].mean())
