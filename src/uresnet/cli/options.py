@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from uresnet.core.choices import BrainMethod, FormatName
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+FORMATS = ", ".join(get_args(FormatName))
 TRANSFORM_SUFFIXES = (".h5", ".mat", ".txt", ".tfm", ".lta", ".mgz", ".nii.gz", ".nii")
 
 ModelOption = Annotated[
@@ -40,7 +41,8 @@ FromOption = Annotated[
     FormatName | None,
     typer.Option(
         "--from",
-        help="The program that wrote the transform files. FLIRT matrices and Learn2Reg fields need it.",
+        metavar="FORMAT",
+        help=f"The format of the transform files: {FORMATS}. FLIRT matrices and Learn2Reg fields need it.",
         show_default="what the files say",
     ),
 ]

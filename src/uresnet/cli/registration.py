@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uresnet.cli.options import (
+    FORMATS,
     IMAGE_SUFFIXES,
     BrainOption,
     DebugOption,
@@ -49,8 +50,7 @@ def register(
         list[str] | None,
         typer.Option(
             metavar="FORMAT,...",
-            help="Write the transform for these programs too: ants, fsl, freesurfer, greedy, nifti, learn2reg.",
-            show_default="itk",
+            help=f"Write the transform in these formats too, separated by commas: {FORMATS}. itk is always written.",
         ),
     ] = None,
     brain: BrainOption = "auto",
@@ -178,7 +178,7 @@ def _summary(result: Registration, output: Path) -> str:
     lines += [
         f"brains  overlap {measures.overlap_before:.3f} before, {measures.overlap_after:.3f} after (Dice of the masks)",
         f"folds   {100 * measures.folding_fraction:.3g} % of the brain; SD log Jacobian {measures.sd_log_jacobian:.3f}",
-        f"inverse error {measures.inverse_mean_mm:.3f} mm on average, {measures.inverse_max_mm:.3f} mm at most",
+        f"inverse {measures.inverse_mean_mm:.3f} mm error on average, {measures.inverse_max_mm:.3f} mm at most",
     ]
     if result.scheme is not None:
         lines += ["", f"{'structure':<34}{'moving':>10}{'fixed':>10}  ml"]
@@ -191,4 +191,5 @@ def _summary(result: Registration, output: Path) -> str:
 
 def _verdict(quality: Quality | None) -> str:
     assert quality is not None
-    return f"verdict {quality.verdict}: {' '.join(quality.reasons) or 'Automatic checks passed.'}"
+    reasons = "\n        ".join(quality.reasons)
+    return f"verdict {quality.verdict}: {reasons or 'Automatic checks passed.'}"

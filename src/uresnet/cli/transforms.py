@@ -9,6 +9,7 @@ import typer
 
 from uresnet.cli.console import Terminal
 from uresnet.cli.options import (
+    FORMATS,
     IMAGE_SUFFIXES,
     TRANSFORM_SUFFIXES,
     DebugOption,
@@ -200,7 +201,10 @@ def convert(
             show_default=False,
         ),
     ],
-    to: Annotated[FormatName, typer.Option("--to", help="The program that will read the files.", show_default=False)],
+    to: Annotated[
+        FormatName,
+        typer.Option("--to", metavar="FORMAT", help=f"The format to write: {FORMATS}.", show_default=False),
+    ],
     format: FromOption = None,
     moving: MovingOption = None,
     fixed: FixedOption = None,
@@ -262,7 +266,7 @@ def jacobian(
     ] = None,
     log: Annotated[
         bool,
-        typer.Option("--log", help="Write the natural logarithm: 0 where the volume stays, -20.7 where it folds."),
+        typer.Option("--log", help="Write the natural logarithm: 0 where nothing grows or shrinks, -20.7 at folds."),
     ] = False,
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
