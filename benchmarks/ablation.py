@@ -1,4 +1,4 @@
-"""What each part of the flagship is worth: registrations with a part left out, on pairs with manual labels.
+"""What each part of the default model is worth: registrations with a part left out, on pairs with manual labels.
 
     python benchmarks/ablation.py OASIS_MALF OUT [--model FILE] [--pairs 1101-1107 1119-1125] [--threads 2]
 
@@ -23,46 +23,46 @@ import torch
 
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import left_of_midline, neuromorphometrics_to_freesurfer
-from uresnet.coupling import dispatch as coupling
+from uresnet.coupling import COUPLERS
 from uresnet.evaluation.scores import structure_scores
 from uresnet.io import read_labels
 from uresnet.model.checkpoint import MIDSPACE, Model, load_model
 from uresnet.pipeline.register import register
-from uresnet.solver.symmetric import SWIFT, Effort
+from uresnet.solver import DEFAULT_SETTINGS, SolverSettings
 from uresnet.transform import resample
 
 PAIRS = ("1101-1107", "1119-1125")
-COARSE, MIDDLE, FINE = SWIFT.levels
-EFFORTS: dict[str, Effort] = {
-    "as it is": SWIFT,
-    "structures alone, no intensities": replace(SWIFT, correlation=0.0),
-    "intensities alone, no structures": replace(SWIFT, structures=0.0),
-    "8 mm alone": replace(SWIFT, levels=(COARSE,), finest=None),
-    "8 and 4 mm": replace(SWIFT, levels=(COARSE, MIDDLE), finest=None),
-    "8, 4 and 2 mm": replace(SWIFT, finest=None),
-    "2 and 1 mm": replace(SWIFT, levels=(FINE,)),
+COARSE, MIDDLE, FINE = DEFAULT_SETTINGS.levels
+SETTINGS: dict[str, SolverSettings] = {
+    "as it is": DEFAULT_SETTINGS,
+    "structures alone, no intensities": replace(DEFAULT_SETTINGS, correlation=0.0),
+    "intensities alone, no structures": replace(DEFAULT_SETTINGS, structures=0.0),
+    "8 mm alone": replace(DEFAULT_SETTINGS, levels=(COARSE,), residual=None),
+    "8 and 4 mm": replace(DEFAULT_SETTINGS, levels=(COARSE, MIDDLE), residual=None),
+    "8, 4 and 2 mm": replace(DEFAULT_SETTINGS, residual=None),
+    "2 and 1 mm": replace(DEFAULT_SETTINGS, levels=(FINE,)),
     "divergence smoothed like the rest": replace(
-        SWIFT,
-        levels=tuple(replace(level, divergence=0) for level in SWIFT.levels),
-        finest=replace(SWIFT.finest, divergence=0) if SWIFT.finest else None,
+        DEFAULT_SETTINGS,
+        levels=tuple(replace(level, divergence_steps=0) for level in DEFAULT_SETTINGS.levels),
+        residual=replace(DEFAULT_SETTINGS.residual, divergence_steps=0) if DEFAULT_SETTINGS.residual else None,
     ),
 }
 FREEDOMS = {"affine of the structures' centroids alone": "affine", "rigid part of it alone": "rigid"}
 DEFORMABLE = "deformation without the affine"
 REFINE = "--refine"
-ROWS = (*EFFORTS, *FREEDOMS, DEFORMABLE, REFINE)
+ROWS = (*SETTINGS, *FREEDOMS, DEFORMABLE, REFINE)
 MEASURES = ("dice", "sdlogj", "folds", "seconds")
 
 
 @contextmanager
-def effort(chosen: Effort) -> Iterator[None]:
+def solver_settings(chosen: SolverSettings) -> Iterator[None]:
     """The solver with other settings."""
-    before = coupling.COUPLINGS[MIDSPACE]
-    coupling.COUPLINGS[MIDSPACE] = replace(before, couple=partial(before.couple, effort=chosen))
+    before = COUPLERS[MIDSPACE]
+    COUPLERS[MIDSPACE] = replace(before, couple=partial(before.couple, settings=chosen))
     try:
         yield
     finally:
-        coupling.COUPLINGS[MIDSPACE] = before
+        COUPLERS[MIDSPACE] = before
 
 
 def manual(path: Path) -> LabelMap:
@@ -76,13 +76,13 @@ def manual(path: Path) -> LabelMap:
 def measure(row: str, model: Model, data: Path, pair: str) -> dict[str, float]:
     """One registration."""
     moving, fixed = pair.split("-")
-    images = [data / f"{one}_T1.nii.gz" for one in (moving, fixed)]
-    with effort(EFFORTS.get(row, SWIFT)):
+    images = [data / f"{subject}_T1.nii.gz" for subject in (moving, fixed)]
+    with solver_settings(SETTINGS.get(row, DEFAULT_SETTINGS)):
         freedom = FREEDOMS.get(row, "deformable" if row == DEFORMABLE else "joint")
         done = register(*images, model=model, transform=freedom, refine=row == REFINE)  # type: ignore[arg-type]
     truth = manual(data / f"{fixed}_labels.nii.gz")
     warped = resample(done.transform, manual(data / f"{moving}_labels.nii.gz"), truth.grid, "nearest")
-    scores = [one.dice for one in structure_scores(warped, truth) if one.scheme == "table1"]
+    scores = [score.dice for score in structure_scores(warped, truth) if score.scheme == "table1"]
     return {
         "dice": float(np.nanmean(scores)),
         "sdlogj": done.measures.sd_log_jacobian,
