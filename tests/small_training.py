@@ -9,14 +9,36 @@ import numpy as np
 import torch
 
 from uresnet.config import AugmentConfig, BlockConfig, Config, LossConfig, ModelConfig, TrainingConfig
+from uresnet.training.context import TrainingContext
 from uresnet.training.data.dataset import Scan
 from uresnet.training.data.store import DeviceStore
-from uresnet.training.loop import Event
-from uresnet.training.trainer import Trainer
+from uresnet.training.events import Event
+from uresnet.training.pair_trainer import PairTrainer
 
 SHAPE = (16, 12, 16)
 SMALL = ModelConfig(channels=(2, 4))
 LOSSES = LossConfig(lcc_window=5, gamma=3.0, delta=1.0)
+AUGMENTED = AugmentConfig(rotation=10, scaling=0.1, translation=1, elastic=1, elastic_spacing=8, flip=0.5, noise=0.02)
+
+STILL = BlockConfig(
+    shape=(16, 16, 16),
+    synthetic=0.0,
+    rotation=0.0,
+    rare=0.0,
+    scaling=0.0,
+    shear=0.0,
+    translation=0.0,
+    elastic=0.0,
+    ventricles=0.0,
+    flip=0.0,
+    gamma=0.0,
+    brightness=0.0,
+    bias=0.0,
+    noise=0.0,
+    blur=0.0,
+    thick_slices=0.0,
+)
+"""Blocks that nothing is changed in."""
 
 
 def blobs(count: int, seed: int = 0) -> DeviceStore:
@@ -50,39 +72,16 @@ def config(**training: object) -> Config:
     return Config(model=SMALL, losses=LOSSES, training=TrainingConfig(**{**defaults, **training}))  # type: ignore[arg-type]
 
 
-def trainer(settings: Config, folder: Path, events: list[Event] | None = None, validation: int = 2) -> Trainer:
+def trainer(settings: Config, folder: Path, events: list[Event] | None = None, validation: int = 2) -> PairTrainer:
     kept = [] if events is None else events
-    return Trainer(settings, blobs(4), blobs(validation, 9) if validation else None, folder, kept.append)
+    scans_to_validate = blobs(validation, 9) if validation else None
+    return PairTrainer(settings, blobs(4), scans_to_validate, TrainingContext(folder, kept.append))
 
 
-def weights(one: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in one.network.state_dict().items()}
+def weights(of: PairTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in of.network.state_dict().items()}
 
 
-def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    for name, value in a.items():
-        assert torch.equal(value, b[name]), name
-
-
-STILL = BlockConfig(
-    shape=(16, 16, 16),
-    synthetic=0.0,
-    rotation=0.0,
-    rare=0.0,
-    scaling=0.0,
-    shear=0.0,
-    translation=0.0,
-    elastic=0.0,
-    ventricles=0.0,
-    flip=0.0,
-    gamma=0.0,
-    brightness=0.0,
-    bias=0.0,
-    noise=0.0,
-    blur=0.0,
-    thick_slices=0.0,
-)
-"""Blocks that nothing happens to."""
-
-
-AUGMENTED = AugmentConfig(rotation=10, scaling=0.1, translation=1, elastic=1, elastic_spacing=8, flip=0.5, noise=0.02)
+def assert_identical(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    for name, value in found.items():
+        assert torch.equal(value, expected[name]), name

@@ -14,8 +14,8 @@ from uresnet.core.files import write_text
 from uresnet.quality.signs import measure_signs
 from uresnet.report.pages import write_pages
 from uresnet.report.pages.segmentation import segmentation_page
+from uresnet.training.events import Event
 from uresnet.training.log import Logbook
-from uresnet.training.loop import Event
 
 EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
 

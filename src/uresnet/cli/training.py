@@ -25,7 +25,7 @@ from uresnet.model.catalogue import find_model
 
 if TYPE_CHECKING:
     from uresnet.evaluation.scores import PairScores
-    from uresnet.training.run import Rehearsal
+    from uresnet.training.cost import Cost
 
 
 def train(
@@ -67,6 +67,7 @@ def train(
         folder = output or Path("runs") / config.stem
         chosen = terminal_session.load_torch()
         from uresnet.training import run
+        from uresnet.training.cost import measure_cost
         from uresnet.training.parallel import join_team, leave_team
 
         if chosen == "cuda" and "LOCAL_RANK" in os.environ:  # set by torchrun
@@ -76,10 +77,10 @@ def train(
         team = join_team(chosen)
         with TrainingDisplay(quiet or not team.leads) as display:
             trainer = run.open_training(settings, options, chosen, team, display)
-            if settings.training.precision == "bf16" and not trainer.halved:
+            if settings.training.precision == "bf16" and not trainer.in_bfloat16:
                 display.note("This processor has no fast bfloat16 (training.precision: bf16); it computes in float32.")
             if dry_run:
-                print(_costs(run.rehearse(trainer), chosen))
+                print(_costs(measure_cost(trainer), chosen))
                 return
             if trainer.progress.step:
                 display.note(f"continuing after update {trainer.progress.step}")
@@ -100,13 +101,13 @@ def train(
         terminal_session.terminal.say(f"{best}\nUse it with: uresnet register MOVING FIXED -o OUT --model {best}")
 
 
-def _costs(found: Rehearsal, device: str) -> str:
+def _costs(found: Cost, device: str) -> str:
     """What a dry run measured."""
     size = " × ".join(map(str, found.shape))
     lines = [
         f"data      {found.training_scans} scans to train on, {found.validation_scans} to validate on; {size} voxels",
         f"network   {found.weights:,} weights, on {device}",
-        f"update    {found.pairs_per_update} pairs, {found.seconds:.2f} s",
+        f"update    {found.examples_per_update} examples, {found.seconds:.2f} s",
     ]
     if found.memory:
         lines.append(f"memory    {found.memory / 2**30:.2f} GiB at most")

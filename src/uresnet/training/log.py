@@ -1,5 +1,5 @@
-"""What a training leaves to look at: CSV tables of its updates and validations, pictures of a few validation pairs, and
-both for TensorBoard if wanted."""
+"""The log of a training: CSV tables of updates and validations, pictures of a few validation pairs, and both for
+TensorBoard if wanted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 from uresnet.core.files import write_text
 from uresnet.core.labels import LabelScheme
 from uresnet.errors import UserError
-from uresnet.training.loop import Event, StepDone, Validation
-from uresnet.training.samples import SAMPLES, painted, write_samples
+from uresnet.training.events import Event, StepDone
+from uresnet.training.samples import SAMPLES, in_colour, write_samples
+from uresnet.training.validation import Validation
 
 STEPS, VALIDATIONS = "log.csv", "validation.csv"
 
@@ -22,7 +23,7 @@ class Logbook:
     """Writes ``log.csv`` (a row per reported update), ``validation.csv`` and ``samples.npz`` (pictures of the last
     validation) into a run's folder.
 
-    A run that goes on from update ``step`` first drops the rows after it, which will be made again.
+    A run that is resumed from update ``step`` first drops the rows after it, which will be written again.
     """
 
     def __init__(self, folder: Path, scheme: LabelScheme, step: int = 0, tensorboard: bool = False) -> None:
@@ -33,45 +34,42 @@ class Logbook:
             _drop_after(folder / name, step)
 
     def __call__(self, event: Event) -> None:
-        """Note one event; those that are neither an update nor a validation are not for tables."""
+        """Log one event if it is an update or a validation."""
         if isinstance(event, StepDone):
             self._note(STEPS, "train", event.step, _step_row(event))
         elif isinstance(event, Validation):
-            self._note(
-                VALIDATIONS,
-                "validation",
-                event.step,
-                _validation_row(event, [one.abbreviation for one in self.scheme.classes]),
-            )
-            self._keep(event)
+            structures = [structure.abbreviation for structure in self.scheme.classes]
+            self._note(VALIDATIONS, "validation", event.step, _validation_row(event, structures))
+            self._keep_pictures(event)
 
     def close(self) -> None:
         """Write out what TensorBoard still holds."""
         if self.board is not None:
             self.board.close()
 
-    def _keep(self, event: Validation) -> None:
+    def _keep_pictures(self, event: Validation) -> None:
         if event.samples:
             write_samples(self.folder / SAMPLES, event.samples, self.scheme, event.step)
         if self.board is not None:
-            for n, one in enumerate(event.samples):
-                self.board.add_image(f"validation/pair {n + 1}: moving, fixed, warped", painted(one), event.step)
+            for n, pictures in enumerate(event.samples, start=1):
+                self.board.add_image(f"validation/pair {n}: moving, fixed, warped", in_colour(pictures), event.step)
 
     def _note(self, name: str, group: str, step: int, row: Mapping[str, float]) -> None:
         _append(self.folder / name, {"step": step, **row})
         if self.board is not None:
-            for what, value in row.items():
+            for name, value in row.items():
                 if not math.isnan(value):
-                    self.board.add_scalar(f"{group}/{what}", value, step)
+                    self.board.add_scalar(f"{group}/{name}", value, step)
 
 
 def _step_row(event: StepDone) -> dict[str, float]:
     row = {"epoch": event.epoch, "seconds": round(event.seconds, 2), "rate": float(f"{event.rate:.6g}")}
-    return row | {"downsampling": event.downsampling} | {k: float(f"{v:.6g}") for k, v in event.terms.items()}
+    terms = {name: float(f"{value:.6g}") for name, value in event.terms.items()}
+    return row | {"downsampling": event.downsampling} | terms
 
 
 def _validation_row(event: Validation, structures: Sequence[str]) -> dict[str, float]:
-    dice = {f"dice_{name}": round(d, 5) for name, d in zip(structures, event.segmentation, strict=False)}
+    dice = {f"dice_{name}": round(value, 5) for name, value in zip(structures, event.segmentation, strict=False)}
     if math.isnan(event.registration):
         return {"segmentation_dice": round(event.quality, 5)} | dice
     row = {"downsampling": event.downsampling, "registration_dice": round(event.registration, 5)}
@@ -80,10 +78,10 @@ def _validation_row(event: Validation, structures: Sequence[str]) -> dict[str, f
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
     try:
-        fresh = not path.exists() or path.stat().st_size == 0
+        is_new = not path.exists() or path.stat().st_size == 0
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if fresh:
+            if is_new:
                 writer.writeheader()
             writer.writerow(row)
     except OSError as error:
@@ -91,6 +89,7 @@ def _append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def _drop_after(path: Path, step: int) -> None:
+    """Remove the rows of updates after ``step`` from a table."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -99,7 +98,7 @@ def _drop_after(path: Path, step: int) -> None:
 
 
 def _within(line: str, step: int) -> bool:
-    """Whether a row is whole and not after ``step``; a kill can leave half a row at the end."""
+    """Whether a row is whole and not after ``step``; a killed process can leave half a row at the end."""
     first = line.partition(",")[0]
     return line.endswith("\n") and first.isdigit() and int(first) <= step
 

@@ -1,14 +1,12 @@
-"""The optimisation that all networks share: updates, validation, checkpoints, stopping and resuming."""
+"""The optimisation that all trainers share: updates, validation, checkpoints, stopping and resuming."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -16,141 +14,42 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uresnet.config import Config, Stage, TrainingConfig
+from uresnet.config import Config, Stage
 from uresnet.core.labels import LabelScheme
 from uresnet.errors import UserError
-from uresnet.training.objective import PairScore
-from uresnet.training.parallel import Team
-from uresnet.training.samples import Sample
-from uresnet.training.state import About, Networks, Progress, read_state, write_state
-
-STATE = "last.resume.safetensors"
-"""The file in a run's folder from which it goes on."""
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One update: where the training stands and the terms of the loss, unweighted, with their weighted ``total``."""
-
-    step: int
-    epoch: int
-    fraction: float
-    seconds: float
-    rate: float
-    downsampling: int
-    terms: dict[str, float]
-
-    def __str__(self) -> str:
-        shown = " ".join(f"{name} {value:.4f}" for name, value in self.terms.items())
-        return (
-            f"step {self.step} epoch {self.epoch} {self.seconds:.0f} s ({self.fraction:.0%}) "
-            f"1/{self.downsampling} lr {self.rate:.1e} {shown}"
-        )
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Means over the validation scans or pairs at ``step``, on images of ``downsampling``; the best so far when
-    ``is_best``. ``samples`` are pictures of the first. What does not register has NaN for what registration gives,
-    and in ``table1`` the segmentation's Dice in the structures of Table 1."""
-
-    segmentation: tuple[float, ...]
-    registration: float = math.nan
-    mse: float = math.nan
-    folding: float = math.nan
-    scores: tuple[PairScore, ...] = ()
-    step: int = 0
-    downsampling: int = 1
-    is_best: bool = False
-    samples: tuple[Sample, ...] = ()
-    table1: tuple[float, ...] = ()
-
-    @property
-    def quality(self) -> float:
-        """What checkpoints are chosen by: mean Dice of the registration plus that of the segmentation."""
-        found = [d for d in self.segmentation if not math.isnan(d)]
-        registration = 0.0 if math.isnan(self.registration) else self.registration
-        return registration + (float(np.mean(found)) if found else 0.0)
-
-    def __str__(self) -> str:
-        if math.isnan(self.registration):
-            shown = f"segmentation Dice {float(np.nanmean(self.table1)):.4f} in the structures of Table 1"
-        else:
-            each = " / ".join(f"{d:.3f}" for d in self.segmentation)
-            shown = f"registration Dice {self.registration:.4f}, "
-            shown += (f"segmentation {each}, " if each else "") + f"folds {self.folding:.2%}"
-        return f"update {self.step}: {shown}"
-
-
-@dataclass(frozen=True)
-class NotKept:
-    """A checkpoint that could not be written; the one before it is whole, and the training goes on."""
-
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.reason} The checkpoint before is kept; training goes on and tries again."
-
-
-Event = StepDone | Validation | NotKept
-Report = Callable[[Event], None]
-
-
-def never() -> bool:
-    """Nobody wants to stop."""
-    return False
-
-
-def lacks_bfloat16(device: torch.device) -> bool:
-    """Whether convolutions in bfloat16 may take minutes on a ``device``: on a processor without AVX-512."""
-    return device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a trainer works with beside its configuration: who else trains, what the models say of themselves."""
-
-    team: Team = field(default_factory=Team)
-    about: About = field(default_factory=About)
-    report_every: int = 50
-    """Updates from one :class:`StepDone` to the next."""
-
+from uresnet.training.context import TrainingContext, ignore
+from uresnet.training.events import CheckpointFailed, Report, StepDone
+from uresnet.training.schedule import learning_rate, stage_at
+from uresnet.training.state import STATE, Networks, Progress, read_state, write_state
+from uresnet.training.validation import Validation
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Loop(ABC, Generic[Network]):
-    """Trains ``network``; writes checkpoints into ``folder``; tells ``report`` what happens.
+class Trainer(ABC, Generic[Network]):
+    """Trains ``network``, writes checkpoints into the context's folder, and reports to it what happens.
 
-    What is trained on what, and how it is judged, is for the subclasses to say.
+    Subclasses define the examples, the loss and how the network is judged.
     """
 
     def __init__(
-        self,
-        config: Config,
-        network: Network,
-        scheme: LabelScheme,
-        device: torch.device,
-        folder: Path,
-        report: Report,
-        surroundings: Surroundings | None = None,
+        self, config: Config, network: Network, scheme: LabelScheme, device: torch.device, context: TrainingContext
     ) -> None:
         self.config = config
         self.device = device
-        self.folder = folder
         self.scheme = scheme
-        self.surroundings = surroundings or Surroundings()
-        self.team = self.surroundings.team
-        self.report: Report = report if self.team.leads else _unheard
+        self.context = context
+        self.team = context.team
+        self.report: Report = context.report if self.team.leads else ignore
         self.progress = Progress(processes=self.team.size)
         self.network: Network = network
-        self.halved = config.training.precision == "bf16" and not lacks_bfloat16(device)
+        self.in_bfloat16 = config.training.precision == "bf16" and not lacks_bfloat16(device)
         self.optimiser = self.make_optimiser()
         self.mean = copy.deepcopy(network) if config.training.averaging else None
         self._generator = torch.Generator(device=device)
         self._figures: dict[str, Any] = {}
 
-    # -- what subclasses say -------------------------------------------------------------------------------------
+    # -- what subclasses define ----------------------------------------------------------------------------------
 
     @abstractmethod
     def make_optimiser(self) -> torch.optim.Optimizer:
@@ -166,16 +65,16 @@ class Loop(ABC, Generic[Network]):
 
     @abstractmethod
     def write(self, path: Path) -> None:
-        """Write the model, as ``register --model`` takes it."""
+        """Write the model, in the form that ``register --model`` reads."""
 
     @abstractmethod
     def as_figures(self, result: Validation) -> dict[str, Any]:
-        """For the card of a model: what was measured on the validation images."""
+        """What was measured on the validation images, for the card of a model."""
 
     @property
     @abstractmethod
     def examples_per_epoch(self) -> int:
-        """Where the configuration does not say."""
+        """The number of examples in an epoch, if the configuration does not give it."""
 
     @property
     @abstractmethod
@@ -185,17 +84,17 @@ class Loop(ABC, Generic[Network]):
     @property
     @abstractmethod
     def scans(self) -> tuple[int, int]:
-        """How many there are to train on and to validate with."""
+        """The numbers of scans to train on and to validate on."""
 
-    def in_precision(self) -> torch.autocast:
-        """Within it convolutions are in the configured precision; float32 where the processor has no other."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.halved)
+    def autocast(self) -> torch.autocast:
+        """Within it, convolutions have the configured precision; float32 on processors that lack bfloat16."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bfloat16)
 
-    def seed(self, place: int) -> torch.Generator:
-        """The source of all that is random about the example at ``place`` of this update.
+    def generator_for(self, place: int) -> torch.Generator:
+        """The random generator of the example at ``place`` of this update.
 
-        It depends on the seed, the update and the place alone: resuming repeats it, and so does another split of the
-        same update into batches and processes.
+        It depends on the seed, the update and the place alone: a resumed training repeats it, and so does another
+        division of the same update into batches and processes.
         """
         words = np.random.SeedSequence([self.config.training.seed, self.progress.step, place])
         self._generator.manual_seed(int(words.generate_state(1, np.uint64)[0] >> np.uint64(1)))
@@ -203,11 +102,11 @@ class Loop(ABC, Generic[Network]):
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
-    def run(self, stop_after_minutes: float | None = None, stop: Callable[[], bool] = never) -> bool:
-        """Train to the end, for ``stop_after_minutes`` more, or until ``stop()``; whether the end was reached.
+    def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train to the end or until ``stop()``; whether the end was reached.
 
-        At the end, and after ``stop_after_minutes``, the network is validated; ``stop()`` ends at once. The state is on
-        disk when this returns. Raises :class:`UserError` when that last one cannot be written.
+        At the end the network is validated; ``stop()`` ends the training at once. The state is on disk when this
+        returns. Raises :class:`UserError` when this last state cannot be written.
         """
         t = self.config.training
         started, before = time.monotonic(), self.progress.seconds
@@ -216,21 +115,21 @@ class Loop(ABC, Generic[Network]):
             terms = self.step()
             now, stopped = self.team.agreed(time.monotonic(), float(stop()))
             self.progress.seconds = before + now - started
-            if self.progress.step % self.surroundings.report_every == 0:
+            if self.progress.step % self.context.report_every == 0:
                 self._report_step(terms)
             if stopped:
                 self.save_state()
                 return False
-            if stop_after_minutes is not None and now - started > 60 * stop_after_minutes:
-                break
             if now - validated > 60 * t.validate_every_minutes and self.fraction() < 1:
-                self._keep(validate=True)
+                self._save_or_report(self._validate_and_save)
                 validated = saved = self.team.agreed(time.monotonic())[0]
             elif now - saved > 60 * t.checkpoint_every_minutes:
-                self._keep(validate=False)
+                self._save_or_report(self.save_state)
                 saved = self.team.agreed(time.monotonic())[0]
-        self._finish()
-        return self.fraction() >= 1
+        self._validate_and_save()
+        if not self.scans[1]:
+            self.save("best")  # without validation images, the last network is the result
+        return True
 
     def step(self) -> dict[str, float]:
         """One update of the weights; returns the terms of the loss (mean over accumulated batches and processes)."""
@@ -243,7 +142,7 @@ class Loop(ABC, Generic[Network]):
         sums: dict[str, Tensor] = {}
         for part in range(t.accumulate):
             terms = self.terms(part)
-            (terms["total"] / t.accumulate).backward()
+            torch.autograd.backward(terms["total"] / t.accumulate)
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / t.accumulate
         self.team.average_gradients(self.network.parameters())
@@ -251,12 +150,12 @@ class Loop(ABC, Generic[Network]):
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), t.clip_norm)
         self.optimiser.step()
         self.progress.step += 1
-        self._average()
+        self._update_mean()
         return self.team.average(sums)
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Move the mean weights towards the present ones, faster at first so that they forget the start."""
+    def _update_mean(self) -> None:
+        """Move the mean weights towards the present ones, faster at first so that the initial weights are forgotten."""
         if self.mean is not None:
             keep = min(self.config.training.averaging, 1 - 5 / (self.progress.step + 5))
             for mean, weight in zip(self.mean.parameters(), self.network.parameters(), strict=True):
@@ -264,65 +163,38 @@ class Loop(ABC, Generic[Network]):
 
     @property
     def judged(self) -> Network:
-        """The network that is validated and kept: the mean of the weights where they are averaged."""
+        """The network that is validated and written: the mean of the weights if they are averaged."""
         return self.network if self.mean is None else self.mean
 
+    # -- where it stands -----------------------------------------------------------------------------------------
+
     def fraction(self) -> float:
-        """How much of the training is done, 0 … 1, by time when a time is set, else by updates."""
+        """How much of the training is done, 0 … 1: by time if the configuration gives a time, else by updates."""
         t = self.config.training
         if t.max_minutes is not None:
             return min(1.0, self.progress.seconds / (60 * t.max_minutes))
         return min(1.0, self.progress.step / (t.epochs * self.batches_per_epoch()))
 
     def stage(self) -> Stage:
-        """The part of the training that the present belongs to."""
-        done, fraction = 0.0, self.fraction()
-        for stage in self.config.training.stages:
-            done += stage.fraction
-            if fraction < done - 1e-9:
-                return stage
-        return self.config.training.stages[-1]
+        """The present stage."""
+        return stage_at(self.config.training.stages, self.fraction())
 
     @property
-    def pairs_per_update(self) -> int:
-        """Over all batches and processes."""
+    def examples_per_update(self) -> int:
+        """Pairs or blocks of one update, in all batches and processes."""
         t = self.config.training
         return t.batch_size * t.accumulate * self.team.size
 
     @property
     def updates(self) -> int | None:
-        """How many the whole training has; None when its length is a time."""
+        """The number of updates of the whole training; None if its length is a time."""
         t = self.config.training
         return None if t.max_minutes is not None else t.epochs * self.batches_per_epoch()
 
     def batches_per_epoch(self) -> int:
         """Updates in an epoch."""
-        pairs = self.config.training.pairs_per_epoch or self.examples_per_epoch
-        return max(1, pairs // self.pairs_per_update)
-
-    def _keep(self, validate: bool) -> None:
-        """Validate if asked, and write what is worth it; a full disk is reported and the training goes on."""
-        try:
-            self._validate_and_keep() if validate else self.save_state()
-        except UserError as error:
-            self.report(NotKept(str(error)))
-
-    def _validate_and_keep(self) -> None:
-        result = self.validate()
-        if result is not None:
-            last = self.stage() == self.config.training.stages[-1]
-            best = last and result.quality > self.progress.best
-            self.report(dataclasses.replace(result, is_best=best))
-            self._figures = self.as_figures(result)
-            if best:
-                self.save("best")
-                self.progress.best = result.quality
-        self.save_state()
-
-    def _finish(self) -> None:
-        self._validate_and_keep()
-        if not self.scans[1]:
-            self.save("best")  # nothing to judge by: the last is the one to use
+        examples = self.config.training.pairs_per_epoch or self.examples_per_epoch
+        return max(1, examples // self.examples_per_update)
 
     def _report_step(self, terms: dict[str, float]) -> None:
         p, rate = self.progress, float(self.optimiser.param_groups[0]["lr"])
@@ -330,25 +202,44 @@ class Loop(ABC, Generic[Network]):
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
+    def _save_or_report(self, save: Callable[[], object]) -> None:
+        """``save()``; if it fails, for example on a full disk, report it and continue."""
+        try:
+            save()
+        except UserError as error:
+            self.report(CheckpointFailed(str(error)))
+
+    def _validate_and_save(self) -> None:
+        result = self.validate()
+        if result is not None:
+            in_last_stage = self.stage() == self.config.training.stages[-1]
+            is_best = in_last_stage and result.quality > self.progress.best
+            self.report(dataclasses.replace(result, is_best=is_best))
+            self._figures = self.as_figures(result)
+            if is_best:
+                self.save("best")
+                self.progress.best = result.quality
+        self.save_state()
+
     def save(self, name: str) -> Path:
-        """Write the model to ``<name>.safetensors``, as ``register`` takes it; whole files or none."""
-        path = self.folder / f"{name}.safetensors"
+        """Write the model to ``<name>.safetensors``, in the form that ``register --model`` reads."""
+        path = self.context.folder / f"{name}.safetensors"
         if self.team.leads:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.context.folder.mkdir(parents=True, exist_ok=True)
             self.write(path)
         return path
 
     def save_state(self) -> Path:
-        """Write ``last.safetensors`` and, with all that resuming needs, ``last.resume.safetensors``."""
-        path = self.folder / STATE
+        """Write the model ``last.safetensors`` and the state ``last.resume.safetensors``."""
+        path = self.context.folder / STATE
         if self.team.leads:
             self.save("last")
-            write_state(path, self._networks(), self.optimiser, self.progress, self.config)
+            write_state(path, Networks(self.network, self.mean), self.optimiser, self.progress, self.config)
         return path
 
     def resume(self, path: Path) -> None:
-        """Continue from ``last.resume.safetensors``. Raises :class:`UserError` if it is of another training."""
-        progress = read_state(path, self._networks(), self.optimiser, self.config)
+        """Continue from a state. Raises :class:`UserError` if it is that of a different training."""
+        progress = read_state(path, Networks(self.network, self.mean), self.optimiser, self.config)
         if progress.processes != self.team.size:
             raise UserError(
                 f"{path} was trained by {progress.processes} processes, now there are {self.team.size}; start as many, "
@@ -356,23 +247,12 @@ class Loop(ABC, Generic[Network]):
             )
         self.progress = progress
 
-    def _networks(self) -> Networks:
-        return Networks(self.network, self.mean)
-
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Take weights, and nothing else. ``RuntimeError`` when they are another network's."""
+        """Take the weights of another model. ``RuntimeError`` when they are those of a different network."""
         for network in (self.network, self.judged):
             network.load_state_dict(weights)
 
 
-def _unheard(event: Event) -> None:
-    """The report of a process that does not lead."""
-
-
-def learning_rate(config: TrainingConfig, fraction: float, step: int) -> float:
-    """The rate at ``fraction`` of the training: halved at equal distances, or half a cosine; after a linear warm-up."""
-    if config.schedule == "cosine":
-        rate = config.learning_rate * max(0.01, 0.5 * (1 + math.cos(math.pi * fraction)))
-    else:
-        rate = config.learning_rate * 0.5 ** min(config.halvings, math.floor(fraction * (config.halvings + 1)))
-    return rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
+def lacks_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions in bfloat16 may take minutes on a ``device``: on a processor without AVX-512."""
+    return device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")

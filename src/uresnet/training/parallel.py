@@ -28,11 +28,11 @@ class Team:
         """Replace every gradient by its mean over the processes; a parameter without one counts as zero."""
         if self.size == 1:
             return
-        held = [p for p in parameters if p.requires_grad]
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in held])
+        trained = [p for p in parameters if p.requires_grad]
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in trained])
         distributed.all_reduce(flat)
         flat /= self.size
-        for p, part in zip(held, flat.split([p.numel() for p in held]), strict=True):
+        for p, part in zip(trained, torch.split(flat, [p.numel() for p in trained]), strict=True):
             p.grad = part.view(p.shape).to(p.dtype)
 
     def average(self, values: dict[str, Tensor]) -> dict[str, float]:
@@ -44,15 +44,15 @@ class Team:
         return dict(zip(values, (stacked / self.size).tolist(), strict=True))
 
     def agreed(self, *values: float) -> tuple[float, ...]:
-        """The first process's values, for all: clocks differ, and decisions by the clock must not."""
+        """The first process's values, in every process: clocks differ, decisions by the clock must not."""
         if self.size == 1:
             return values
-        shared: list[Any] = [values]
+        shared: list[tuple[float, ...]] = [values]
         distributed.broadcast_object_list(shared, src=0)
         return shared[0]
 
     def gathered(self, own: Sequence[Any]) -> list[Any]:
-        """Everything that the processes found, process by process, for all."""
+        """What all processes have, process by process, in every process."""
         if self.size == 1:
             return list(own)
         found: list[Any] = [None] * self.size
@@ -61,7 +61,7 @@ class Team:
 
 
 def join_team(device: torch.device | str) -> Team:
-    """Meet the processes that ``torchrun`` started (gloo on CPUs, NCCL on GPUs); without it, a team of one."""
+    """Join the processes that ``torchrun`` started (gloo on CPUs, NCCL on GPUs); without it, a team of one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Team()
@@ -71,6 +71,6 @@ def join_team(device: torch.device | str) -> Team:
 
 
 def leave_team() -> None:
-    """Part from the other processes, where there are any."""
+    """Leave the other processes, if there are any."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

@@ -18,7 +18,8 @@ from uresnet.model import christodoulidis
 from uresnet.model.checkpoint import load_model, save_model, uresnet_card
 from uresnet.model.christodoulidis import Christodoulidis
 from uresnet.pipeline.register import register
-from uresnet.training.trainer import Trainer
+from uresnet.training.context import TrainingContext
+from uresnet.training.pair_trainer import PairTrainer
 
 CONFIG = ModelConfig(network="christodoulidis", segmentation=False)
 
@@ -94,7 +95,7 @@ def test_a_file_of_it_registers(narrow: Christodoulidis, tmp_path: Path) -> None
 
 def test_training_lowers_its_loss_and_makes_a_model(narrow: Christodoulidis, tmp_path: Path) -> None:
     settings = replace(config(epochs=20, learning_rate=1e-3), model=CONFIG)
-    trainer = Trainer(settings, blobs(4), blobs(2, 9), tmp_path, lambda event: None)
+    trainer = PairTrainer(settings, blobs(4), blobs(2, 9), TrainingContext(tmp_path))
     before = trainer.validate()
     assert trainer.run()
     after = trainer.validate()
@@ -109,7 +110,7 @@ def test_training_lowers_its_loss_and_makes_a_model(narrow: Christodoulidis, tmp
 
 
 def test_a_state_of_the_other_network_is_refused(narrow: Christodoulidis, tmp_path: Path) -> None:
-    Trainer(replace(config(), model=CONFIG), blobs(2), None, tmp_path, lambda event: None).save_state()
-    other = Trainer(config(), blobs(2), None, tmp_path, lambda event: None)
-    with pytest.raises(UserError, match="checkpoint of another network"):
+    PairTrainer(replace(config(), model=CONFIG), blobs(2), None, TrainingContext(tmp_path)).save_state()
+    other = PairTrainer(config(), blobs(2), None, TrainingContext(tmp_path))
+    with pytest.raises(UserError, match="the state of another network"):
         other.resume(tmp_path / "last.resume.safetensors")

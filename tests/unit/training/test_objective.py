@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,9 @@ from uresnet.core.labels import label_scheme
 from uresnet.model import losses
 from uresnet.model.network import UResNetOutput
 from uresnet.training.data.classes import class_shares, class_table
-from uresnet.training.objective import Batch, Objective, at_resolution, sampling_map, score_pair
+from uresnet.training.examples.blocks import NOT_JUDGED
+from uresnet.training.objective import Batch, PairObjective, at_resolution, sampling_map, segmentation_terms
+from uresnet.training.validation import score_pair
 from uresnet.transform.deformation import GridConvention
 
 CONVENTION = GridConvention.IDENTITY_AT_ONE
@@ -34,8 +37,8 @@ def output(shift: float = 0.0, gradient: float = 1.0, logits: torch.Tensor | Non
     return UResNetOutput(torch.full((1, 3, *SHAPE), gradient), affine, logits)
 
 
-def objective(**change: float | int | str) -> Objective:
-    return Objective(LossConfig(**{"lcc_window": 3, **change}), SCHEME, CONVENTION, "cpu")  # type: ignore[arg-type]
+def objective(**change: float | int | str) -> PairObjective:
+    return PairObjective(LossConfig(**{"lcc_window": 3, **change}), SCHEME, CONVENTION, "cpu")  # type: ignore[arg-type]
 
 
 def sure(labels: torch.Tensor) -> torch.Tensor:
@@ -181,3 +184,24 @@ def test_the_score_of_a_known_pair() -> None:
     mirrored = UResNetOutput(torch.ones(1, 3, *SHAPE), torch.eye(3, 4)[None] * torch.tensor([[[-1.0], [1], [1]]]), None)
     assert score_pair(mirrored, pair, SCHEME, CONVENTION).folding == 1
     assert score_pair(mirrored, pair, SCHEME, CONVENTION).segmentation == ()
+
+
+# -- the segmenter's --------------------------------------------------------------------------------------------------
+
+
+def test_terms_of_classes_by_hand() -> None:
+    """Two voxels, three classes; probabilities 1/2, 1/4, 1/4 and 1/4, 1/4, 1/2; truth 1 and 2; a third is unknown."""
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5], [1.0, 1.0, 1.0]]))
+    terms = segmentation_terms(logits, torch.tensor([1, 2, NOT_JUDGED]))
+    entropy = (np.log(4) + np.log(2)) / 2
+    dice = (2 * 0.25 / (0.5 + 1) + 2 * 0.5 / (0.75 + 1)) / 2
+    assert float(terms["cross_entropy"]) == pytest.approx(entropy, rel=1e-6)
+    assert float(terms["dice"]) == pytest.approx(1 - dice, rel=1e-6)
+    assert float(terms["total"]) == pytest.approx(entropy + 1 - dice, rel=1e-6)
+
+
+def test_nothing_known_is_no_loss() -> None:
+    logits = torch.randn(4, 3, requires_grad=True)
+    total = segmentation_terms(logits, torch.full((4,), NOT_JUDGED))["total"]
+    total.backward()
+    assert float(total.detach()) == 0 and logits.grad is not None and not logits.grad.any()

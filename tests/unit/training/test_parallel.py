@@ -15,10 +15,10 @@ import torch
 
 from small_training import AUGMENTED, blobs, config, trainer, weights
 from uresnet.errors import UserError
-from uresnet.training.loop import STATE, Surroundings
+from uresnet.training.context import TrainingContext
+from uresnet.training.pair_trainer import PairTrainer
 from uresnet.training.parallel import Team, join_team
-from uresnet.training.state import read_tensors
-from uresnet.training.trainer import Trainer
+from uresnet.training.state import STATE, read_tensors
 
 
 def free_port() -> int:
@@ -36,15 +36,16 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
         from pathlib import Path
         from small_training import AUGMENTED, blobs, config
         from uresnet.training.parallel import join_team, leave_team
-        from uresnet.training.loop import Surroundings
-        from uresnet.training.trainer import Trainer
+        from uresnet.training.context import TrainingContext
+        from uresnet.training.pair_trainer import PairTrainer
         team = join_team("cpu")
         assert team.size == 2
         settings = dataclasses.replace(config(batch_size=1, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)
         said = []
-        one = Trainer(settings, blobs(4), blobs(3, 9), Path({str(tmp_path / "two")!r}), said.append, Surroundings(team))
-        assert one.run()
-        result = one.validate()
+        context = TrainingContext(Path({str(tmp_path / "two")!r}), said.append, team)
+        trainer = PairTrainer(settings, blobs(4), blobs(3, 9), context)
+        assert trainer.run()
+        result = trainer.validate()
         if team.leads:
             print("quality", repr(result.quality), len(result.scores))
         assert bool(said) == team.leads
@@ -66,13 +67,13 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
     said = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     settings = replace(config(batch_size=2, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)
-    one = trainer(settings, tmp_path / "one", validation=3)
-    one.run()
+    alone = trainer(settings, tmp_path / "one", validation=3)
+    alone.run()
     both, _ = read_tensors(tmp_path / "two" / STATE)
-    assert one.progress.step == 3
-    for name, value in weights(one).items():
+    assert alone.progress.step == 3
+    for name, value in weights(alone).items():
         torch.testing.assert_close(both[name], value, rtol=0, atol=1e-4)
-    result = one.validate()
+    result = alone.validate()
     assert result is not None
     quality, scores = next(line for line in said[0].splitlines() if line.startswith("quality")).split()[1:]
     assert int(scores) == len(result.scores) == 6
@@ -91,6 +92,6 @@ def test_alone_there_is_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_state_of_another_number_of_processes_is_refused(tmp_path: Path) -> None:
     trainer(config(), tmp_path).save_state()
-    two = Trainer(config(), blobs(4), None, tmp_path, print, Surroundings(Team(0, 2)))
+    two = PairTrainer(config(), blobs(4), None, TrainingContext(tmp_path, team=Team(0, 2)))
     with pytest.raises(UserError, match="by 1 processes, now there are 2"):
         two.resume(tmp_path / STATE)

@@ -11,10 +11,11 @@ from small_training import SMALL, config, trainer
 from uresnet.core.labels import SCHEMES
 from uresnet.model.network import UResNet
 from uresnet.report.pages.training import read_samples
+from uresnet.training.events import Event
 from uresnet.training.log import VALIDATIONS, Logbook
-from uresnet.training.loop import Event, Validation
 from uresnet.training.objective import Batch
-from uresnet.training.samples import PAIRS, SAMPLES, painted, take_sample
+from uresnet.training.samples import PAIRS, SAMPLES, in_colour, sample_pair
+from uresnet.training.validation import Validation
 from uresnet.transform.deformation import GridConvention
 
 SHAPE = (16, 12, 20)  # left, inferior, anterior
@@ -30,13 +31,13 @@ def test_left_is_on_the_right_the_nose_is_up_or_left() -> None:
     labels[0, 0, 2:14, 2:10, 2:18] = 41
     batch = Batch(image, image, labels, labels)
     output = UResNet(SMALL).eval()(image, image)
-    one = take_sample(output, batch, TISSUE3, GridConvention.IDENTITY_AT_ONE, ("L", "I", "A"))
-    assert {picture.shape for picture in one.images.values()} == {(20, 16 + 16 + 20)}
-    axial = one.images["fixed"][:, :16]
+    seen = sample_pair(output, batch, TISSUE3, GridConvention.IDENTITY_AT_ONE, ("L", "I", "A"))
+    assert {picture.shape for picture in seen.images.values()} == {(20, 16 + 16 + 20)}
+    axial = seen.images["fixed"][:, :16]
     assert np.argwhere(axial == 255).tolist() == [[19 - 17, 13]]  # rows go to the back, columns to the left
-    assert np.array_equal(one.images["warped"], one.images["fixed"])
-    assert set(np.unique(one.labels["fixed"])) == {0, 2}  # 41 belongs to the class that files call 2
-    assert np.array_equal(one.labels["warped"], one.labels["fixed"])
+    assert np.array_equal(seen.images["warped"], seen.images["fixed"])
+    assert set(np.unique(seen.labels["fixed"])) == {0, 2}  # 41 belongs to the class that files call 2
+    assert np.array_equal(seen.labels["warped"], seen.labels["fixed"])
 
 
 def test_the_nose_is_on_the_left_of_side_views() -> None:
@@ -44,19 +45,19 @@ def test_the_nose_is_on_the_left_of_side_views() -> None:
     image[0, 0, :, 3, 17] = 1.0
     batch = Batch(image, image, torch.zeros((1, 1, *SHAPE), dtype=torch.uint8), torch.zeros((1, 1, *SHAPE)).byte())
     output = UResNet(SMALL).eval()(image, image)
-    one = take_sample(output, batch, TISSUE3, GridConvention.IDENTITY_AT_ONE, ("L", "I", "A"))
-    sagittal = one.images["fixed"][:12, 32:]
+    seen = sample_pair(output, batch, TISSUE3, GridConvention.IDENTITY_AT_ONE, ("L", "I", "A"))
+    sagittal = seen.images["fixed"][:12, 32:]
     assert np.argwhere(sagittal == 255).tolist() == [[3, 19 - 17]]
     # The same voxels under other axes: what was the first voxel is the last.
-    other = take_sample(output, batch, TISSUE3, GridConvention.IDENTITY_AT_ONE, ("L", "S", "P"))
-    assert np.argwhere(other.images["fixed"][:12, 32:] == 255).tolist() == [[11 - 3, 17]]
+    flipped = sample_pair(output, batch, TISSUE3, GridConvention.IDENTITY_AT_ONE, ("L", "S", "P"))
+    assert np.argwhere(flipped.images["fixed"][:12, 32:] == 255).tolist() == [[11 - 3, 17]]
 
 
 def test_a_training_keeps_the_pairs_of_its_last_validation(tmp_path: Path) -> None:
     events: list[Event] = []
-    one = trainer(config(epochs=1), tmp_path, events)
-    one.run()
-    logbook = Logbook(tmp_path, one.scheme)
+    small = trainer(config(epochs=1), tmp_path, events)
+    small.run()
+    logbook = Logbook(tmp_path, small.scheme)
     validation = next(event for event in events if isinstance(event, Validation))
     assert len(validation.samples) == PAIRS
     logbook(validation)
@@ -78,9 +79,9 @@ def test_tensorboard_gets_the_pictures_with_edges_in_colour(tmp_path: Path) -> N
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events: list[Event] = []
-    one = trainer(config(epochs=1), tmp_path, events)
-    one.run()
-    logbook = Logbook(tmp_path, one.scheme, tensorboard=True)
+    small = trainer(config(epochs=1), tmp_path, events)
+    small.run()
+    logbook = Logbook(tmp_path, small.scheme, tensorboard=True)
     validation = next(event for event in events if isinstance(event, Validation))
     logbook(validation)
     logbook.close()
@@ -88,8 +89,8 @@ def test_tensorboard_gets_the_pictures_with_edges_in_colour(tmp_path: Path) -> N
     board.Reload()
     assert len(board.Tags()["images"]) == PAIRS
     assert "validation/registration_dice" in board.Tags()["scalars"]
-    picture = painted(validation.samples[0])
+    picture = in_colour(validation.samples[0])
     rows, columns = validation.samples[0].images["fixed"].shape
     assert picture.shape == (3, 3 * rows, columns)
     colours = {tuple(pixel) for pixel in picture[:, rows : 2 * rows].reshape(3, -1).T.tolist()}
-    assert {one.colour for one in TISSUE3.classes} <= colours
+    assert {structure.colour for structure in TISSUE3.classes} <= colours

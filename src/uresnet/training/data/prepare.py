@@ -19,7 +19,7 @@ import torch
 from scipy import ndimage
 
 from uresnet.config import ConformSpec
-from uresnet.core.choices import LabelConvention
+from uresnet.core.choices import BrainMethod, LabelConvention
 from uresnet.core.coordinates import affine_coordinates
 from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Shape, voxel_to_voxel
@@ -47,7 +47,7 @@ class PrepareOptions:
 
     convention: LabelConvention = "freesurfer"
     spec: ConformSpec = field(default_factory=ConformSpec)
-    method: str = "auto"
+    method: BrainMethod = "auto"
     device: str = "cpu"
     name: str = ""
     licence: str = ""

@@ -58,7 +58,8 @@ def linear_map(angles: Tensor, scales: Tensor, shears: Tensor) -> Tensor:
     spin = torch.stack([zero, -c, b, c, zero, -a, -b, a, zero], dim=1).view(-1, 3, 3)
     stretch = torch.diag_embed(scales)
     stretch[:, 0, 1], stretch[:, 0, 2], stretch[:, 1, 2] = shears.unbind(dim=1)
-    return torch.linalg.matrix_exp(spin) @ stretch
+    matrices: Tensor = torch.linalg.matrix_exp(spin) @ stretch
+    return matrices
 
 
 def mirror(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

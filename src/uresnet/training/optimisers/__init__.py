@@ -1,1 +1,1 @@
-"""Optimisers."""
+"""Optimisers that PyTorch does not have."""

@@ -1,9 +1,9 @@
-"""Muon: momentum whose direction is made orthogonal, for the inner convolutions; AdamW for everything else.
+"""Muon: orthogonalised momentum for the inner convolutions, AdamW for everything else.
 
-K. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon. A convolution's weight is the matrix (outputs,
-everything else); its momentum is replaced by the nearest matrix with equal singular values, so that no few directions
-take all of a step. The step is scaled to the size that Adam's would have (J. Liu et al. 2025, arXiv:2502.16982): one
-rate serves both.
+K. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon. A convolution's weight is the matrix
+(outputs, everything else); its momentum is replaced by the nearest matrix with equal singular values, so that no few
+directions dominate a step. The step is scaled to the size that Adam's would have (J. Liu et al. 2025,
+arXiv:2502.16982), so that one learning rate serves both.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient. A closure is not supported."""
         for group in self.param_groups:
-            held = [p for p in group["params"] if p.grad is not None]
-            if not held:
+            trained = [p for p in group["params"] if p.grad is not None]
+            if not trained:
                 continue
-            torch._foreach_mul_([p for p in held if p.ndim > 1], 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_mul_([p for p in trained if p.ndim > 1], 1 - group["lr"] * group["weight_decay"])
             update = _orthogonal if group["orthogonal"] else _adam
-            updates = update([p.grad for p in held], [self.state[p] for p in held], group)
-            torch._foreach_add_(held, updates, alpha=-group["lr"])
+            updates = update([p.grad for p in trained], [self.state[p] for p in trained], group)
+            torch._foreach_add_(trained, updates, alpha=-group["lr"])
 
 
-# On a GPU a step of many small tensors takes as long as its kernels take to be launched: hence all tensors in one call,
-# and matrices of one shape together.
+# On a GPU the time of a step on many small tensors is that of launching kernels: hence all tensors in one call, and
+# matrices of the same shape together.
 
 
 def _orthogonal(gradients: list[Tensor], states: list[State], group: dict[str, Any]) -> list[Tensor]:
@@ -59,15 +59,15 @@ def _orthogonal(gradients: list[Tensor], states: list[State], group: dict[str, A
             state["momentum"] = torch.zeros_like(gradient)
     keep, momenta = group["momentum"], [state["momentum"] for state in states]
     torch._foreach_lerp_(momenta, gradients, 1 - keep)
-    ahead = torch._foreach_lerp(gradients, momenta, keep)  # Nesterov's
+    ahead = torch._foreach_lerp(gradients, momenta, keep)  # Nesterov momentum
     updates: list[Tensor] = list(ahead)
-    alike: dict[tuple[int, int], list[int]] = {}
-    for n, one in enumerate(ahead):
-        alike.setdefault((len(one), one.numel() // len(one)), []).append(n)
-    for shape, numbers in alike.items():
+    of_shape: dict[tuple[int, int], list[int]] = {}
+    for n, momentum in enumerate(ahead):
+        of_shape.setdefault((len(momentum), momentum.numel() // len(momentum)), []).append(n)
+    for shape, numbers in of_shape.items():
         matrices = torch.stack([ahead[n].reshape(shape) for n in numbers])
-        turned = orthogonalised(matrices) * (_ADAM_SIZE * max(shape) ** 0.5)
-        for n, matrix in zip(numbers, turned, strict=True):
+        orthogonal = orthogonalised(matrices) * (_ADAM_SIZE * max(shape) ** 0.5)
+        for n, matrix in zip(numbers, orthogonal, strict=True):
             updates[n] = matrix.reshape(gradients[n].shape)
     return updates
 
@@ -81,7 +81,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     for _ in range(_STEPS):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+    result: Tensor = x.mT if tall else x
+    return result.to(matrices.dtype)
 
 
 def _adam(gradients: list[Tensor], states: list[State], group: dict[str, Any]) -> list[Tensor]:

@@ -1,8 +1,7 @@
-"""The training of the flagship's segmenter: random blocks, some of them synthetic, judged in every structure."""
+"""The training of a midspace model's segmenter: random blocks, some of them synthetic, judged in every structure."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,51 +18,41 @@ from uresnet.model.catalogue import ModelCard
 from uresnet.model.checkpoint import MIDSPACE, save_model
 from uresnet.model.network import placed
 from uresnet.model.segmenter import Segmenter, blocks_to_channels
+from uresnet.training.context import TrainingContext
 from uresnet.training.data.classes import class_table
 from uresnet.training.data.store import DeviceStore
-from uresnet.training.examples.blocks import NOT_JUDGED, Block, BlockMaker
+from uresnet.training.examples.blocks import Block, BlockMaker
 from uresnet.training.examples.label_maps import read_label_maps
-from uresnet.training.loop import Loop, Report, Surroundings, Validation
+from uresnet.training.loop import Trainer
+from uresnet.training.objective import segmentation_terms
 from uresnet.training.optimisers.muon import Muon
 from uresnet.training.samples import PAIRS, Sample, sample_alone
+from uresnet.training.validation import Validation, mean_per_structure
 
 SCHEME = SCHEMES["freesurfer32"]
-"""What the segmenter tells apart."""
+"""The structures of the segmenter."""
 
 _ADAM_RATE = 0.7
 
 
-class SegmenterTrainer(Loop[Segmenter]):
+class SegmenterTrainer(Trainer[Segmenter]):
     """Trains a :class:`~uresnet.model.segmenter.Segmenter` on the scans of a store and on label maps."""
 
     def __init__(
-        self,
-        config: Config,
-        training: DeviceStore,
-        validation: DeviceStore | None,
-        folder: Path,
-        report: Report,
-        surroundings: Surroundings | None = None,
+        self, config: Config, training: DeviceStore, validation: DeviceStore | None, context: TrainingContext
     ) -> None:
-        surroundings = surroundings or Surroundings()
-        shape = config.segmenter or SegmenterConfig()
-        if shape.classes != SCHEME.number_of_classes:
-            raise UserError(f"segmenter.classes must be {SCHEME.number_of_classes}, those of {SCHEME.name}.")
-        device, grid, multiple = training.images.device, training.images.shape[2:], 2 ** len(shape.channels)
-        if any(n % multiple for n in grid):
-            raise UserError(
-                f"The segmenter needs images whose sides are multiples of {multiple} voxels, these have "
-                f"{' × '.join(map(str, grid))}; prepare them with --conform default."
-            )
+        settings = config.segmenter or SegmenterConfig()
+        _check_fit(settings, training)
+        device = training.images.device
         maps = None
         if config.blocks.label_maps:
-            maps = read_label_maps(Path(config.blocks.label_maps), surroundings.about.conform).to(device)
+            maps = read_label_maps(Path(config.blocks.label_maps), context.description.conform).to(device)
         self.training, self.validation = training, validation
         self.make_block = BlockMaker(config.blocks, training, maps, SCHEME)
         torch.manual_seed(config.training.seed)
-        network = Segmenter(shape)
+        network = Segmenter(settings)
         placed(network, device, config.training.channels_last)
-        super().__init__(config, network, SCHEME, device, folder, report, surroundings)
+        super().__init__(config, network, SCHEME, device, context)
 
     @property
     def examples_per_epoch(self) -> int:
@@ -77,7 +66,7 @@ class SegmenterTrainer(Loop[Segmenter]):
 
     @property
     def scans(self) -> tuple[int, int]:
-        """How many there are to train on and to validate with."""
+        """The numbers of scans to train on and to validate on."""
         return len(self.training.scans), len(self.validation.scans) if self.validation else 0
 
     def make_optimiser(self) -> torch.optim.Optimizer:
@@ -87,8 +76,8 @@ class SegmenterTrainer(Loop[Segmenter]):
         inner: list[Tensor] = []
         others: list[Tensor] = []
         for name, parameter in self.network.named_parameters():
-            outer = name.split(".")[0] in ("stem", "hidden", "head") or parameter.ndim < 5
-            (others if outer else inner).append(parameter)
+            is_outer = name.split(".")[0] in ("stem", "hidden", "head") or parameter.ndim < 5
+            (others if is_outer else inner).append(parameter)
         return Muon(
             [
                 {"params": inner, "factor": 1.0, "orthogonal": True},
@@ -97,30 +86,32 @@ class SegmenterTrainer(Loop[Segmenter]):
         )
 
     def terms(self, part: int) -> dict[str, Tensor]:
-        """Cross-entropy and Dice of the next blocks of this process."""
+        """Cross-entropy and Dice of this process's next blocks."""
         t = self.config.training
         self.progress.epoch = self.progress.step // self.batches_per_epoch()
-        own = (part * self.team.size + self.team.rank) * t.batch_size
+        first = (part * self.team.size + self.team.rank) * t.batch_size
         sums: dict[str, Tensor] = {}
-        for place in range(own, own + t.batch_size):
-            for name, value in self._judge(place).items():
+        for place in range(first, first + t.batch_size):
+            for name, value in self._terms_of_block(self.generator_for(place)).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / t.batch_size
         return sums
 
-    def _judge(self, place: int) -> dict[str, Tensor]:
-        generator = self.seed(place)
+    def _terms_of_block(self, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
             block = self.make_block(generator)
-            chosen = torch.randperm(8, generator=generator, device=self.device)[: self.config.blocks.parts].tolist()
-            voxels, truth = self._judged_voxels(block, chosen, generator)
-        with self.in_precision():
+            parts = torch.randperm(8, generator=generator, device=self.device)[: self.config.blocks.parts].tolist()
+            voxels, truth = self._judged_voxels(block, parts, generator)
+        with self.autocast():
             features = self.network.features(block.image)
-            flat = features.movedim(1, -1).reshape(-1, features.shape[1])[voxels]
-            logits = self.network.logits(flat.T[None, :, :, None, None], chosen)[0]
+            chosen = features.movedim(1, -1).reshape(-1, features.shape[1])[voxels]
+            logits = self.network.logits(chosen.T[None, :, :, None, None], parts)[0]
         return segmentation_terms(logits.float().flatten(0, 1), truth.flatten())
 
     def _judged_voxels(self, block: Block, parts: list[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Half-resolution voxels (V,): all of the brain, a share of the others; and their classes (V, parts)."""
+        """The half-resolution voxels (V,) on which the loss is computed, and their true classes (V, parts).
+
+        They are all voxels of the brain and a random share of the others.
+        """
         classes = blocks_to_channels(block.classes)[0].flatten(1)
         brain = (blocks_to_channels(block.image)[0].flatten(1) > 0).any(0) | (classes > 0).any(0)
         drawn = torch.rand(brain.shape, generator=generator, device=brain.device) < self.config.blocks.background
@@ -135,32 +126,24 @@ class SegmenterTrainer(Loop[Segmenter]):
         if self.validation is None:
             return None
         network = self.judged.eval()
-        axes = self.surroundings.about.conform.axis_codes
-        merged = label_scheme("table1")
-        ids = torch.tensor([0, *SCHEME.ids], device=self.device)
-        sided_table, table = class_table(SCHEME, self.device), class_table(merged, self.device)
-        found: list[tuple[int, np.ndarray, np.ndarray, Sample | None]] = []
+        axes = self.context.description.conform.axis_codes
+        own: list[tuple[int, list[float], list[float], Sample | None]] = []
         for number in range(self.team.rank, len(self.validation.scans), self.team.size):
             image, labels = self.validation.batch([number])
             predicted = network(image)[0].long()
-            known = labels[0, 0].long()
-            sided = dice_per_class(predicted, sided_table[known], SCHEME.number_of_classes)
-            table1 = dice_per_class(table[ids[predicted]], table[known], merged.number_of_classes)
             seen = sample_alone(image, predicted, labels, SCHEME, axes) if number < PAIRS else None
-            found.append((number, sided.cpu().numpy(), table1.cpu().numpy(), seen))
-        _, sides, tables, pictures = zip(*sorted(self.team.gathered(found), key=lambda one: one[0]), strict=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a structure that no validation image has stays NaN
-            means, merged_means = np.nanmean(sides, axis=0), np.nanmean(tables, axis=0)
+            own.append((number, *_dice(predicted, labels[0, 0].long()), seen))
+        results = sorted(self.team.gathered(own), key=lambda result: result[0])
+        _, dice, dice_table1, samples = zip(*results, strict=True)
         return Validation(
-            tuple(means.tolist()),
+            tuple(mean_per_structure(dice).tolist()),
             step=self.progress.step,
-            samples=tuple(one for one in pictures if one is not None),
-            table1=tuple(merged_means.tolist()),
+            samples=tuple(seen for seen in samples if seen is not None),
+            table1=tuple(mean_per_structure(dice_table1).tolist()),
         )
 
     def as_figures(self, result: Validation) -> dict[str, Any]:
-        """Mean Dice over the fifteen structures of Table 1 and over the network's own."""
+        """Mean Dice over the fifteen structures of Table 1 and over the network's own, for the card of a model."""
         return {
             "training step": result.step,
             "validation scans": self.scans[1],
@@ -169,15 +152,15 @@ class SegmenterTrainer(Loop[Segmenter]):
         }
 
     def write(self, path: Path) -> None:
-        """A model of the flagship's kind, with 16 bits a weight."""
-        about = self.surroundings.about
+        """Write a model of the kind midspace, with 16 bits a weight."""
+        about = self.context.description
         card = ModelCard(
             name=about.name,
             kind=MIDSPACE,
             network=to_dict(self.judged.config),
             conform=asdict(about.conform),
             scheme=SCHEME.name,
-            classes=[(one.name, list(one.ids)) for one in SCHEME.classes],
+            classes=[(structure.name, list(structure.ids)) for structure in SCHEME.classes],
             licence=about.licence,
             trained_on=about.trained_on,
             figures=self._figures,
@@ -185,18 +168,23 @@ class SegmenterTrainer(Loop[Segmenter]):
         save_model(path, self.judged, card, half=True)
 
 
-def segmentation_terms(logits: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Cross-entropy, and one minus the soft Dice averaged over the structures that are there; logits (N, C), truth (N,)
-    of classes, ``NOT_JUDGED`` left out."""
-    known = truth != NOT_JUDGED
-    logits, truth = logits[known], truth[known]
-    logarithms = logits.log_softmax(dim=1)
-    found = logarithms.gather(1, truth[:, None])[:, 0]  # a GPU sums it far faster than it finds the cross-entropy
-    entropy = -found.mean() if len(truth) else logits.sum() * 0
-    count = torch.bincount(truth, minlength=logits.shape[1]).to(logits.dtype)
-    probabilities = logarithms.exp()
-    both = torch.zeros_like(count).index_add(0, truth, found.exp())
-    dice = 2 * both / (probabilities.sum(0) + count).clamp(min=1e-6)
-    there = count[1:] > 0
-    missed = 1 - dice[1:][there].mean() if there.any() else logits.sum() * 0
-    return {"cross_entropy": entropy, "dice": missed, "total": entropy + missed}
+def _check_fit(settings: SegmenterConfig, training: DeviceStore) -> None:
+    """Raises :class:`UserError` when the network does not fit the label scheme or the images."""
+    if settings.classes != SCHEME.number_of_classes:
+        raise UserError(f"segmenter.classes must be {SCHEME.number_of_classes}, those of {SCHEME.name}.")
+    shape, multiple = training.images.shape[2:], 2 ** len(settings.channels)
+    if any(n % multiple for n in shape):
+        raise UserError(
+            f"The segmenter needs images whose sides are multiples of {multiple} voxels, these have "
+            f"{' × '.join(map(str, shape))}; prepare them with --conform default."
+        )
+
+
+def _dice(predicted: Tensor, true_ids: Tensor) -> tuple[list[float], list[float]]:
+    """Dice of every structure of the scheme, and of those of Table 1, of predicted classes against FreeSurfer ids."""
+    table1 = label_scheme("table1")
+    ids = torch.tensor([0, *SCHEME.ids], device=predicted.device)
+    class_of_id, table1_of_id = class_table(SCHEME, predicted.device), class_table(table1, predicted.device)
+    sided = dice_per_class(predicted, class_of_id[true_ids], SCHEME.number_of_classes)
+    merged = dice_per_class(table1_of_id[ids[predicted]], table1_of_id[true_ids], table1.number_of_classes)
+    return sided.tolist(), merged.tolist()

@@ -1,0 +1,55 @@
+"""The training of networks that take a pair: the models that it writes, and the rates of the heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from small_training import assert_identical, config, trainer, weights
+from uresnet.config import Stage
+from uresnet.model.checkpoint import load_model
+from uresnet.training.events import Event
+from uresnet.training.objective import at_resolution
+from uresnet.training.validation import Validation
+
+
+def test_the_result_is_a_model(tmp_path: Path) -> None:
+    events: list[Event] = []
+    small = trainer(config(), tmp_path, events)
+    small.run()
+    model = load_model(tmp_path / "best.safetensors")
+    assert model.scheme is not None
+    assert model.scheme.name == "tissue3"
+    found = [e for e in events if isinstance(e, Validation)]
+    assert found[-1].is_best
+    assert model.card.figures["registration Dice, 15 structures"] == round(found[-1].registration, 4)
+    assert_identical(weights(small), {k: v.contiguous() for k, v in model.network.state_dict().items()})
+
+
+def test_a_training_on_blocks_makes_a_model_that_sees_blocks(tmp_path: Path) -> None:
+    small = trainer(config(epochs=1, stages=(Stage(2),)), tmp_path)
+    with torch.no_grad():
+        small.network.affine_head.dense.bias.fill_(0.3)
+    small.save("best")
+    model = load_model(tmp_path / "best.safetensors")
+    assert (model.conform.blocks, model.conform.multiple_of) == (2, 8)
+    pair = torch.rand(2, 1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        trained, loaded = at_resolution(small.network(*pair), 2), model.network(*pair)
+    # The same translation, in voxels of the blocks; matrix and gradients have no unit.
+    torch.testing.assert_close(loaded.affine, trained.affine)
+    torch.testing.assert_close(loaded.spatial_gradients, trained.spatial_gradients)
+    assert float(trained.affine[0, 0, 3]) == pytest.approx(0.3 * small.config.model.affine_translation_scale / 2)
+
+
+def test_heads_have_their_own_rates(tmp_path: Path) -> None:
+    small = trainer(config(affine_rate=0.5, deformable_rate=0.0, learning_rate=1e-2), tmp_path)
+    last = small.network.deformable_head.layers[-1].weight
+    before = last.detach().clone()
+    small.step()
+    assert torch.equal(last, before)
+    # Adam's first step is the rate itself, whatever the gradient's size
+    moved = small.network.affine_head.dense.bias.detach().abs().max()
+    assert moved.item() == pytest.approx(5e-3, rel=1e-3)
