@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from uresnet.training.loop import Event
+    from uresnet.training.events import Event
 
 
 class Terminal:
@@ -83,7 +83,8 @@ class TrainingDisplay:
             signal.signal(number, handler)
 
     def __call__(self, event: Event) -> None:
-        from uresnet.training.loop import StepDone, Validation
+        from uresnet.training.events import StepDone
+        from uresnet.training.validation import Validation
 
         if isinstance(event, StepDone):
             self._show_step(event.fraction, event.epoch, event.terms, str(event))
