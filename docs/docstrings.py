@@ -1,4 +1,4 @@
-"""Makes Markdown of the few marks of reStructuredText in docstrings, for the API reference."""
+"""How the API reference reads the source: Markdown in docstrings, and every name once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,16 @@ def as_markdown(text: str) -> str:
 
 
 class Docstrings(griffe.Extension):
-    """Hands every docstring to :func:`as_markdown`."""
+    """Changes what griffe has read before it is rendered."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Hands every docstring to :func:`as_markdown`."""
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Shows names in the modules that define them, and not again in the packages that pass them on."""
+        for module in pkg.modules.values():
+            if not module.is_alias:
+                module.exports = None
+                self.on_package(pkg=module)
