@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from uresnet.config import ConformSpec
 from uresnet.core.choices import BrainMethod, Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
@@ -24,7 +23,6 @@ from uresnet.pipeline.save import Registration
 from uresnet.pipeline.steps import (
     ImageSource,
     ModelSource,
-    PreparedImage,
     chosen_model,
     find_brain,
     image_of,
@@ -35,7 +33,7 @@ from uresnet.pipeline.steps import (
     ready_model,
     run_record,
 )
-from uresnet.preprocess import conform
+from uresnet.preprocess import conform_pair
 from uresnet.quality.signs import Appearance, appearance, measure_signs
 from uresnet.quality.verdict import judge
 from uresnet.results.record import Measures
@@ -84,17 +82,15 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
                 check_refinable(network)
         with stages("find brain"):
             searches = [background.submit(find_brain, *pair, brain, device) for pair in zip(images, drawn, strict=True)]
-            brains = [search.result() for search in searches]
-            looks = [
-                background.submit(appearance, image, found[0]) for image, found in zip(images, brains, strict=True)
-            ]
+            source, target = (search.result() for search in searches)
+            looks = [background.submit(appearance, found.image, found.mask) for found in (source, target)]
         with stages("conform"):
-            source, target = _conform_pair(images, brains, network.conform)
+            conformed = conform_pair((source.image, source.mask), (target.image, target.mask), network.conform)
         with stages("couple"):
-            coupling = couple(network, source.conformed, target.conformed, transform, refine)
+            coupling = couple(network, *conformed, transform, refine)
         native = [
-            background.submit(_native, segmented, network.scheme, prepared.image.grid)
-            for segmented, prepared in ((coupling.moving_segmented, source), (coupling.fixed_segmented, target))
+            background.submit(_native, segmented, network.scheme, found.image.grid)
+            for segmented, found in ((coupling.moving_segmented, source), (coupling.fixed_segmented, target))
         ]
         with stages("invert"):
             inverse = coupling.transform.inverse()
@@ -106,9 +102,12 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
             warped_labels = _warped_labels(coupling, dense, network.scheme, target.image.grid)
             (moving_labels, moving_head), (fixed_labels, fixed_head) = (done.result() for done in native)
         with stages("measure"):
-            measures = _measure(coupling.transform, inverse, dense, jacobian, (source, target))
+            measures = _measure(coupling.transform, inverse, dense, jacobian, (source.mask, target.mask))
             volumes = volumes_by_image(network.scheme, moving=moving_labels, fixed=fixed_labels)
-    inputs = {"moving": input_record(source, moving_head), "fixed": input_record(target, fixed_head)}
+    inputs = {
+        "moving": input_record(source, conformed[0], moving_head),
+        "fixed": input_record(target, conformed[1], fixed_head),
+    }
     record = run_record(network, device, stages, sentences, inputs)
     registration = Registration(
         moving=source.image,
@@ -124,8 +123,8 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
         volumes=volumes,
         measures=measures,
         record=replace(record, transform=transform, refined=refine, measures=measures.rounded()),
-        moving_brain=source.brain,
-        fixed_brain=target.brain,
+        moving_brain=source.mask,
+        fixed_brain=target.mask,
     )
     return _judged(registration, [look.result() for look in looks])
 
@@ -142,20 +141,6 @@ def _warn_where_apart(moving: Image, fixed: Image) -> None:
             InputWarning,
             stacklevel=2,
         )
-
-
-def _conform_pair(
-    images: tuple[Image, Image], brains: Sequence[tuple[LabelMap, str]], spec: ConformSpec
-) -> tuple[PreparedImage, PreparedImage]:
-    """Both on grids of one shape: when one brain needs a larger grid, the other gets it too."""
-    both = [conform(image, brain, spec) for image, (brain, _) in zip(images, brains, strict=True)]
-    shapes = [conformed.grid.shape for conformed in both]
-    if shapes[0] != shapes[1]:
-        sizes = tuple(spec.blocks * max(pair) for pair in zip(*shapes, strict=True))
-        common = replace(spec, shape=sizes)
-        both = [conform(image, brain, common) for image, (brain, _) in zip(images, brains, strict=True)]
-    moving, fixed = (PreparedImage(images[n], *brains[n], both[n]) for n in (0, 1))
-    return moving, fixed
 
 
 def _dense(transform: Composite, grid: Grid) -> Composite:
@@ -190,9 +175,9 @@ def _measure(
     inverse: Composite,
     dense: Composite,
     jacobian: Image,
-    pair: tuple[PreparedImage, PreparedImage],
+    brains: tuple[LabelMap, LabelMap],
 ) -> Measures:
-    moving, fixed = (prepared.brain for prepared in pair)
+    moving, fixed = brains
     error = inverse_error(transform, inverse, fixed)
     return Measures(
         folding_fraction=folding_fraction(jacobian.data, fixed.mask),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from uresnet.core.choices import FormatName
 from uresnet.core.files import RECORD, fresh_folder, write_text
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
@@ -57,7 +58,7 @@ class Registration(RegisteredPair):
         overwrite: bool = False,
         command: Sequence[str] = (),
         report: bool = True,
-        formats: Sequence[str] = (),
+        formats: Sequence[FormatName] = (),
         progress: Progress = silent,
     ) -> list[Path]:
         """Write all results to ``folder``, with a page to look at unless ``report`` is False: all of them or, after an
@@ -69,7 +70,7 @@ class Registration(RegisteredPair):
         with Stages(progress)("write"):
             return _write_folder(Path(folder), self._writers(report, formats), self.record, overwrite, command)
 
-    def _writers(self, report: bool, formats: Sequence[str]) -> Writers:
+    def _writers(self, report: bool, formats: Sequence[FormatName]) -> Writers:
         # The largest first, so that they overlap with everything else.
         writers: Writers = {
             "transform.h5": partial(write_itk_composite, self.transform),

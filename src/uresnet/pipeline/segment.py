@@ -15,7 +15,6 @@ from uresnet.pipeline.save import Segmentation
 from uresnet.pipeline.steps import (
     ImageSource,
     ModelSource,
-    PreparedImage,
     chosen_model,
     find_brain,
     image_of,
@@ -56,14 +55,14 @@ def segment(
             if scheme is None:
                 raise UserError(f"The model {network.name} registers only; choose one that segments with --model.")
         with stages("find brain"):
-            mask_found, how = find_brain(given, drawn, brain, device)
+            found = find_brain(given, drawn, brain, device)
         with stages("conform"):
-            prepared = PreparedImage(given, mask_found, how, conform(given, mask_found, network.conform))
+            conformed = conform(given, found.mask, network.conform)
         with stages("segment"):
-            labels = native_labels(segment_conformed(network, prepared.conformed), scheme, given.grid)
-    inputs = {"image": input_record(prepared, intracranial_volume(labels))}
+            labels = native_labels(segment_conformed(network, conformed), scheme, given.grid)
+    inputs = {"image": input_record(found, conformed, intracranial_volume(labels))}
     record = run_record(network, device, stages, warnings, inputs)
-    signs = image_signs(given, prepared.brain, labels, scheme)
+    signs = image_signs(given, found.mask, labels, scheme)
     return Segmentation(
         image=given,
         labels=labels,

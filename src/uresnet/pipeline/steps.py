@@ -29,14 +29,12 @@ the default."""
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedImage:
-    """An image as it was given, its brain on the same grid and how it was found, and the image as the network sees
-    it."""
+class FoundBrain:
+    """An image as it was given, the mask of its brain on the same grid, and how the brain was found, in words."""
 
     image: Image
-    brain: LabelMap
-    brain_found: str
-    conformed: Conformed
+    mask: LabelMap
+    how: str
 
 
 def chosen_model(model: ModelSource) -> ModelFile | Model:
@@ -46,7 +44,7 @@ def chosen_model(model: ModelSource) -> ModelFile | Model:
 
 def ready_model(model: ModelFile | Model, device: str) -> Model:
     """The model with its weights on ``device``."""
-    return (model if isinstance(model, Model) else load_model(model.path)).to(device)
+    return (model if isinstance(model, Model) else load_model(model)).to(device)
 
 
 def image_of(source: ImageSource) -> Image:
@@ -66,10 +64,10 @@ def mask_of(path: str | Path | None, image: Image) -> LabelMap | None:
     return mask
 
 
-def find_brain(image: Image, mask: LabelMap | None, method: BrainMethod, device: str) -> tuple[LabelMap, str]:
-    """The brain on the image's grid, and how it was found."""
+def find_brain(image: Image, mask: LabelMap | None, method: BrainMethod, device: str) -> FoundBrain:
+    """The brain of an image; with a ``mask``, what that says."""
     # deepbet's networks hold operations that Apple's GPUs lack.
-    return extract_brain(image, method, mask, device="cpu" if device == "mps" else device)
+    return FoundBrain(image, *extract_brain(image, method, mask, device="cpu" if device == "mps" else device))
 
 
 def native_labels(segmented: Segmented, scheme: LabelScheme, grid: Grid) -> LabelMap:
@@ -100,18 +98,18 @@ def run_record(
     )
 
 
-def input_record(prepared: PreparedImage, intracranial_mm3: float | None) -> InputRecord:
+def input_record(found: FoundBrain, conformed: Conformed, intracranial_mm3: float | None) -> InputRecord:
     """What is recorded of an image."""
-    grid = prepared.image.grid
+    grid = found.image.grid
     first, second, third = (round(float(zoom), 4) for zoom in grid.zooms)
     return InputRecord(
-        path=prepared.image.path,
+        path=found.image.path,
         shape=grid.shape,
         voxel_mm=(first, second, third),
         axes="".join(grid.axis_codes),
-        brain=prepared.brain_found,
-        brain_mm3=round(float(prepared.brain.mask.sum()) * grid.voxel_volume, 1),
-        conformed_shape=prepared.conformed.grid.shape,
-        notes=tuple(prepared.conformed.notes),
+        brain=found.how,
+        brain_mm3=round(float(found.mask.mask.sum()) * grid.voxel_volume, 1),
+        conformed_shape=conformed.grid.shape,
+        notes=tuple(conformed.notes),
         intracranial_mm3=None if intracranial_mm3 is None else round(intracranial_mm3, 1),
     )

@@ -7,7 +7,7 @@ interpolation. The result's grid says where every voxel lies in the world, which
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -49,18 +49,30 @@ def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None
     when the brain is empty or has a single intensity, ``ValueError`` when mask and image have different shapes.
     """
     spec = spec or ConformSpec()
-    brain = find_foreground(image).mask if mask is None else mask.mask.numpy()
-    if brain.shape != image.grid.shape:
-        raise ValueError(f"a mask of shape {brain.shape} on an image of shape {image.grid.shape}")
-    if not brain.any():
-        raise UserError(f"{image.name} has no brain in its mask; give another mask.")
-    intensities = _above_background(image, brain)
-    upright = _upright(image.grid, None if mask is None else mask.axis_codes)
-    if _is_whole_voxels(upright.reoriented(spec.axis_codes), spec):
-        values, inside, grid = _copied(intensities, brain, upright, spec)
+    return _conform(_locate(image, mask, spec), spec)
+
+
+def conform_pair(
+    moving: tuple[Image, LabelMap], fixed: tuple[Image, LabelMap], spec: ConformSpec
+) -> tuple[Conformed, Conformed]:
+    """Conform two images, each with its brain, to grids of one shape: when one brain needs a larger grid, the other
+    gets it too. Raises as :func:`conform`."""
+    first, second = _locate(*moving, spec), _locate(*fixed, spec)
+    shapes = _grown(spec, first), _grown(spec, second)
+    if shapes[0] != shapes[1]:
+        i, j, k = (max(sizes) for sizes in zip(*shapes, strict=True))
+        spec = replace(spec, shape=(i, j, k))
+    return _conform(first, spec), _conform(second, spec)
+
+
+def _conform(located: _Located, spec: ConformSpec) -> Conformed:
+    image, shape = located.image, _grown(spec, located)
+    intensities = _above_background(image, located.brain)
+    if located.whole_voxels:
+        values, inside, grid = _copied(intensities, located, shape, spec)
         notes = ["voxels copied without interpolation"]
     else:
-        values, inside, grid = _interpolated(intensities, brain, upright, spec)
+        values, inside, grid = _interpolated(intensities, located, shape, spec)
         size = " × ".join(f"{z:g}" for z in spec.zooms)
         notes = [f"resampled to {size} mm in {''.join(spec.axis_codes)} axes (trilinear)"]
     if any(n > m for n, m in zip(grid.shape, spec.shape, strict=True)):
@@ -68,8 +80,8 @@ def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None
     if not inside.any():
         raise UserError(f"{image.name} has a brain smaller than one voxel of the network; give another mask.")
     scaled = _NORMALISATIONS[spec.normalisation](values, inside, image.name)
-    if upright is not image.grid:
-        grid = Grid(grid.shape, image.grid.voxel_to_world @ voxel_to_voxel(grid, upright))
+    if located.upright is not image.grid:
+        grid = Grid(grid.shape, image.grid.voxel_to_world @ voxel_to_voxel(grid, located.upright))
     conformed = Conformed(torch.from_numpy(scaled)[None, None], grid, torch.from_numpy(inside), notes)
     return conformed if spec.blocks == 1 else _in_blocks(conformed, spec.blocks)
 
@@ -82,6 +94,33 @@ def _in_blocks(conformed: Conformed, side: int) -> Conformed:
 
 
 # -- where -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Located:
+    """An image whose ``brain`` (I, J, K) bool has been found on its grid ``upright``, and where that brain lies among
+    voxels of the network, whatever the shape of its grid: ``middle`` goes to voxel shape // 2, and the brain reaches
+    from ``low`` to ``high``, counted from there. ``whole_voxels``: the image has the network's voxels already."""
+
+    image: Image
+    brain: np.ndarray
+    upright: Grid
+    whole_voxels: bool
+    middle: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def _locate(image: Image, mask: LabelMap | None, spec: ConformSpec) -> _Located:
+    brain = find_foreground(image).mask if mask is None else mask.mask.numpy()
+    if brain.shape != image.grid.shape:
+        raise ValueError(f"a mask of shape {brain.shape} on an image of shape {image.grid.shape}")
+    if not brain.any():
+        raise UserError(f"{image.name} has no brain in its mask; give another mask.")
+    upright = _upright(image.grid, None if mask is None else mask.axis_codes)
+    whole_voxels = _is_whole_voxels(upright.reoriented(spec.axis_codes), spec)
+    middle, low, high = (_whole_voxel_extent if whole_voxels else _interpolated_extent)(brain, upright, spec)
+    return _Located(image, brain, upright, whole_voxels, middle, low, high)
 
 
 def _upright(grid: Grid, axis_codes: AxisCodes | None) -> Grid:
@@ -97,27 +136,21 @@ def _is_whole_voxels(aligned: Grid, spec: ConformSpec) -> bool:
     return float(np.abs(aligned.voxel_to_world[:3, :3] - wanted).max()) <= _SAME_AXES
 
 
-def _copied(data: np.ndarray, brain: np.ndarray, grid: Grid, spec: ConformSpec) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Whole voxels moved: the brain's centre, rounded down to a voxel, goes to voxel shape // 2."""
-    order, sign = axis_order(grid.axis_codes, spec.axis_codes)
-    steps = tuple(slice(None, None, s) for s in sign)
-    data, brain = data.transpose(order)[steps], brain.transpose(order)[steps]
+def _whole_voxel_extent(brain: np.ndarray, grid: Grid, spec: ConformSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(middle, low, high): the brain's centre, rounded down to a voxel of the reoriented image, and how far it reaches
+    from there."""
+    brain = _reoriented(brain, grid, spec)
     filled = [np.flatnonzero(brain.any(axis=_others(axis))) for axis in range(3)]
     low = np.array([int(f[0]) for f in filled])
     high = np.array([int(f[-1]) for f in filled])
     centre = _centre_of_mass(brain) if spec.centre == "mass" else (low + high + 1) / 2
     middle = np.floor(centre).astype(int)
-    shape = _grown(spec, low - middle, high - middle)
-    start = middle - np.array(shape) // 2
-    placed = grid.reoriented(spec.axis_codes).subgrid(start, shape)
-    return _window(data, start, shape), _window(brain, start, shape), placed
+    return middle, low - middle, high - middle
 
 
-def _interpolated(
-    data: np.ndarray, brain: np.ndarray, grid: Grid, spec: ConformSpec
-) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Trilinear onto world-aligned axes; the brain's centre lies where copying whole voxels puts it on average."""
-    # The brain's surface in voxels of the network, about the world's origin.
+def _interpolated_extent(brain: np.ndarray, grid: Grid, spec: ConformSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same in voxels of the network about the world's origin; the brain's centre lies where copying whole voxels
+    puts it on average."""
     axes = Grid((1, 1, 1), _with_axes(spec))
     surface = np.argwhere(brain & ~ndimage.binary_erosion(brain))
     edge = np.abs(voxel_to_voxel(grid, axes)[:3, :3]).sum(axis=1) / 2  # half a voxel of the image
@@ -129,10 +162,26 @@ def _interpolated(
         middle = axes.points_to_voxel(grid.points_to_world(_centre_of_mass(brain))) - 0.5
     else:
         middle = (low + high) / 2 + 0.25
-    shape = _grown(spec, np.floor(low - middle), np.ceil(high - middle))
-    placed = axes.subgrid(middle - np.array(shape) // 2, shape)
-    to_image = voxel_to_voxel(placed, grid)
-    stack = torch.from_numpy(np.stack([data * brain, brain.astype(np.float32)]))[None]
+    return middle, np.floor(low - middle), np.ceil(high - middle)
+
+
+def _copied(
+    data: np.ndarray, located: _Located, shape: Shape, spec: ConformSpec
+) -> tuple[np.ndarray, np.ndarray, Grid]:
+    """Whole voxels moved."""
+    data, brain = (_reoriented(values, located.upright, spec) for values in (data, located.brain))
+    start = located.middle - np.array(shape) // 2
+    placed = located.upright.reoriented(spec.axis_codes).subgrid(start, shape)
+    return _window(data, start, shape), _window(brain, start, shape), placed
+
+
+def _interpolated(
+    data: np.ndarray, located: _Located, shape: Shape, spec: ConformSpec
+) -> tuple[np.ndarray, np.ndarray, Grid]:
+    """Trilinear onto world-aligned axes."""
+    placed = Grid((1, 1, 1), _with_axes(spec)).subgrid(located.middle - np.array(shape) // 2, shape)
+    to_image = voxel_to_voxel(placed, located.upright)
+    stack = torch.from_numpy(np.stack([data * located.brain, located.brain.astype(np.float32)]))[None]
     out = torch.empty((2, *shape))
     for part in slabs(shape, channels=2):
         where = affine_coordinates(to_image, (part.stop - part.start, *shape[1:]), first_slice=part.start)
@@ -141,17 +190,23 @@ def _interpolated(
     return out[0].numpy(), inside, placed
 
 
+def _reoriented(values: np.ndarray, grid: Grid, spec: ConformSpec) -> np.ndarray:
+    """An array (I, J, K) of ``grid`` with its axes in the network's order and directions."""
+    order, sign = axis_order(grid.axis_codes, spec.axis_codes)
+    return values.transpose(order)[tuple(slice(None, None, s) for s in sign)]
+
+
 def _with_axes(spec: ConformSpec) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:3, :3] = directions(spec.axis_codes) * np.array(spec.zooms)
     return matrix
 
 
-def _grown(spec: ConformSpec, low: np.ndarray, high: np.ndarray) -> Shape:
-    """Smallest allowed shape that holds voxels ``low`` to ``high``, counted from the voxel shape // 2."""
+def _grown(spec: ConformSpec, located: _Located) -> Shape:
+    """Smallest allowed shape that holds the brain."""
     sizes = []
     for axis in range(3):
-        reach = 2 * max(-int(low[axis]) + spec.margin, int(high[axis]) + 1 + spec.margin)
+        reach = 2 * max(-int(located.low[axis]) + spec.margin, int(located.high[axis]) + 1 + spec.margin)
         wanted = max(reach, spec.shape[axis])
         sizes.append(-(-wanted // spec.multiple_of) * spec.multiple_of)
     return sizes[0], sizes[1], sizes[2]

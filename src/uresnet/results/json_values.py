@@ -38,8 +38,8 @@ def from_json_value(kind: type[Kind], value: Any, where: str = "") -> Kind:
     """Build a dataclass of ``kind`` from what :func:`to_json_value` made of it.
 
     A class with a method ``from_json_value`` decides for itself. Names that the class does not know are ignored: a
-    later version wrote them. Raises ``ValueError`` for a missing name or a value of another type, with its place in the file;
-    ``where`` is the place of ``value``.
+    later version wrote them. ``where`` is the place of ``value`` in the file. Raises ``ValueError``, with the place,
+    for a missing name or a value of another type.
     """
     own = getattr(kind, "from_json_value", None)
     if own is not None:

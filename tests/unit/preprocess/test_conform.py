@@ -18,7 +18,7 @@ from uresnet.core.grid import Grid, voxel_to_voxel
 from uresnet.core.image import Image, LabelMap, ProbabilityMap
 from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
-from uresnet.preprocess import Conformed, conform, extract_brain
+from uresnet.preprocess import Conformed, conform, conform_pair, extract_brain
 
 SMALL = ConformSpec(shape=(24, 28, 32))
 WAYS = ["RAS", "LAS", "LPS", "LIA", "PSR", "IRP"]
@@ -214,6 +214,33 @@ def test_blocks_are_means_that_stay_in_place(name: str) -> None:
 
 
 # -- what intensities may be -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zooms", [(1.0, 1.0, 1.0), (1.3, 0.9, 1.1)])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_a_pair_shares_the_larger_grid(zooms: tuple[float, float, float], blocks: int) -> None:
+    """Each of the two is longer along another axis; the other is conformed as if asked for that shape at once."""
+    spec = replace(SMALL, blocks=blocks)
+    grid = made_from_scratch((60, 58, 62), zooms, "LAS", (0.0, 0.0, 0.0))
+    images = [brain_like(grid, (18.0, 7.0, 8.0)), brain_like(grid, (7.0, 19.0, 8.0), at=(1.0, 2.0, -1.0))]
+    brains = [LabelMap((image.data > 0).byte(), grid) for image in images]
+    moving, fixed = conform_pair((images[0], brains[0]), (images[1], brains[1]), spec)
+    alone = [conform(image, brain, spec).grid.shape for image, brain in zip(images, brains, strict=True)]
+    assert alone[0] != alone[1]
+    shape = tuple(blocks * max(sizes) for sizes in zip(*alone, strict=True))
+    for found, image, brain in ((moving, images[0], brains[0]), (fixed, images[1], brains[1])):
+        expected = conform(image, brain, replace(spec, shape=shape))
+        assert torch.equal(found.tensor, expected.tensor) and torch.equal(found.brain_mask, expected.brain_mask)
+        assert found.grid.same_as(expected.grid, 0) and found.notes == expected.notes
+
+
+def test_a_pair_of_one_size_keeps_its_grids() -> None:
+    image = brain_like(made_from_scratch((60, 58, 62), (1, 1, 1), "LAS", (0.0, 0.0, 0.0)), (18.0, 7.0, 8.0))
+    brain = LabelMap((image.data > 0).byte(), image.grid)
+    alone = conform(image, brain, SMALL)
+    for found in conform_pair((image, brain), (image, brain), SMALL):
+        assert torch.equal(found.tensor, alone.tensor) and found.notes == alone.notes
+        assert any("grown" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("normalisation", ["paper", "percentile"])
