@@ -23,7 +23,7 @@ import torch
 
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import left_of_midline, neuromorphometrics_to_freesurfer
-from uresnet.coupling import COUPLERS
+from uresnet.coupling import COUPLERS, couple_midspace
 from uresnet.evaluation.scores import structure_scores
 from uresnet.io import read_labels
 from uresnet.model.checkpoint import MIDSPACE, Model, load_model
@@ -58,7 +58,7 @@ MEASURES = ("dice", "sdlogj", "folds", "seconds")
 def solver_settings(chosen: SolverSettings) -> Iterator[None]:
     """The solver with other settings."""
     before = COUPLERS[MIDSPACE]
-    COUPLERS[MIDSPACE] = replace(before, couple=partial(before.couple, settings=chosen))
+    COUPLERS[MIDSPACE] = replace(before, couple=partial(couple_midspace, settings=chosen))
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """The paper's idea in one place: what a network says of two images becomes one map and a segmentation of each."""
 
 from uresnet.coupling.dispatch import COUPLERS, Coupler, check_refinable, couple, segment_conformed
+from uresnet.coupling.midspace import couple_midspace
 from uresnet.coupling.pair import pair_transform
 from uresnet.coupling.result import Coupling, Segmented
 
@@ -11,6 +12,7 @@ __all__ = [
     "Segmented",
     "check_refinable",
     "couple",
+    "couple_midspace",
     "pair_transform",
     "segment_conformed",
 ]
