@@ -1,0 +1,79 @@
+"""How verbs end, and where they compute."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+
+from command import run
+from uresnet.cli.console import Terminal
+from uresnet.cli.session import Session, session
+from uresnet.errors import InputWarning, UserError
+
+
+def test_an_unexpected_error_is_short_unless_debugged(
+    pair: tuple[str, str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uresnet.pipeline import register as registration
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(registration, "couple", broken)
+    arguments = ("register", *pair, "-o", tmp_path / "out", "--model", tiny_model, "-q")
+    result = run(*arguments)
+    assert result.exit_code == 1 and "ZeroDivisionError: by zero" in result.stderr
+    assert "Traceback" not in result.stderr and "--debug" in result.stderr
+    result = run(*arguments, "--debug")
+    assert result.exit_code == 1 and "Traceback" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:0", "mps:1", ""])
+def test_a_device_that_is_none_is_refused(device: str) -> None:
+    with pytest.raises(UserError, match="choose auto, cpu"):
+        Session(Terminal(), device, None).load_torch()
+
+
+def test_threads_and_the_device_are_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before))
+    try:
+        assert Session(Terminal(), "cpu", 1).load_torch() == "cpu"
+        assert torch.get_num_threads() == 1 and os.environ["OMP_NUM_THREADS"] == "1"
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Session(Terminal(), "auto", None).load_torch() == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Session(Terminal(), "auto", None).load_torch() == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "sentence"),
+    [
+        (UserError("This is wrong."), 2, "error: This is wrong.\n"),
+        (KeyboardInterrupt(), 130, "Interrupted; nothing was written.\n"),
+        (KeyError("x"), 1, "unexpected error: KeyError: 'x' (add --debug to see the traceback)\n"),
+    ],
+)
+def test_failures_become_sentences_and_exit_codes(
+    capsys: pytest.CaptureFixture[str], failure: BaseException, code: int, sentence: str
+) -> None:
+    with pytest.raises(typer.Exit) as end, session():
+        raise failure
+    assert end.value.exit_code == code
+    assert capsys.readouterr() == ("", sentence)
+
+
+def test_warnings_about_inputs_are_sentences_and_others_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.warns(UserWarning, match="outer"):
+        warnings.warn("outer", UserWarning, stacklevel=1)
+        with session(quiet=True):
+            warnings.warn("A header is odd.", InputWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: A header is odd.\n"
