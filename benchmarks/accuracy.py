@@ -35,7 +35,7 @@ from uresnet.io import read_image
 from uresnet.measures.overlap import dice_per_class
 from uresnet.preprocess import extract_brain
 from uresnet.transform import folding_fraction, jacobian_determinant, log_jacobian_std
-from uresnet.transform_files.apply import read_chain
+from uresnet.transform_files import read_chain
 
 VAL = ("1101", "1107", "1113", "1119", "1125")
 RING = [(VAL[n], VAL[(n + 1) % 5]) for n in range(5)]

@@ -26,8 +26,7 @@ from uresnet.core.files import check_exist, check_output_file
 from uresnet.errors import UserError
 
 if TYPE_CHECKING:
-    from uresnet.transform_files import FileKind
-    from uresnet.transform_files.points import PointTable
+    from uresnet.transform_files import FileKind, PointTable
 
 TransformArgument = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="A transform file.", show_default=False)]
 
@@ -98,8 +97,7 @@ def apply(
         run.load_torch()
         kind = _file_kind(format, moving, fixed)
         if like is None or points:
-            from uresnet.transform_files.apply import apply_to_points
-            from uresnet.transform_files.points import write_points
+            from uresnet.transform_files import apply_to_points, write_points
 
             table = apply_to_points(transforms, image, lps, kind, like)
             write_points(table, output)
@@ -108,7 +106,7 @@ def apply(
             )
             return
         from uresnet.io import write_series
-        from uresnet.transform_files.apply import apply_transform
+        from uresnet.transform_files import apply_transform
 
         result = apply_transform(transforms, image, like, interpolation, kind)
         labels = result.interpolation in ("label", "nearest")
@@ -176,8 +174,7 @@ def compose(
         check_exist(*transforms, like, moving, fixed)
         run.load_torch()
         from uresnet.io import read_grid
-        from uresnet.transform_files import write_transform
-        from uresnet.transform_files.apply import read_chain
+        from uresnet.transform_files import read_chain, write_transform
 
         kind = _file_kind(format, moving, fixed)
         chain = read_chain(transforms, kind).simplified()
@@ -224,7 +221,7 @@ def convert(
         check_output_file(output, ("",), (transform,))
         check_exist(transform, moving, fixed)
         run.load_torch()
-        from uresnet.transform_files.convert import convert_transform
+        from uresnet.transform_files import convert_transform
 
         written = convert_transform(transform, output, to, _file_kind(format, moving, fixed))
         for file, exactness in written.items():
@@ -245,8 +242,7 @@ def invert(
         check_output_file(output, (".h5", ".mat", ".txt"), (transform,))
         check_exist(transform)
         run.load_torch()
-        from uresnet.transform_files import write_transform
-        from uresnet.transform_files.apply import invert_transform
+        from uresnet.transform_files import invert_transform, write_transform
 
         inverse, residual = invert_transform(transform)
         write_transform(inverse, output)
@@ -278,7 +274,7 @@ def jacobian(
         check_exist(transform, like)
         run.load_torch()
         from uresnet.io import write_image
-        from uresnet.transform_files.apply import jacobian_of
+        from uresnet.transform_files import jacobian_of
 
         determinant, folded = jacobian_of(transform, like, log)
         write_image(determinant, output)

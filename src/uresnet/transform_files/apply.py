@@ -1,4 +1,4 @@
-"""What is done with transform files: carry images and points over, chain, turn round, convert, measure."""
+"""Transform files applied to images and to points, chained, inverted and measured."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from uresnet.transform import (
     map_grid,
     resample,
 )
-from uresnet.transform_files import FileKind
-from uresnet.transform_files.files import read_transform
+from uresnet.transform_files.files import FileKind, read_transform
 from uresnet.transform_files.points import PointTable, map_points, read_points
 
 Files = str | Path | Sequence[str | Path]
@@ -37,8 +36,8 @@ _PATCHES = 0.5  # share of neighbours in the foreground that are equal: near 1 i
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """``values`` (I, J, K) or (I, J, K, T) on ``grid``, as they go to a file; how they were made (``interpolation``)
-    and the ``reason`` for that in a few words."""
+    """``values`` (I, J, K) or (I, J, K, T) on ``grid``, as they go to a file; the ``interpolation`` that they were made
+    with, and in a few words the ``reason`` for it. ``source`` is the file that was resampled."""
 
     values: np.ndarray
     grid: Grid
@@ -124,28 +123,28 @@ def jacobian_of(
     chain = read_chain(transform, kind)
     grid = read_grid(like) if like is not None else _own_grid(chain)
     if grid is None:
-        raise UserError(f"{transform} is an affine without a grid of its own; name an image with --like.")
+        raise UserError(f"{transform} is an affine and has no grid; name an image with --like.")
     determinant = jacobian_determinant(chain, grid)
     folded = folding_fraction(determinant)
     return Image(determinant.clamp(1e-9, 1e9).log() if log else determinant, grid), folded
 
 
-def difference(transform: Transform, other: Transform, grid: Grid) -> InverseError:
-    """How far apart two transforms send points between the voxels of ``grid``, mm: mean and largest of 20 000."""
+def difference(first: Transform, second: Transform, grid: Grid) -> InverseError:
+    """Distance, mm, between where two transforms send points of ``grid``: mean and largest of 20 000 drawn ones."""
     drawn = np.random.default_rng(0).uniform(size=(20_000, 3)) * (np.array(grid.shape) - 1)
     points = torch.from_numpy(grid.points_to_world(drawn))
-    apart = (transform.apply(points) - other.apply(points)).norm(dim=1)
+    apart = (first.apply(points) - second.apply(points)).norm(dim=1)
     return InverseError(float(apart.mean()), float(apart.max()))
 
 
 def round_trip(forward: Transform, backward: Transform, grid: Grid) -> InverseError:
-    """How far ``backward`` after ``forward`` moves the voxels of ``grid``, mm."""
+    """Distance, mm, between the voxels of ``grid`` and where ``forward`` and then ``backward`` send them."""
     return inverse_error(forward, backward, LabelMap(torch.ones(grid.shape, dtype=torch.int16), grid))
 
 
 def looks_like_labels(series: Series) -> bool:
-    """Whether a file holds whole numbers that are called labels (NIfTI's intent 1002), or that lie in patches: most
-    neighbours that are not 0 are equal. Single voxels far apart count as patches."""
+    """Whether a file holds whole numbers that the header calls labels (NIfTI's intent 1002), or that lie in patches:
+    at least half of all pairs of neighbours that are both not 0 are equal. Single voxels far apart count as patches."""
     if not series.whole:
         return False
     if series.called_labels:
@@ -165,7 +164,7 @@ def _resampled(
     chain: Transform, volume: np.ndarray, grid: Grid, interpolation: Interpolation, source: Series
 ) -> np.ndarray:
     if interpolation == "label" and not source.whole:
-        raise UserError(f"{source.path} holds fractions; labels are whole numbers: choose linear, nearest or cubic")
+        raise UserError(f"{source.path} holds fractions; labels are whole numbers: choose linear, nearest or cubic.")
     if interpolation in ("label", "nearest") and source.whole:
         wide = volume.astype(np.int64 if volume.dtype.itemsize > 4 or volume.dtype.kind == "u" else np.int32)
         labels = resample(chain, LabelMap(torch.from_numpy(wide), source.grid), grid, interpolation)
@@ -175,10 +174,10 @@ def _resampled(
 
 
 def _as_integers(values: np.ndarray, stored: np.dtype) -> np.ndarray:
-    """Rounded and clipped: cubic interpolation overshoots, and -1 as an unsigned number would be the brightest."""
+    """Rounded and clipped: cubic interpolation overshoots, and -1 would become the largest unsigned number."""
     kept = stored.newbyteorder("=")
     limits = np.iinfo(kept)
-    # The largest 64-bit numbers are no doubles; the next double up would wrap round.
+    # The largest 64-bit integer is not a double: rounded up to one, it would overflow.
     highest = float(limits.max) if limits.bits < 64 else np.nextafter(float(limits.max), 0)
     return np.rint(values.astype(np.float64)).clip(float(limits.min), highest).astype(kept)
 
@@ -192,7 +191,7 @@ def _reason(source: Series, labels: bool) -> str:
 
 
 def _check_meeting(first: Composite, second: Composite, name: str | Path, following: str | Path) -> None:
-    """Where the first transform sends its own grid, the deformation of the second has to be."""
+    """Raises :class:`UserError` where the first transform sends no point of its own grid into that of the second."""
     start, end = _own_grid(first), _own_grid(second)
     if start is None or end is None:
         return
@@ -204,12 +203,12 @@ def _check_meeting(first: Composite, second: Composite, name: str | Path, follow
     if not inside.any():
         raise UserError(
             f"{name} and {following} do not meet: no point that {name} reaches lies where {following} is defined; "
-            "check their order and which way each maps"
+            "check their order and which way each maps."
         )
 
 
 def _lattice_entering(transform: Transform, grid: Grid) -> np.ndarray:
-    """(N, 3) points that ``transform`` leads through the grid of its first field, before any of its parts."""
+    """(N, 3) points that ``transform`` sends into the grid of its first field, as they are before any of its parts."""
     coarse = grid.rescaled([max(1.0, n / 12) for n in grid.shape])
     points = coarse.points_to_world(
         np.stack(np.meshgrid(*map(np.arange, coarse.shape), indexing="ij"), -1).reshape(-1, 3)

@@ -1,34 +1,35 @@
-"""From one program's transform file to another's, with the accuracy of what was written."""
+"""From one program's transform file to another's, and how accurate the written file is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from uresnet.core.choices import FormatName
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.transform import Composite, DisplacementField, Transform
-from uresnet.transform_files import FileKind
 from uresnet.transform_files.apply import difference, read_chain, round_trip
-from uresnet.transform_files.files import FORMATS, TransformPair, is_affine, read_transform, write_transform
+from uresnet.transform_files.files import FORMATS, FileKind, read_transform, write_transform
+from uresnet.transform_files.formats.pair import TransformPair, is_affine
 
 _ENDINGS = (".h5", ".mat", ".txt", ".tfm", ".lta", ".mgz", ".nii", ".nii.gz")
 
 
 def convert_transform(
-    transform: str | Path, output: str | Path, to: str, kind: FileKind | None = None
+    transform: str | Path, output: str | Path, to: FormatName, kind: FileKind | None = None
 ) -> dict[Path, str]:
-    """Write ``transform`` as format ``to``; returns each written file with how exact it is, in words.
+    """Write ``transform`` as format ``to``; returns each written file with its accuracy in words.
 
-    An ``output`` with an ending is that one file; without, all files of the format begin with it, the inverse among
-    them. Every warp is read back and compared with the original between the fixed image's voxels. Raises
-    :class:`UserError` for a file that is no such transform, a format that needs an image that ``kind`` lacks, and an
-    affine file for a transform that deforms.
+    An ``output`` with an ending is that one file; without an ending, the names of all files of the format begin with
+    it, the inverse among them. Every warp is read back and compared with the original between the fixed image's voxels.
+    Raises :class:`UserError` for a file that is no such transform, a format that needs an image that ``kind`` lacks,
+    and an affine file for a transform that deforms.
     """
     kind, output = kind or FileKind(), Path(output)
     original = read_chain(transform, kind).simplified()
     if output.name.lower().endswith(_ENDINGS):
         write_transform(original, output, to, fixed=_fixed_grid(original, kind), moving=kind.moving)
-        return {output: _exactness(original, output, to, kind)}
+        return {output: _accuracy(original, output, to, kind)}
     backward = original.inverse()
     pair = TransformPair(original, backward, _fixed_grid(original, kind), kind.moving)
     written = {output.with_name(output.name + ending): write for ending, write in FORMATS[to](pair).items()}
@@ -38,46 +39,48 @@ def convert_transform(
     for path, write in written.items():
         write(path)
     if to in ("ants", "greedy"):
-        return _exactness_of_chain(original, list(written), kind)
+        return _accuracy_of_chain(original, list(written), kind)
     kinds = {False: FileKind(to, pair.fixed, kind.moving), True: FileKind(to, kind.moving, pair.fixed)}
-    said = {}
+    accuracy = {}
     for path in written:
         inverse = "inverse" in path.name[len(output.name) :]
-        said[path] = _exactness(backward if inverse else original, path, to, kinds[inverse])
+        accuracy[path] = _accuracy(backward if inverse else original, path, to, kinds[inverse])
     if len(written) > 1 and not is_affine(original):
-        trip = round_trip(original, backward, _where(original, kind))
-        said[path] += f"; undoes the transform to {trip.mean_mm:.4f} mm on average, {trip.max_mm:.4f} mm at most"
-    return said
+        trip = round_trip(original, backward, _comparison_grid(original, kind))
+        accuracy[path] += f"; undoes the transform to {trip.mean_mm:.4f} mm on average, {trip.max_mm:.4f} mm at most"
+    return accuracy
 
 
-def _exactness(original: Transform, path: Path, to: str, kind: FileKind) -> str:
+def _accuracy(original: Transform, path: Path, to: FormatName, kind: FileKind) -> str:
     """The written file, read back, against the original."""
     if is_affine(original):
         return "exact: an affine"
     if path.name.endswith((".lta", ".mat")):
         return "the affine part alone"
-    grid = _where(original, kind)
+    grid = _comparison_grid(original, kind)
     back = read_transform(path, FileKind(to, grid, kind.moving))
     error = difference(original, back, grid)
     return f"differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most, between the image's voxels"
 
 
-def _exactness_of_chain(original: Transform, files: list[Path], kind: FileKind) -> dict[Path, str]:
+def _accuracy_of_chain(original: Transform, files: list[Path], kind: FileKind) -> dict[Path, str]:
     """The same for a warp and an affine in two files, and the inverse warp in a third."""
     affine, *warps = files
-    said = {affine: "exact: an affine"}
+    accuracy = {affine: "exact: an affine"}
     if not warps:
-        return said
+        return accuracy
     forward, backward = warps
-    grid = _where(original, kind)
+    grid = _comparison_grid(original, kind)
     error = difference(original, read_chain([forward, affine]), grid)
     trip = round_trip(original, Composite([read_transform(affine).inverse(), read_transform(backward)]), grid)
-    said[forward] = f"then {affine.name}: differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most"
-    said[backward] = (
+    accuracy[forward] = (
+        f"then {affine.name}: differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most"
+    )
+    accuracy[backward] = (
         f"after {affine.name} inverted: undoes the transform to {trip.mean_mm:.4f} mm on average, "
         f"{trip.max_mm:.4f} mm at most"
     )
-    return said
+    return accuracy
 
 
 def _fixed_grid(transform: Transform, kind: FileKind) -> Grid | None:
@@ -88,6 +91,6 @@ def _fixed_grid(transform: Transform, kind: FileKind) -> Grid | None:
     return first.grid if isinstance(first, DisplacementField) else None
 
 
-def _where(transform: Transform, kind: FileKind) -> Grid:
-    """Where to compare: on the fixed image, or else on the deformation's own grid."""
+def _comparison_grid(transform: Transform, kind: FileKind) -> Grid:
+    """Where transforms are compared: on the fixed image, or else on the deformation's own grid."""
     return kind.fixed or next(part.grid for part in transform.parts if isinstance(part, DisplacementField))

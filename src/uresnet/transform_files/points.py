@@ -1,7 +1,7 @@
 """Tables of points (``.csv``) through a transform.
 
-Points go the other way than images: the transform that brings MOVING onto FIXED looks up, for a point of the fixed
-world, where it lies in the moving one.
+Points go the other way than images: the transform that resamples MOVING onto FIXED sends a point of the fixed world to
+the moving world.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from uresnet.core.files import written_whole
+from uresnet.core.files import check_exist, write_text
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.transform import Composite, DisplacementField, Transform
@@ -27,7 +27,7 @@ _INSIDE = "inside"
 class PointTable:
     """``points`` (N, 3) RAS mm; ``header`` and ``rows`` are the table they came from, ``columns`` where in it they are.
 
-    ``lps``: the table holds LPS numbers, as ANTs and ITK want them. ``inside`` (N,) bool: whether a point was where the
+    ``lps``: the table holds LPS numbers, as ANTs and ITK have them. ``inside`` (N,) bool: whether a point was where the
     transform is defined; None: not mapped yet.
     """
 
@@ -46,13 +46,14 @@ def read_points(path: str | Path, lps: bool = False) -> PointTable:
     a table without such columns, and for cells that are no numbers.
     """
     path = Path(path)
+    check_exist(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a table of points; give a .csv of text") from error
+        raise UserError(f"{path} cannot be read as a table of points; give a .csv of text.") from error
     rows = [tuple(cell.strip() for cell in row) for row in csv.reader(io.StringIO(text)) if any(row)]
     if not rows:
-        raise UserError(f"{path} holds no points")
+        raise UserError(f"{path} holds no points.")
     header = rows[0] if not _is_number(rows[0][0]) or len(rows[0]) < 3 or not _is_number(rows[0][2]) else ()
     if header:
         rows = rows[1:]
@@ -60,9 +61,9 @@ def read_points(path: str | Path, lps: bool = False) -> PointTable:
     try:
         values = np.array([[float(row[c]) for c in columns] for row in rows], dtype=np.float64).reshape(-1, 3)
     except (ValueError, IndexError) as error:
-        raise UserError(f"{path} has a row whose coordinates are not three numbers") from error
+        raise UserError(f"{path} has a row whose coordinates are not three numbers.") from error
     if not np.isfinite(values).all():
-        raise UserError(f"{path} has coordinates that are not finite")
+        raise UserError(f"{path} has coordinates that are not finite.")
     flip = lps or named_lps
     return PointTable(values * ([-1, -1, 1] if flip else [1, 1, 1]), header, tuple(rows), columns, flip)
 
@@ -95,8 +96,7 @@ def write_points(table: PointTable, path: str | Path) -> None:
         for column, value in zip(table.columns, values[n], strict=True):
             cells[column] = f"{value:.6f}"
         writer.writerow([*cells, *([int(table.inside[n])] if table.inside is not None else [])])
-    with written_whole(path) as beside:
-        beside.write_text(lines.getvalue(), encoding="utf-8")
+    write_text(lines.getvalue(), path)
 
 
 def _within(grid: Grid, points: np.ndarray) -> np.ndarray:

@@ -22,8 +22,7 @@ from parity.formats.test_written import GREY, MM, affine_of, apart, grey, itk_po
 from spatial_cases import LPS
 from uresnet.core.image import Image
 from uresnet.transform import resample
-from uresnet.transform_files import FileKind, read_transform
-from uresnet.transform_files.apply import read_chain
+from uresnet.transform_files import FileKind, read_chain, read_transform
 
 GRIDS = {"fixed": FIXED, "moving": MOVING}
 

@@ -15,10 +15,20 @@ from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
 from uresnet.io import read_grid, read_image, write_series
 from uresnet.transform import Affine, Composite, resample
-from uresnet.transform_files import FileKind, read_transform, write_itk_composite, write_transform, write_warp
-from uresnet.transform_files.apply import apply_to_points, apply_transform, jacobian_of, read_chain
-from uresnet.transform_files.convert import convert_transform
-from uresnet.transform_files.points import read_points, write_points
+from uresnet.transform_files import (
+    FileKind,
+    apply_to_points,
+    apply_transform,
+    convert_transform,
+    jacobian_of,
+    read_chain,
+    read_points,
+    read_transform,
+    write_itk_composite,
+    write_points,
+    write_transform,
+    write_warp,
+)
 
 FIXED = grid_of("oblique")
 MOVING = grid_of("PIR", shape=(24, 28, 22), zooms=(1.5, 1.7, 2.1), centre=(8.0, -10.0, 18.0))

@@ -16,8 +16,7 @@ from uresnet.errors import UserError
 from uresnet.io import read_labels
 from uresnet.pipeline.register import register
 from uresnet.pipeline.segment import segment
-from uresnet.transform_files import FORMATS, FileKind, parse_formats, read_transform
-from uresnet.transform_files.apply import read_chain
+from uresnet.transform_files import FORMATS, FileKind, parse_formats, read_chain, read_transform
 
 WALK_THROUGHS = Path(__file__).resolve().parents[3] / "docs" / "slicer-itksnap.md"
 MOVING = Grid.centred((44, 50, 40), (4.2, 4.4, 4.6), "LPS", (3.0, -7.0, 12.0))

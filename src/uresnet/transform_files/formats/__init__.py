@@ -1,5 +1,6 @@
-"""Other programs' transform files, one module a program; each format's quirks are undone in its own module.
+"""Other programs' transform files, one module a program: each program's convention is known in its module alone.
 
-What they share: NIfTI volumes of vectors (``vectors``), matrices in plain text (``matrices``), and a transform as a
-warp followed by an affine (``pair``), which is how most programs want it.
+``itk``, ``ants``, ``greedy``, ``fsl``, ``freesurfer``, ``nifti``, ``learn2reg``: the names of the formats on the
+command line. They share volumes of vectors in NIfTI (``nifti``), matrices in plain text (``matrices``), and a transform
+taken apart into a warp and an affine (``pair``).
 """

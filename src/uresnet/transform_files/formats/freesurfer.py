@@ -7,25 +7,21 @@ fixed voxels into the moving image. FreeSurfer's ``cras`` is the world position 
 from __future__ import annotations
 
 import struct
-import zlib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from isal import igzip
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
-from uresnet.core.files import written_whole
+from uresnet.core.files import write_bytes, write_text
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
-from uresnet.transform.affine import Affine
-from uresnet.transform.base import Transform
-from uresnet.transform.deformation import DisplacementField
-from uresnet.transform_files.formats.matrices import floats
+from uresnet.transform import Affine, DisplacementField, Transform
+from uresnet.transform_files.formats.matrices import affine_of, floats
+from uresnet.transform_files.formats.nifti import DAMAGE, RAS_INTENT, field_of, ras_vectors, read_vectors
 from uresnet.transform_files.formats.pair import TransformPair, Writers, affine_part, is_affine
-from uresnet.transform_files.formats.vectors import RAS_INTENT, field_of, ras_vectors, read_vectors
 
 _VOX_TO_VOX, _RAS_TO_RAS = 0, 1
 _WARP = 3  # intent in an .mgz's version number
@@ -55,8 +51,7 @@ def write_lta(affine: Affine, fixed: Grid, moving: Grid, path: str | Path) -> No
     rows = ["type      = 1", "nxforms   = 1", "mean      = 0.0 0.0 0.0", "sigma     = 1.0", "1 4 4"]
     rows += [" ".join(f"{value:.15e}" for value in row) for row in matrix]
     rows += ["src volume info", *_geometry_lines(moving), "dst volume info", *_geometry_lines(fixed)]
-    with written_whole(path) as beside:
-        beside.write_text("\n".join(rows) + "\n", encoding="ascii")
+    write_text("\n".join(rows) + "\n", path)
 
 
 def read_lta(path: Path) -> Affine:
@@ -64,29 +59,26 @@ def read_lta(path: Path) -> Affine:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not an LTA: it is not text; check that it is the right file") from error
+        raise UserError(f"{path} is not an LTA: it is not text; check that it is the right file.") from error
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     settings = dict(_setting(line) for line in lines if "=" in line)
     start = next((n for n, line in enumerate(lines) if line.split() == ["1", "4", "4"]), None)
     if "type" not in settings or start is None or len(lines) < start + 5:
-        raise UserError(f"{path} is not an LTA, or is truncated; check that it is the right file")
+        raise UserError(f"{path} is not an LTA, or is truncated; check that it is the right file.")
     if settings.get("nxforms", "1") != "1":
-        raise UserError(f"{path} holds {settings['nxforms']} transforms; give an LTA of one")
+        raise UserError(f"{path} holds {settings['nxforms']} transforms; give an LTA of one.")
     rows = [floats(path, line.split()) for line in lines[start + 1 : start + 5]]
     if any(len(row) != 4 for row in rows):
-        raise UserError(f"{path} is not an LTA, or is truncated; check that it is the right file")
+        raise UserError(f"{path} is not an LTA, or is truncated; check that it is the right file.")
     matrix = np.array(rows)
     kind = settings["type"]
     if kind == str(_VOX_TO_VOX):
         source, target = (_geometry_after(path, lines, which) for which in ("src", "dst"))
         matrix = target.voxel_to_world @ matrix @ source.world_to_voxel
     elif kind != str(_RAS_TO_RAS):
-        raise UserError(f"{path} is an LTA of type {kind}: only voxel-to-voxel (0) and RAS-to-RAS (1) can be read")
-    try:
-        return Affine(matrix).inverse()
-    except ValueError as error:
-        raise UserError(f"{path} cannot be used: {error}") from error
+        raise UserError(f"{path} is an LTA of type {kind}: only voxel-to-voxel (0) and RAS-to-RAS (1) can be read.")
+    return affine_of(path, matrix).inverse()
 
 
 def _setting(line: str) -> tuple[str, str]:
@@ -108,7 +100,7 @@ def _geometry_after(path: Path, lines: list[str], which: str) -> Grid:
     found = {} if start is None else dict(_setting(line) for line in lines[start + 1 : start + 9] if "=" in line)
     names = ("volume", "voxelsize", "xras", "yras", "zras", "cras")
     if found.get("valid") != "1" or not all(name in found for name in names):
-        raise UserError(f"{path} maps voxels to voxels without saying of which images ({which} volume info)")
+        raise UserError(f"{path} maps voxels to voxels without saying of which images ({which} volume info).")
     shape, zooms, x, y, z, centre = (floats(path, found[name].split()) for name in names)
     return _grid(path, shape, zooms, np.stack([x, y, z], axis=1), centre)
 
@@ -120,7 +112,7 @@ def _grid(path: Path, shape: np.ndarray, zooms: np.ndarray, rotation: np.ndarray
     try:
         return Grid((int(shape[0]), int(shape[1]), int(shape[2])), matrix)
     except ValueError as error:
-        raise UserError(f"{path} holds a geometry that cannot be: {error}") from error
+        raise UserError(f"{path} holds a geometry that no image can have; write the file again.") from error
 
 
 # -- dense warps ---------------------------------------------------------------------------------------------------
@@ -133,8 +125,7 @@ def write_mgz_warp(transform: Transform, fixed: Grid, moving: Grid, path: str | 
     content[:4] = struct.pack(">i", _WARP << 8 | 1)
     content += struct.pack(">i", _GEOMETRY_TAG) + _geometry_bytes(moving) + _geometry_bytes(fixed)
     content += struct.pack(">iqiif", _META_TAG, 12, _RAS, 1, 0.0)
-    with written_whole(path) as beside:
-        beside.write_bytes(igzip.compress(bytes(content), 1, mtime=0))
+    write_bytes(igzip.compress(bytes(content), 1, mtime=0), path)
 
 
 def read_mgz_warp(path: Path) -> DisplacementField:
@@ -144,29 +135,20 @@ def read_mgz_warp(path: Path) -> DisplacementField:
             content = file.read()
         # The version number also holds the intent, which nibabel takes for an unknown version.
         (version,) = struct.unpack(">i", content[:4])
-        image = nib.MGHImage.from_bytes(struct.pack(">i", version & 0xFF) + content[4:])
+        image: Any = nib.MGHImage.from_bytes(struct.pack(">i", version & 0xFF) + content[4:])
         values = np.asarray(image.dataobj, dtype=np.float64)
-    except (
-        ImageFileError,
-        HeaderDataError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        zlib.error,
-        struct.error,
-    ) as error:
-        raise UserError(f"{path} cannot be read as a warp; it is damaged, truncated or of another kind") from error
+    except (*DAMAGE, struct.error) as error:
+        raise UserError(f"{path} cannot be read as a warp; it is damaged, truncated or of another kind.") from error
     if values.ndim != 4 or values.shape[3] != 3 or version >> 8 != _WARP:
-        raise UserError(f"{path} is an image, not a warp (its shape is {values.shape}); give a warp or an LTA")
+        raise UserError(f"{path} is an image, not a warp (its shape is {values.shape}); give a warp or an LTA.")
     if not np.isfinite(values).all():
-        raise UserError(f"{path} holds values that are not finite; write the warp again")
+        raise UserError(f"{path} holds values that are not finite; write the warp again.")
     kind, moving = _tags(path, content[_HEADER + image.header.get_data_dtype().itemsize * values.size + 20 :])
     grid = Grid(values.shape[:3], image.affine)
     index = np.moveaxis(np.indices(grid.shape, dtype=np.float64), 0, -1)
     if kind in (_ABSOLUTE_VOXEL, _VOXEL):
         if moving is None:
-            raise UserError(f"{path} holds voxels of a moving image that it does not describe")
+            raise UserError(f"{path} holds voxels of a moving image that it does not describe.")
         values = moving.points_to_world(values + index if kind == _VOXEL else values)
     elif kind == _RAS:
         values = values + grid.points_to_world(index)
@@ -177,7 +159,7 @@ def read_ras_warp(path: Path) -> DisplacementField:
     """A NIfTI of RAS displacements (intent 1006, 5D), as FreeSurfer's Python library writes it."""
     volume = read_vectors(path)
     if volume.intent != RAS_INTENT:
-        raise UserError(f"{path} has {volume.meaning}: it is not a FreeSurfer warp")
+        raise UserError(f"{path} has {volume.meaning}: it is not a FreeSurfer warp.")
     return field_of(path, volume.values, volume.voxel_to_world)
 
 
@@ -209,5 +191,5 @@ def _tags(path: Path, footer: bytes) -> tuple[int, Grid | None]:
                 (kind,) = struct.unpack_from(">i", footer, at)
             at += max(0, length)
     except struct.error as error:
-        raise UserError(f"{path} ends in the middle of what describes its warp; it is truncated") from error
+        raise UserError(f"{path} ends in the middle of what describes its warp; it is truncated.") from error
     return kind, moving

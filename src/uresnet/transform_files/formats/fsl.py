@@ -1,8 +1,8 @@
-"""FSL: FLIRT matrices and FNIRT-style warps, which live in scaled voxels of the two images instead of a world.
+"""FSL: FLIRT matrices and FNIRT-style warps, in FSL's own coordinates of the two images instead of world coordinates.
 
-FSL's coordinates are S·i: voxel index times voxel size, with x counted from the other end where the image is stored
+FSL's coordinates are S·i: voxel index times voxel size, mm, with x counted from the other end where the image is stored
 "neurologically" (determinant above 0). A FLIRT matrix maps moving → fixed; a warp maps fixed → moving, and holds the
-affine. Neither says anything about the images: reading one needs both grids.
+affine. Neither says where the images lie: reading one needs both grids.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.grid import Grid
-from uresnet.core.sampling import identity_coordinates
 from uresnet.errors import UserError
-from uresnet.transform.affine import Affine
-from uresnet.transform.base import Transform
-from uresnet.transform.composite import map_grid
-from uresnet.transform.deformation import DisplacementField
+from uresnet.transform import Affine, DisplacementField, Transform, map_grid
 from uresnet.transform_files.formats.matrices import read_matrix, write_matrix
+from uresnet.transform_files.formats.nifti import FSL_INTENT, NO_INTENT, field_of, read_vectors, write_vectors
 from uresnet.transform_files.formats.pair import TransformPair, Writers, affine_part, is_affine
-from uresnet.transform_files.formats.vectors import FSL_INTENT, field_of, read_vectors, write_vectors
 
 
 def fsl_files(pair: TransformPair) -> Writers:
@@ -30,10 +27,9 @@ def fsl_files(pair: TransformPair) -> Writers:
     fixed, moving = pair.grid("fixed"), pair.grid("moving")
     out: Writers = {"flirt.mat": partial(write_matrix, flirt_matrix(affine_part(pair.forward), fixed, moving))}
     if not is_affine(pair.forward):
-        out["warp.nii.gz"] = lambda path: write_fsl_warp(pair.forward, fixed, moving, path)
+        out["warp.nii.gz"] = partial(write_fsl_warp, pair.forward, fixed, moving)
         if pair.backward is not None:
-            backward = pair.backward
-            out["inverse_warp.nii.gz"] = lambda path: write_fsl_warp(backward, moving, fixed, path)
+            out["inverse_warp.nii.gz"] = partial(write_fsl_warp, pair.backward, moving, fixed)
     return out
 
 
@@ -48,12 +44,12 @@ def voxel_to_fsl(grid: Grid) -> np.ndarray:
 
 def world_to_fsl(grid: Grid) -> np.ndarray:
     """(4, 4): world mm → FSL's coordinates of that image, mm."""
-    return voxel_to_fsl(grid) @ grid.world_to_voxel
+    return np.asarray(voxel_to_fsl(grid) @ grid.world_to_voxel)
 
 
 def flirt_matrix(affine: Affine, fixed: Grid, moving: Grid) -> np.ndarray:
     """(4, 4) of ``flirt -init``: moving → fixed, FSL's coordinates."""
-    return world_to_fsl(fixed) @ np.linalg.inv(affine.matrix) @ np.linalg.inv(world_to_fsl(moving))
+    return np.asarray(world_to_fsl(fixed) @ np.linalg.inv(affine.matrix) @ np.linalg.inv(world_to_fsl(moving)))
 
 
 def read_flirt(path: Path, fixed: Grid, moving: Grid) -> Affine:
@@ -72,31 +68,31 @@ def write_fsl_warp(transform: Transform, fixed: Grid, moving: Grid, path: str | 
 def read_fsl_warp(path: Path, moving: Grid) -> DisplacementField:
     """A dense FSL warp as a field on its own grid.
 
-    Relative or absolute is not in the file. Taken the wrong way, the map between the worlds stretches or flattens; the
-    way that keeps sizes more nearly is the right one. (FSL's tools compare standard deviations, which says nothing when
-    the two images are stored in different orientations.) ``UserError`` for anything but vectors, and for FNIRT's spline
-    coefficients.
+    The file does not say whether its vectors are relative or absolute. Read the wrong way, the map between the worlds
+    stretches or flattens: the reading that better keeps sizes is taken. (FSL's tools compare standard deviations, which
+    fails when the two images are stored in different orientations.) ``UserError`` for anything but vectors, and for
+    FNIRT's spline coefficients.
     """
     volume = read_vectors(path)
-    if volume.intent not in (FSL_INTENT, 0):
-        raise UserError(f"{path} has {volume.meaning}: it is not a dense FSL warp")
+    if volume.intent not in (FSL_INTENT, NO_INTENT):
+        raise UserError(f"{path} has {volume.meaning}: it is not a dense FSL warp.")
     fixed = volume.grid
     started = _through(voxel_to_fsl(fixed), identity_coordinates(fixed.shape, dtype=torch.float64)[0])
     values = torch.from_numpy(np.moveaxis(volume.values, -1, 0).astype(np.float64))
     origin = _through(fixed.voxel_to_world, identity_coordinates(fixed.shape, dtype=torch.float64)[0])
     candidates = [_through(np.linalg.inv(world_to_fsl(moving)), arrived) for arrived in (started + values, values)]
-    world = min(candidates, key=lambda one: _stretch(origin, one))
+    world = min(candidates, key=lambda candidate: _stretch(origin, candidate))
     return field_of(path, (world - origin).permute(1, 2, 3, 0).numpy(), fixed.voxel_to_world)
 
 
 def _stretch(points: torch.Tensor, arrived: torch.Tensor) -> float:
-    """How far the best linear map from points to points (3, I, J, K) is from keeping sizes: 0 for a rotation."""
-    a, b = (one.flatten(1).T - one.flatten(1).mean(dim=1) for one in (points, arrived))
+    """How much the best linear map between points (3, I, J, K) changes sizes: 0 for a rotation."""
+    a, b = (positions.flatten(1).T - positions.flatten(1).mean(dim=1) for positions in (points, arrived))
     scales = torch.linalg.svdvals(torch.linalg.lstsq(a, b).solution)
     return float(scales.clamp(min=1e-9).log().abs().sum())
 
 
 def _through(matrix: np.ndarray, points: torch.Tensor) -> torch.Tensor:
     """A (4, 4) on points (3, I, J, K)."""
-    m = torch.from_numpy(np.array(matrix))  # a grid's own is locked, which torch would warn about
+    m = torch.from_numpy(np.array(matrix))  # a copy: torch warns about the locked arrays of a grid
     return (m[:3, :3] @ points.flatten(1) + m[:3, 3:]).view_as(points)

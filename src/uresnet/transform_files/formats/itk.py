@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -17,19 +18,26 @@ from isal.isal_zlib import compress as _deflate  # zlib's streams, seven times a
 from scipy import io as matlab
 from scipy.spatial.transform import Rotation
 
-from uresnet.core.files import written_whole
+from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
-from uresnet.transform.affine import Affine, about
-from uresnet.transform.base import Transform
-from uresnet.transform.deformation import DisplacementField
+from uresnet.transform import Affine, DisplacementField, Transform, about
 from uresnet.transform_files.formats.matrices import floats
-from uresnet.transform_files.formats.vectors import LPS, field_of
+from uresnet.transform_files.formats.nifti import LPS, field_of
+from uresnet.transform_files.formats.pair import TransformPair, Writers
 
 _QUANTUM_MM = 2.0**-15  # 3.1e-5 mm: rounding by at most half of it leaves mantissas that compress
 _CHUNK = 1 << 18
 H5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 TEXT_SUFFIXES = (".txt", ".tfm")
+
+
+def itk_files(pair: TransformPair) -> Writers:
+    """``transform.h5`` and ``inverse_transform.h5``: every part as it is."""
+    out: Writers = {"transform.h5": partial(write_itk_composite, pair.forward)}
+    if pair.backward is not None:
+        out["inverse_transform.h5"] = partial(write_itk_composite, pair.backward)
+    return out
 
 
 # -- writing -------------------------------------------------------------------------------------------------------
@@ -44,7 +52,7 @@ def write_itk_composite(transform: Transform, path: str | Path, exact: bool = Fa
     """
     path = Path(path)
     if not path.name.lower().endswith(".h5"):
-        raise UserError(f"{path}: a composite transform is written as .h5; give the file that ending")
+        raise UserError(f"{path}: a composite transform is written as .h5; give the file that ending.")
     with written_whole(path) as beside, h5py.File(beside, "w") as file:
         for name, text in (("ITKVersion", "5.4.0"), ("HDFVersion", h5py.version.hdf5_version)):
             file[name] = _ascii(text)
@@ -81,16 +89,16 @@ def _itk_vectors(field: DisplacementField, exact: bool) -> np.ndarray:
     displacement = field.displacement.detach().cpu()
     values = torch.empty((*reversed(field.grid.shape), 3), dtype=displacement.dtype)
     to_lps = torch.tensor(LPS.diagonal()[:3], dtype=displacement.dtype).view(3, 1, 1)
-    for j in range(field.grid.shape[1]):  # what is read and written at once fits into the processor's cache
+    for j in range(field.grid.shape[1]):  # slice by slice, which fits into the processor's cache
         part = displacement[:, :, j] * to_lps
         if not exact:
             part.div_(_QUANTUM_MM).round_().mul_(_QUANTUM_MM)
         values[:, j] = part.permute(2, 1, 0)
-    return values.numpy().ravel()
+    return np.asarray(values.numpy().ravel())
 
 
 def _write_compressed(group: h5py.Group, name: str, values: np.ndarray) -> None:
-    """Gzip and shuffle, chunks compressed side by side: h5py's own filter pipeline uses one thread."""
+    """Gzip and shuffle, several chunks compressed at a time: h5py's own filter pipeline uses one thread."""
     size = min(_CHUNK, values.size)
     data = group.create_dataset(
         name, values.shape, "<f4", chunks=(size,), compression="gzip", compression_opts=1, shuffle=True
@@ -113,19 +121,16 @@ def write_itk_affine(affine: Affine, path: str | Path) -> None:
     path = Path(path)
     lps = LPS @ affine.matrix @ LPS
     parameters = np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])
-    with written_whole(path) as beside:
-        if path.suffix == ".mat":
-            columns = {"AffineTransform_double_3_3": parameters[:, None], "fixed": np.zeros((3, 1))}
-            with beside.open("wb") as file:
-                matlab.savemat(file, columns, format="4")
-        elif path.suffix in TEXT_SUFFIXES:
-            numbers = " ".join(f"{value:.17g}" for value in parameters)
-            beside.write_text(
-                "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
-                f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
-            )
-        else:
-            raise UserError(f"{path}: an affine is written as .mat, .txt or .tfm; give the file one of these endings")
+    if path.suffix == ".mat":
+        columns = {"AffineTransform_double_3_3": parameters[:, None], "fixed": np.zeros((3, 1))}
+        with written_whole(path) as beside, beside.open("wb") as file:
+            matlab.savemat(file, columns, format="4")
+    elif path.suffix in TEXT_SUFFIXES:
+        numbers = " ".join(f"{value:.17g}" for value in parameters)
+        text = "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        write_text(f"{text}Parameters: {numbers}\nFixedParameters: 0 0 0\n", path)
+    else:
+        raise UserError(f"{path}: an affine is written as .mat, .txt or .tfm; give the file one of these endings.")
 
 
 def _ascii(text: str) -> np.ndarray:
@@ -141,19 +146,19 @@ def read_h5(path: Path) -> list[Transform]:
     try:
         with h5py.File(path, "r") as file:
             if "TransformGroup" not in file:
-                raise UserError(f"{path} is an HDF5 file but holds no ITK transform (no /TransformGroup)")
+                raise UserError(f"{path} is an HDF5 file but holds no ITK transform (no /TransformGroup).")
             groups = file["TransformGroup"]
             listed = [groups[key] for key in sorted(groups, key=int)]
             kinds = [_type_of(group) for group in listed]
             if kinds and kinds[0].startswith("CompositeTransform"):
                 listed, kinds = listed[1:], kinds[1:]
             elif len(kinds) > 1:
-                raise UserError(f"{path} lists {len(kinds)} transforms without saying that they are one composite")
+                raise UserError(f"{path} lists {len(kinds)} transforms without saying that they are one composite.")
             parts = [_part(path, kind, *_numbers(group)) for kind, group in zip(kinds, listed, strict=True)]
     except (OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
-        raise UserError(f"{path} cannot be read as an ITK transform; it is damaged or of another kind") from error
+        raise UserError(f"{path} cannot be read as an ITK transform; it is damaged or of another kind.") from error
     if not parts:
-        raise UserError(f"{path} holds an empty composite: there is no transform in it")
+        raise UserError(f"{path} holds an empty composite: there is no transform in it.")
     return parts[::-1]
 
 
@@ -174,34 +179,41 @@ def _numbers(group: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
 def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Transform:
     """One ITK transform from its type, parameters and fixed parameters."""
     if re.search(r"_(\d)_(\d)$", kind) and not kind.endswith("_3_3"):
-        raise UserError(f"{path} holds a transform that is not three-dimensional ({kind})")
+        raise UserError(f"{path} holds a transform that is not three-dimensional ({kind}).")
     name = kind.split("_")[0]
     if not np.isfinite(values).all() or not np.isfinite(fixed).all():
-        raise UserError(f"{path} holds values that are not finite; write the transform again")
+        raise UserError(f"{path} holds values that are not finite; write the transform again.")
     if name == "DisplacementFieldTransform":
         return _field(path, values, fixed)
     try:
         matrix = _itk_matrix(name, np.asarray(values, dtype=np.float64), fixed)
         if matrix is None:
-            raise UserError(f"{path} holds a {name}, which is not supported: only affine kinds and displacement fields")
+            raise UserError(
+                f"{path} holds a {name}, which is not supported: only affine kinds and displacement fields are."
+            )
         return Affine(LPS @ matrix @ LPS)
     except (ValueError, IndexError) as error:
-        raise UserError(f"{path} holds a {name} that cannot be used: {error}") from error
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise UserError(f"{path} holds a {name} that cannot be used: {reason}.") from error
 
 
 _MATRIX_KINDS = ("AffineTransform", "MatrixOffsetTransformBase", "Rigid3DTransform", "ScalableAffineTransform")
+_PARAMETERS: dict[str, int | None] = {
+    **dict.fromkeys(_MATRIX_KINDS, 12),
+    **{"IdentityTransform": None, "TranslationTransform": 3, "Euler3DTransform": 6, "VersorTransform": 3},
+    **{"VersorRigid3DTransform": 6, "Similarity3DTransform": 7, "ScaleTransform": 3},
+}
+"""How many parameters each of ITK's affine kinds has; None: any number."""
 
 
 def _itk_matrix(name: str, p: np.ndarray, fixed: np.ndarray) -> np.ndarray | None:
     """(4, 4) LPS of ITK's affine kinds, y = M(x − c) + c + t; None for a kind that is not one of them."""
-    linear: np.ndarray
-    expected = {"IdentityTransform": None, "TranslationTransform": 3, "Euler3DTransform": 6, "VersorTransform": 3}
-    expected |= {"VersorRigid3DTransform": 6, "Similarity3DTransform": 7, "ScaleTransform": 3}
-    expected |= dict.fromkeys(_MATRIX_KINDS, 12)
-    if name not in expected:
+    if name not in _PARAMETERS:
         return None
-    if expected[name] is not None and len(p) != expected[name]:
-        raise ValueError(f"it has {len(p)} parameters instead of {expected[name]}")
+    expected = _PARAMETERS[name]
+    if expected is not None and len(p) != expected:
+        raise ValueError(f"it has {len(p)} parameters instead of {expected}")
+    linear: np.ndarray
     centre = fixed[:3] if len(fixed) >= 3 else np.zeros(3)
     shift = p[-3:] if len(p) >= 6 else np.zeros(3)
     if name in _MATRIX_KINDS:
@@ -223,15 +235,15 @@ def _euler(angles: np.ndarray, zyx: bool) -> np.ndarray:
     """ITK's Euler3D: Rz·Rx·Ry, or Rz·Ry·Rx where the file says so."""
     order = "ZYX" if zyx else "ZXY"
     by_axis = dict(zip("XYZ", angles, strict=True))
-    return Rotation.from_euler(order, [by_axis[axis] for axis in order]).as_matrix()
+    return np.asarray(Rotation.from_euler(order, [by_axis[axis] for axis in order]).as_matrix())
 
 
 def _field(path: Path, values: np.ndarray, fixed: np.ndarray) -> DisplacementField:
     if len(fixed) != 18:
-        raise UserError(f"{path} holds a displacement field without its geometry (18 numbers)")
+        raise UserError(f"{path} holds a displacement field without its geometry (18 numbers).")
     size = [round(float(n)) for n in fixed[:3]]
     if min(size) < 1 or values.size != 3 * int(np.prod(size)):
-        raise UserError(f"{path} holds a displacement field whose size does not fit its geometry; it is damaged")
+        raise UserError(f"{path} holds a displacement field whose size does not fit its geometry; it is damaged.")
     lps = np.eye(4)
     lps[:3, :3] = fixed[9:].reshape(3, 3) * fixed[6:9]
     lps[:3, 3] = fixed[3:6]
@@ -244,10 +256,10 @@ def read_matlab(path: Path) -> list[Transform]:
     try:
         content = matlab.loadmat(path)
     except Exception as error:  # scipy's reader raises many kinds on damaged files
-        raise UserError(f"{path} cannot be read as an ITK .mat transform; it is damaged or of another kind") from error
+        raise UserError(f"{path} cannot be read as an ITK .mat transform; it is damaged or of another kind.") from error
     kinds = [key for key in content if re.search(r"Transform\w*_\w+_\d_\d$", key)]
     if len(kinds) != 1:
-        raise UserError(f"{path} is a MATLAB file but not an ITK transform")
+        raise UserError(f"{path} is a MATLAB file but not an ITK transform.")
     fixed = np.ravel(content.get("fixed", np.zeros(3))).astype(np.float64)
     return [_part(path, kinds[0], np.ravel(content[kinds[0]]), fixed)]
 
@@ -257,7 +269,7 @@ def is_itk_text(text: str) -> bool:
     return "Insight Transform File" in text.split("\n", 1)[0]
 
 
-def read_text(path: Path, text: str) -> list[Transform]:
+def read_itk_text(path: Path, text: str) -> list[Transform]:
     """The parts of an ITK text transform, in the order in which they are applied; ``UserError`` for anything else."""
     found: list[tuple[str, dict[str, np.ndarray]]] = []
     for line in text.splitlines():
@@ -271,7 +283,7 @@ def read_text(path: Path, text: str) -> list[Transform]:
     if composite:
         found = found[1:]
     if not found or (len(found) > 1 and not composite):
-        raise UserError(f"{path} holds {len(found)} transforms where one transform, or one composite, is needed")
+        raise UserError(f"{path} holds {len(found)} transforms where one transform, or one composite, is needed.")
     nothing = np.zeros(0)
     parts = [_part(path, kind, p.get("Parameters", nothing), p.get("FixedParameters", nothing)) for kind, p in found]
     return parts[::-1]

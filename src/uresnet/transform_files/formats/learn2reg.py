@@ -5,28 +5,26 @@ Fixed voxel i takes its value from moving voxel i + u(i). The file knows neither
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.grid import Grid
-from uresnet.core.sampling import identity_coordinates
 from uresnet.errors import UserError
-from uresnet.transform.base import Transform
-from uresnet.transform.composite import map_grid
-from uresnet.transform.deformation import DisplacementField
+from uresnet.transform import DisplacementField, Transform, map_grid
+from uresnet.transform_files.formats.nifti import NO_INTENT, field_of, read_vectors, write_vectors
 from uresnet.transform_files.formats.pair import TransformPair, Writers
-from uresnet.transform_files.formats.vectors import NO_INTENT, field_of, read_vectors, write_vectors
 
 
 def learn2reg_files(pair: TransformPair) -> Writers:
     """``disp.nii.gz`` and ``inverse_disp.nii.gz``."""
     fixed, moving = pair.grid("fixed"), pair.grid("moving")
-    out: Writers = {"disp.nii.gz": lambda path: write_voxel_displacement(pair.forward, fixed, moving, path)}
+    out: Writers = {"disp.nii.gz": partial(write_voxel_displacement, pair.forward, fixed, moving)}
     if pair.backward is not None:
-        backward = pair.backward
-        out["inverse_disp.nii.gz"] = lambda path: write_voxel_displacement(backward, moving, fixed, path)
+        out["inverse_disp.nii.gz"] = partial(write_voxel_displacement, pair.backward, moving, fixed)
     return out
 
 
@@ -45,7 +43,7 @@ def read_voxel_displacement(path: Path, moving: Grid, fixed: Grid | None = None)
     if grid.shape != volume.values.shape[:3]:
         raise UserError(
             f"{path} has {volume.values.shape[:3]} voxels and the fixed image {grid.shape}: "
-            "it is a warp on another grid; give the image it was made for"
+            "it is a warp on another grid; give the image it was made for."
         )
     moved = torch.from_numpy(volume.values.astype(np.float64)).movedim(-1, 0)
     voxels = (identity_coordinates(grid.shape, dtype=torch.float64)[0] + moved).movedim(0, -1).numpy()

@@ -1,4 +1,4 @@
-"""What is written: a transform, its inverse and the two images' grids; a transform taken apart into warp and affine."""
+"""What the formats write: a transform, its inverse and the grids of both images; and its parts, affine and warp."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from scipy import linalg
 
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
-from uresnet.transform.affine import Affine
-from uresnet.transform.base import Transform
-from uresnet.transform.composite import Composite, displacement_on
-from uresnet.transform.deformation import DisplacementField
+from uresnet.transform import Affine, Composite, DisplacementField, Transform, displacement_on
 
 Writer = Callable[[Path], None]
 Writers = dict[str, Writer]
@@ -27,7 +24,7 @@ _SHEAR = 1e-6  # cosine: what the quaternion of a NIfTI header still holds
 class TransformPair:
     """``forward`` fixed world → moving world and ``backward``, its inverse (None: not wanted).
 
-    ``fixed`` and ``moving`` are the grids on which files that need one are baked.
+    ``fixed`` and ``moving`` are the images' grids, for the formats that need them.
     """
 
     forward: Transform
@@ -39,14 +36,8 @@ class TransformPair:
         """The fixed or the moving grid. ``UserError`` where it was not given."""
         grid = self.fixed if which == "fixed" else self.moving
         if grid is None:
-            raise UserError(f"this format needs the grid of the {which} image; name it with --{which}")
+            raise UserError(f"This format needs the grid of the {which} image; name that image with --{which}.")
         return grid
-
-    def turned(self) -> TransformPair:
-        """The same pair seen from the moving image. ``ValueError`` where there is no backward transform."""
-        if self.backward is None:
-            raise ValueError("there is no backward transform")
-        return TransformPair(self.backward, self.forward, self.moving, self.fixed)
 
 
 def is_affine(transform: Transform) -> bool:
@@ -71,53 +62,60 @@ def affine_part(transform: Transform) -> Affine:
     return Affine(out.matrix)
 
 
-def warp_then_affine(transform: Transform, grid: Grid | None) -> tuple[DisplacementField | None, Affine]:
-    """(W, A) with T(x) = A(W(x)), as ANTs and greedy keep a transform; W is None where nothing deforms.
+def affine_and_warps(pair: TransformPair) -> tuple[Affine, DisplacementField | None, DisplacementField | None]:
+    """(A, W, V) with T(x) = A(W(x)) and T⁻¹(y) = V(A⁻¹(y)), as ANTs and greedy keep a pair.
 
-    A is all affines multiplied. Exact, on the field's own voxels, for an affine, a field, and one field between affines
-    of which the first keeps right angles; otherwise W is read off at the voxels of ``grid``, or (None) at voxels of the
-    field's size that cover it. Several fields need a ``grid``: ``UserError`` without one.
+    W is None where nothing deforms, V also where the pair has no backward transform.
+    """
+    warp, affine = warp_then_affine(pair.forward, pair.fixed)
+    if warp is None or pair.backward is None:
+        return affine, warp, None
+    return affine, warp, affine_then_warp(pair.backward, pair.fixed)[1]
+
+
+def warp_then_affine(transform: Transform, grid: Grid | None) -> tuple[DisplacementField | None, Affine]:
+    """(W, A) with T(x) = A(W(x)); W is None where nothing deforms.
+
+    A is the product of all affines. Exact, on the field's own voxels, for an affine, a field, and one field between
+    affines of which the first keeps right angles; otherwise W is sampled at the voxels of ``grid``, or (None) at voxels
+    of the field's size that cover it. Several fields need a ``grid``: ``UserError`` without one.
     """
     affine = affine_part(transform)
     before, field = _only_field(transform, grid)
     if field is None:
-        return (
-            (None, affine)
-            if is_affine(transform)
-            else (_read_off(transform, affine.inverse(), grid, last=True), affine)
-        )
+        return None if is_affine(transform) else _sampled(Composite([transform, affine.inverse()]), grid), affine
     here = Grid(field.grid.shape, np.linalg.inv(before.matrix) @ field.grid.voxel_to_world)
     if np.array_equal(before.matrix, np.eye(4)):
         return DisplacementField(field.displacement, field.grid), affine
     if here.shear < _SHEAR:
         return DisplacementField.from_voxel_displacement(field.voxel_displacement, here), affine
-    return _read_off(transform, affine.inverse(), grid or upright(here), last=True), affine
+    return _sampled(Composite([transform, affine.inverse()]), grid or covering_box(here)), affine
 
 
 def affine_then_warp(transform: Transform, grid: Grid | None) -> tuple[Affine, DisplacementField | None]:
-    """(A, W) with T(x) = W(A(x)): how an inverse is kept. As :func:`warp_then_affine`, W lying in the other world.
+    """(A, W) with T(x) = W(A(x)), as an inverse is kept. As :func:`warp_then_affine`, but W lies in the other world.
 
-    What cannot be kept exactly is read off at voxels of the field's size; several fields at those of ``grid``.
+    What cannot be kept exactly is sampled at voxels of the field's size; several fields at those of ``grid``.
     """
     affine = affine_part(transform)
     before, field = _only_field(transform, grid)
     if field is None:
-        return affine, None if is_affine(transform) else _read_off(transform, affine.inverse(), grid, last=False)
+        return affine, None if is_affine(transform) else _sampled(Composite([affine.inverse(), transform]), grid)
     there = Grid(field.grid.shape, affine.matrix @ np.linalg.inv(before.matrix) @ field.grid.voxel_to_world)
     if there.shear < _SHEAR:
         return affine, DisplacementField.from_voxel_displacement(field.voxel_displacement, there)
-    return affine, _read_off(transform, affine.inverse(), upright(there), last=False)
+    return affine, _sampled(Composite([affine.inverse(), transform]), covering_box(there))
 
 
-def upright(grid: Grid) -> Grid:
+def covering_box(grid: Grid) -> Grid:
     """The smallest grid with right angles, nearest axes and the same voxel sizes that covers a sheared one."""
-    turn = np.eye(4)
-    turn[:3, :3] = linalg.polar(grid.voxel_to_world[:3, :3] / grid.zooms)[0] * grid.zooms
-    corners = (np.linalg.inv(turn[:3, :3]) @ grid.corners_world.T).T
+    matrix = np.eye(4)
+    matrix[:3, :3] = linalg.polar(grid.voxel_to_world[:3, :3] / grid.zooms)[0] * grid.zooms
+    corners = (np.linalg.inv(matrix[:3, :3]) @ grid.corners_world.T).T
     low, high = corners.min(axis=0), corners.max(axis=0)
     shape = np.ceil(high - low).astype(int)
-    turn[:3, 3] = turn[:3, :3] @ (low + 0.5)
-    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), turn)
+    matrix[:3, 3] = matrix[:3, :3] @ (low + 0.5)
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), matrix)
 
 
 def _only_field(transform: Transform, grid: Grid | None) -> tuple[Affine, DisplacementField | None]:
@@ -125,7 +123,7 @@ def _only_field(transform: Transform, grid: Grid | None) -> tuple[Affine, Displa
     parts = transform.parts
     where = [n for n, part in enumerate(parts) if isinstance(part, DisplacementField)]
     if len(where) > 1 and grid is None:
-        raise UserError("this transform deforms more than once; name the fixed image with --fixed to write it so")
+        raise UserError("This transform deforms more than once; name the fixed image with --fixed to write it so.")
     if len(where) != 1:
         return Affine.identity(), None
     field = parts[where[0]]
@@ -133,7 +131,6 @@ def _only_field(transform: Transform, grid: Grid | None) -> tuple[Affine, Displa
     return affine_part(Composite(parts[: where[0]])) if where[0] else Affine.identity(), field
 
 
-def _read_off(transform: Transform, affine: Affine, grid: Grid | None, last: bool) -> DisplacementField:
-    """The transform with ``affine`` after (``last``) or before it, as one field."""
-    assert grid is not None
-    return displacement_on(Composite([transform, affine] if last else [affine, transform]), grid)
+def _sampled(transform: Transform, grid: Grid | None) -> DisplacementField:
+    assert grid is not None  # several fields without a grid were refused by _only_field
+    return displacement_on(transform, grid)

@@ -1,4 +1,7 @@
-"""Dense warps in NIfTI: a vector at every voxel. Their intent code says what the vectors mean.
+"""Dense warps in NIfTI: a vector at every voxel. The intent code in the header says what the vectors mean.
+
+Written by uresnet as ``nifti``: displacements in LPS mm, as ITK and ANTs read them. The readers and writers of FSL,
+FreeSurfer and Learn2Reg build on :func:`read_vectors` and :func:`write_vectors`.
 
 ========  =============================================  ==========================
 intent    vectors                                        who writes it
@@ -6,7 +9,7 @@ intent    vectors                                        who writes it
 1007      displacement, mm, **LPS**; 5D (X, Y, Z, 1, 3)  ITK, ANTs, greedy, uresnet
 1006      displacement, mm, **RAS**; 5D                  FreeSurfer (surfa)
 2006      FSL's scaled voxels, 4D (X, Y, Z, 3)           FNIRT, uresnet
-0         nobody says; Learn2Reg's voxels are 4D         Learn2Reg
+0         not said; Learn2Reg's voxels are 4D            Learn2Reg
 ========  =============================================  ==========================
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +28,11 @@ from isal import igzip
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from uresnet.core.files import written_whole
+from uresnet.core.files import write_bytes
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
-from uresnet.transform.base import Transform
-from uresnet.transform.composite import displacement_on
-from uresnet.transform.deformation import DisplacementField
+from uresnet.transform import DisplacementField, Transform, displacement_on
+from uresnet.transform_files.formats.pair import TransformPair, Writers
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LPS_INTENT, RAS_INTENT, FSL_INTENT, NO_INTENT = 1007, 1006, 2006, 0
@@ -37,12 +40,22 @@ _MEANINGS = {
     NO_INTENT: "no intent code, so it does not say what its vectors mean",
     RAS_INTENT: "intent 1006 (RAS millimetres, as FreeSurfer)",
     FSL_INTENT: "intent 2006 (an FSL warp)",
-    2007: "intent 2007 (FSL spline coefficients; turn them into a field with fnirtfileutils)",
-    2008: "intent 2008 (FSL spline coefficients; turn them into a field with fnirtfileutils)",
-    2009: "intent 2009 (FSL spline coefficients; turn them into a field with fnirtfileutils)",
-    2016: "intent 2016 (FSL spline coefficients; turn them into a field with fnirtfileutils)",
+} | {
+    code: f"intent {code} (FSL spline coefficients; turn them into a field with fnirtfileutils)"
+    for code in (2007, 2008, 2009, 2016)
 }
-SUFFIXES = (".nii.gz", ".nii")
+DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, KeyError, zlib.error)
+"""What nibabel raises on damaged files, and what is below it."""
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+def nifti_files(pair: TransformPair) -> Writers:
+    """``warp.nii.gz`` and ``inverse_warp.nii.gz``."""
+    out: Writers = {"warp.nii.gz": partial(write_warp, pair.forward, pair.grid("fixed"))}
+    if pair.backward is not None:
+        out["inverse_warp.nii.gz"] = partial(write_warp, pair.backward, pair.grid("moving"))
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,49 +85,51 @@ def read_vectors(path: Path) -> VectorVolume:
         shape = tuple(image.shape)
         if shape[3:] not in ((1, 3), (3,)):
             raise UserError(
-                f"{path} is not a dense warp: its shape is {shape} instead of (X, Y, Z, 1, 3) or (X, Y, Z, 3)"
+                f"{path} is not a dense warp: its shape is {shape} instead of (X, Y, Z, 1, 3) or (X, Y, Z, 3)."
             )
         intent = int(image.header["intent_code"]) if "intent_code" in image.header else NO_INTENT
         values = np.asarray(image.dataobj, dtype=np.float32).reshape(*shape[:3], 3)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read as a warp; it is damaged, truncated or of another kind") from error
+    except DAMAGE as error:
+        raise UserError(f"{path} cannot be read as a warp; it is damaged, truncated or of another kind.") from error
     if not np.isfinite(values).all():
-        raise UserError(f"{path} holds values that are not finite; write the warp again")
+        raise UserError(f"{path} holds values that are not finite; write the warp again.")
     return VectorVolume(values, np.asarray(image.affine, dtype=np.float64), intent, path)
 
 
 def write_vectors(values: np.ndarray, grid: Grid, path: str | Path, intent: int, five: bool = True) -> None:
     """Write (I, J, K, 3) as float32 NIfTI in mm, qform = sform = ``grid``; 5D, or 4D without ``five``."""
     path = Path(path)
-    if not path.name.endswith(SUFFIXES):
-        raise UserError(f"{path}: a dense warp is written as .nii.gz; give the file that ending")
+    if not path.name.endswith(NIFTI_SUFFIXES):
+        raise UserError(f"{path}: a dense warp is written as .nii.gz; give the file that ending.")
     values = np.ascontiguousarray(values, dtype=np.float32)
-    image = nib.Nifti1Image(values[:, :, :, None] if five else values, grid.voxel_to_world)
+    image: Any = nib.Nifti1Image(values[:, :, :, None] if five else values, grid.voxel_to_world)
     image.header.set_intent(intent)
     image.header.set_xyzt_units("mm")
     image.set_qform(grid.voxel_to_world, code=1)
     image.set_sform(grid.voxel_to_world, code=1)
-    with written_whole(path) as beside:
-        content = image.to_bytes()
-        beside.write_bytes(igzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content)
+    content = image.to_bytes()
+    write_bytes(igzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content, path)
 
 
 def write_warp(transform: Transform, grid: Grid, path: str | Path) -> None:
-    """Bake a transform into a dense warp NIfTI on ``grid`` (5D, intent 1007, mm, LPS), as ANTs and greedy want it.
+    """Write a transform, its affine part included, as a dense warp on ``grid`` (5D, intent 1007, mm, LPS).
 
-    Readers take the displacement as zero outside ``grid``, affine part included: prefer an ITK composite.
+    ANTs and greedy read it. They take the displacement as zero outside ``grid``: prefer an ITK composite.
     """
     write_vectors(ras_vectors(transform, grid) * LPS.diagonal()[:3], grid, path, LPS_INTENT)
 
 
+def field_files(fields: dict[str, DisplacementField | None]) -> Writers:
+    """Writers of fields as dense warps on their own grids; None: no such file."""
+    return {name: partial(write_warp, field, field.grid) for name, field in fields.items() if field is not None}
+
+
 def ras_vectors(transform: Transform, grid: Grid) -> np.ndarray:
     """(I, J, K, 3) float32: T(x) − x, RAS mm, at every voxel of ``grid``; a field's own values on its own grid."""
-    own = len(transform.parts) == 1 and isinstance(transform.parts[0], DisplacementField)
-    field = transform.parts[0] if own and transform.parts[0].grid.same_as(grid, 1e-9) else None  # type: ignore[attr-defined]
-    if field is None:
-        field = displacement_on(transform, grid)
-    assert isinstance(field, DisplacementField)
-    return field.displacement.detach().cpu().permute(1, 2, 3, 0).numpy()
+    first = transform.parts[0]
+    own = len(transform.parts) == 1 and isinstance(first, DisplacementField) and first.grid.same_as(grid, 1e-9)
+    field = first if own and isinstance(first, DisplacementField) else displacement_on(transform, grid)
+    return np.asarray(field.displacement.detach().cpu().permute(1, 2, 3, 0).numpy())
 
 
 def field_of(path: Path, ras: np.ndarray, voxel_to_world: np.ndarray) -> DisplacementField:
@@ -127,4 +142,4 @@ def _grid_of(path: Path, shape: tuple[int, ...], voxel_to_world: np.ndarray) -> 
     try:
         return Grid((int(shape[0]), int(shape[1]), int(shape[2])), voxel_to_world)
     except ValueError as error:
-        raise UserError(f"{path} has a singular geometry; write the transform again") from error
+        raise UserError(f"{path} has a singular geometry; write the transform again.") from error
