@@ -154,7 +154,8 @@ def evaluate(
         for name in model:
             find_model(name)
         chosen = run.load_torch()
-        from uresnet.evaluation.run import Journal, open_pairs
+        from uresnet.evaluation.journal import Journal
+        from uresnet.evaluation.pairs import open_pairs
         from uresnet.evaluation.run import evaluate as evaluate_models
 
         def note(pair: PairScores) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,13 +14,18 @@ from uresnet.core.labels import LabelScheme, label_scheme
 from uresnet.measures.overlap import dice_per_class
 from uresnet.measures.surfaces import surface_distance
 
+Measure = Literal["dice", "hd95_mm", "mean_mm"]
+
 MERGED, SIDED, TISSUES = "table1", "freesurfer28", "tissue3"
 """Label schemes: the fifteen structures of the paper's Table 1, its 28 sided ones, and the three that it segments."""
 
 
 @dataclass(frozen=True)
 class StructureScore:
-    """One structure of ``scheme``, warped against fixed; NaN where neither has it. Distances of merged ones only."""
+    """One structure of ``scheme``, warped against fixed labels; NaN where neither has it.
+
+    Distances are measured for the merged structures only.
+    """
 
     scheme: str
     structure: str
@@ -33,10 +39,11 @@ class PairScores:
     """Everything measured of one pair by one model.
 
     ``segmentation``: Dice of the moving image's predicted structures by abbreviation, empty without segmentation.
-    ``folding_fraction`` and ``sd_log_jacobian`` are over the fixed brain. ``inverse_mm``: mean distance between a point
-    of the fixed labels and its image there and back by the inverse; ``consistency_mm``: the same by the registration of
-    the swapped pair, None where that was not run. ``seconds``: of ``register``, without reading and writing files;
-    ``peak_bytes``: the most memory held meanwhile, None where the system does not say.
+    ``folding_fraction`` and ``sd_log_jacobian`` are over the fixed brain. ``inverse_mm``: mean distance
+    between a point of the fixed labels and the point to which the transform and then its inverse take it;
+    ``consistency_mm``: the same with the registration of the swapped pair in place of the inverse, None if that was not
+    run. ``seconds``: of ``register``, without reading and writing files; ``peak_bytes``: the most memory held
+    meanwhile, None if the system does not say.
     """
 
     model: str
@@ -59,23 +66,23 @@ class PairScores:
 
     @classmethod
     def from_json(cls, text: str) -> PairScores:
-        """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for a text that is none of ours."""
+        """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for a text that :meth:`to_json` did not write."""
         content = json.loads(text)
-        structures = tuple(StructureScore(**one) for one in content.pop("structures"))
+        structures = tuple(StructureScore(**structure) for structure in content.pop("structures"))
         return cls(structures=structures, warnings=tuple(content.pop("warnings")), **content)
 
     def dice(self, scheme: str = MERGED) -> dict[str, float]:
         """Dice of the warped labels by structure."""
-        return {one.structure: one.dice for one in self.structures if one.scheme == scheme}
+        return {score.structure: score.dice for score in self.structures if score.scheme == scheme}
 
-    def mean(self, what: str, scheme: str = MERGED) -> float:
-        """Mean over structures that there are of ``dice``, ``hd95_mm`` or ``mean_mm``."""
-        values = np.array([getattr(one, what) for one in self.structures if one.scheme == scheme])
+    def mean(self, measure: Measure, scheme: str = MERGED) -> float:
+        """Mean of a measure over the structures that one of the images has; NaN if there is none."""
+        values = np.array([getattr(score, measure) for score in self.structures if score.scheme == scheme])
         return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def structure_scores(warped: LabelMap, fixed: LabelMap) -> tuple[StructureScore, ...]:
-    """Score warped against fixed labels, both FreeSurfer ids on one grid: the 15 merged, then the 28 sided structures.
+    """Scores of warped against fixed labels, both FreeSurfer ids on one grid: 15 merged, then 28 sided structures.
 
     Raises ``ValueError`` for label maps on different grids.
     """
@@ -85,12 +92,14 @@ def structure_scores(warped: LabelMap, fixed: LabelMap) -> tuple[StructureScore,
     merged = label_scheme(MERGED)
     found, truth = _classes(warped, merged), _classes(fixed, merged)
     dice = dice_per_class(found, truth, merged.number_of_classes)
-    for c, one in enumerate(merged.classes, start=1):
+    for c, structure in enumerate(merged.classes, start=1):
         distance = surface_distance((found == c).numpy(), (truth == c).numpy(), fixed.grid)
-        scores.append(StructureScore(MERGED, one.abbreviation, float(dice[c - 1]), distance.hd95_mm, distance.mean_mm))
+        overlap = float(dice[c - 1])
+        scores.append(StructureScore(MERGED, structure.abbreviation, overlap, distance.hd95_mm, distance.mean_mm))
     sided = label_scheme(SIDED)
     dice = dice_per_class(_classes(warped, sided), _classes(fixed, sided), sided.number_of_classes)
-    scores += [StructureScore(SIDED, one.name, float(d)) for one, d in zip(sided.classes, dice, strict=True)]
+    for structure, overlap in zip(sided.classes, dice.tolist(), strict=True):
+        scores.append(StructureScore(SIDED, structure.name, overlap))
     return tuple(scores)
 
 
@@ -98,7 +107,7 @@ def segmentation_scores(predicted: LabelMap, truth: LabelMap) -> dict[str, float
     """Dice of cerebral white matter, cortex and lateral ventricle, both label maps FreeSurfer ids on one grid."""
     scheme = label_scheme(TISSUES)
     dice = dice_per_class(_classes(predicted, scheme), _classes(truth, scheme), scheme.number_of_classes)
-    return {one.abbreviation: float(d) for one, d in zip(scheme.classes, dice, strict=True)}
+    return {structure.abbreviation: d for structure, d in zip(scheme.classes, dice.tolist(), strict=True)}
 
 
 def _classes(labels: LabelMap, scheme: LabelScheme) -> torch.Tensor:

@@ -12,22 +12,26 @@ import numpy as np
 from uresnet.core.labels import label_scheme
 from uresnet.evaluation.scores import MERGED, SIDED, TISSUES, PairScores
 
-ROUNDED = 5
+_SIGNIFICANT_DIGITS = 5
+
+Columns = Sequence[Sequence[PairScores]]
+"""The scores of all pairs, a sequence a model."""
 
 
 def pairs_csv(scores: Sequence[PairScores]) -> str:
-    """A row for every model and pair; an empty cell is what could not be measured."""
-    tissues = [one.abbreviation for one in label_scheme(TISSUES).classes]
+    """A row for every model and pair; cells are empty where nothing could be measured."""
+    tissues = [structure.abbreviation for structure in label_scheme(TISSUES).classes]
     header = ["model", "moving", "fixed", "dice_15", "dice_28", "hd95_mm", "surface_mm"]
     header += [f"segmentation_{name}" for name in tissues]
     header += ["folding_fraction", "sd_log_jacobian", "inverse_mm", "inverse_max_mm", "consistency_mm"]
     header += ["seconds", "peak_mib"]
     rows = []
-    for one in scores:
-        row: list[object] = [one.model, one.moving, one.fixed, one.mean("dice"), one.mean("dice", SIDED)]
-        row += [one.mean("hd95_mm"), one.mean("mean_mm"), *(one.segmentation.get(name) for name in tissues)]
-        row += [one.folding_fraction, one.sd_log_jacobian, one.inverse_mm, one.inverse_max_mm, one.consistency_mm]
-        row += [one.seconds, None if one.peak_bytes is None else round(one.peak_bytes / 2**20)]
+    for pair in scores:
+        row: list[object] = [pair.model, pair.moving, pair.fixed, pair.mean("dice"), pair.mean("dice", SIDED)]
+        row += [pair.mean("hd95_mm"), pair.mean("mean_mm"), *(pair.segmentation.get(name) for name in tissues)]
+        row += [pair.folding_fraction, pair.sd_log_jacobian]
+        row += [pair.inverse_mm, pair.inverse_max_mm, pair.consistency_mm]
+        row += [pair.seconds, None if pair.peak_bytes is None else round(pair.peak_bytes / 2**20)]
         rows.append(row)
     return _csv(header, rows)
 
@@ -36,62 +40,38 @@ def structures_csv(scores: Sequence[PairScores]) -> str:
     """A row for every model, pair and structure (``scheme`` says which set of structures it belongs to)."""
     header = ["model", "moving", "fixed", "scheme", "structure", "dice", "hd95_mm", "surface_mm"]
     rows = [
-        [one.model, one.moving, one.fixed, s.scheme, s.structure, s.dice, s.hd95_mm, s.mean_mm]
-        for one in scores
-        for s in one.structures
+        [pair.model, pair.moving, pair.fixed, score.scheme, score.structure, score.dice, score.hd95_mm, score.mean_mm]
+        for pair in scores
+        for score in pair.structures
     ]
     return _csv(header, rows)
 
 
 def table1(scores: Sequence[PairScores], where: str, voxel_mm: Mapping[str, float] | None = None) -> str:
-    """The paper's Table 1, and below it what else was measured: mean ± standard deviation over pairs, a column a model.
+    """The paper's Table 1 and further measures, in Markdown: mean ± standard deviation over pairs, a column a model.
 
-    ``where`` says on what was measured; ``voxel_mm`` how large the voxels are that each model sees, for a network at
-    half the resolution is not to be compared with another at full without a word. The deviation is that of the sample
-    (n - 1); a single pair has none.
+    ``where`` says on which data it was measured; ``voxel_mm`` is the width of the voxels that each model sees, which a
+    comparison has to mention. The deviation is that of the sample (n - 1); a single pair has none.
     """
-    models = list(dict.fromkeys(one.model for one in scores))
-    by_model = {model: [one for one in scores if one.model == model] for model in models}
-
-    def row(name: str, value: Callable[[PairScores], float | None], digits: int = 3, factor: float = 1.0) -> list[str]:
-        return [name, *(_mean_std([value(one) for one in by_model[m]], digits, factor) for m in models)]
-
-    dice = [
-        row(one.abbreviation, lambda s, name=one.abbreviation: s.dice()[name])  # type: ignore[misc]
-        for one in label_scheme(MERGED).classes
-    ]
-    dice.append(row("**mean of 15**", lambda s: s.mean("dice")))
-    dice.append(row("mean of 28, sided", lambda s: s.mean("dice", SIDED)))
-    segmented = [
-        row(one.abbreviation, lambda s, name=one.abbreviation: s.segmentation.get(name))  # type: ignore[misc]
-        for one in label_scheme(TISSUES).classes
-    ]
-    others = [
-        row("HD95, mm", lambda s: s.mean("hd95_mm"), 2),
-        row("mean surface distance, mm", lambda s: s.mean("mean_mm"), 2),
-        row("folds, % of the brain", lambda s: s.folding_fraction, 3, 100),
-        row("SD log Jacobian", lambda s: s.sd_log_jacobian),
-        row("inverse error, mm", lambda s: s.inverse_mm),
-        row("inverse consistency error, mm", lambda s: s.consistency_mm, 2),
-        row("time, s", lambda s: s.seconds, 1),
-        row("peak memory, MiB", lambda s: None if s.peak_bytes is None else s.peak_bytes / 2**20, 0),
-    ]
+    models = list(dict.fromkeys(pair.model for pair in scores))
+    of_model = {model: [pair for pair in scores if pair.model == model] for model in models}
+    columns = list(of_model.values())
+    others = _further_measures(columns)
     if voxel_mm:
         others.append(["voxels that it sees, mm", *(f"{voxel_mm[m]:g}" if m in voxel_mm else "–" for m in models)])
-    pairs = max(len(found) for found in by_model.values())
     return "\n".join(
         [
             f"# Table 1: {where}",
             "",
-            f"Mean ± standard deviation over {pairs} ordered pairs.",
+            f"Mean ± standard deviation over {max(map(len, columns))} ordered pairs.",
             "",
             "## Registration: Dice of the warped true labels",
             "",
-            *_markdown(["structure", *models], dice),
+            *_markdown(["structure", *models], _registration_dice(columns)),
             "",
             "## Segmentation of the moving image: Dice",
             "",
-            *_markdown(["structure", *models], segmented),
+            *_markdown(["structure", *models], _segmentation_dice(columns)),
             "",
             "## What else was measured",
             "",
@@ -105,12 +85,50 @@ def table1(scores: Sequence[PairScores], where: str, voxel_mm: Mapping[str, floa
     )
 
 
-def _mean_std(values: Iterable[float | None], digits: int, factor: float) -> str:
-    found = np.array([v * factor for v in values if v is not None and not math.isnan(v)])
-    if not len(found):
+def _registration_dice(columns: Columns) -> list[list[str]]:
+    names = [structure.abbreviation for structure in label_scheme(MERGED).classes]
+    return [
+        *(_row(name, columns, lambda pair, name=name: pair.dice()[name]) for name in names),  # type: ignore[misc]
+        _row("**mean of 15**", columns, lambda pair: pair.mean("dice")),
+        _row("mean of 28, sided", columns, lambda pair: pair.mean("dice", SIDED)),
+    ]
+
+
+def _segmentation_dice(columns: Columns) -> list[list[str]]:
+    names = [structure.abbreviation for structure in label_scheme(TISSUES).classes]
+    return [
+        _row(name, columns, lambda pair, name=name: pair.segmentation.get(name))  # type: ignore[misc]
+        for name in names
+    ]
+
+
+def _further_measures(columns: Columns) -> list[list[str]]:
+    return [
+        _row("HD95, mm", columns, lambda pair: pair.mean("hd95_mm"), 2),
+        _row("mean surface distance, mm", columns, lambda pair: pair.mean("mean_mm"), 2),
+        _row("folds, % of the brain", columns, lambda pair: 100 * pair.folding_fraction),
+        _row("SD log Jacobian", columns, lambda pair: pair.sd_log_jacobian),
+        _row("inverse error, mm", columns, lambda pair: pair.inverse_mm),
+        _row("inverse consistency error, mm", columns, lambda pair: pair.consistency_mm, 2),
+        _row("time, s", columns, lambda pair: pair.seconds, 1),
+        _row("peak memory, MiB", columns, lambda pair: _mebibytes(pair.peak_bytes), 0),
+    ]
+
+
+def _row(name: str, columns: Columns, measure: Callable[[PairScores], float | None], digits: int = 3) -> list[str]:
+    return [name, *(_mean_std([measure(pair) for pair in pairs], digits) for pairs in columns)]
+
+
+def _mebibytes(count: int | None) -> float | None:
+    return None if count is None else count / 2**20
+
+
+def _mean_std(values: Iterable[float | None], digits: int) -> str:
+    known = np.array([value for value in values if value is not None and not math.isnan(value)])
+    if not len(known):
         return "–"
-    mean = f"{found.mean():.{digits}f}"
-    return mean if len(found) == 1 else f"{mean} ± {found.std(ddof=1):.{digits}f}"
+    mean = f"{known.mean():.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ± {known.std(ddof=1):.{digits}f}"
 
 
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -129,4 +147,4 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return float(f"{value:.{ROUNDED}g}") if isinstance(value, float) else value
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value

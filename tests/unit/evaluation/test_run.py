@@ -20,7 +20,9 @@ from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import label_scheme
 from uresnet.errors import UserError
-from uresnet.evaluation.run import Journal, evaluate, open_pairs
+from uresnet.evaluation.journal import Journal
+from uresnet.evaluation.pairs import open_pairs
+from uresnet.evaluation.run import evaluate
 from uresnet.evaluation.scores import PairScores
 from uresnet.io import read_labels, write_image, write_labels
 from uresnet.model.checkpoint import load_model
@@ -64,20 +66,20 @@ def run(*arguments: object) -> tuple[int, str]:
 
 def test_pairs_are_a_ring_and_each_is_followed_by_itself_swapped(data: Path) -> None:
     _, pairs = open_pairs(data, "test")
-    names = [a.id + b.id for a, b in pairs]
+    names = [moving.id + fixed.id for moving, fixed in pairs]
     assert names == ["ab", "ba", "bc", "cb", "ca", "ac"]
-    assert [a.id + b.id for a, b in open_pairs(data, "test", 3)[1]] == names[:3]
+    assert [moving.id + fixed.id for moving, fixed in open_pairs(data, "test", 3)[1]] == names[:3]
 
 
 def test_a_brain_moved_by_whole_voxels_is_brought_back_exactly(data: Path, still_model: Path) -> None:
     dataset, pairs = open_pairs(data, "test", 2)
-    for one in evaluate([still_model], dataset, pairs).scores:
-        there = {s.structure: s for s in one.structures if s.scheme == "table1" and s.dice == s.dice}
+    for pair in evaluate([still_model], dataset, pairs).scores:
+        there = {s.structure: s for s in pair.structures if s.scheme == "table1" and s.dice == s.dice}
         assert set(there) == {"CeblWM", "CeblC", "Pu"}
         assert all((s.dice, s.hd95_mm, s.mean_mm) == (1, 0, 0) for s in there.values())
-        assert one.dice("freesurfer28")["Left-Putamen"] == 1
-        assert one.folding_fraction == 0 and one.sd_log_jacobian < 1e-6
-        assert one.inverse_max_mm < 1e-3 and one.consistency_mm is not None and one.consistency_mm < 1e-3
+        assert pair.dice("freesurfer28")["Left-Putamen"] == 1
+        assert pair.folding_fraction == 0 and pair.sd_log_jacobian < 1e-6
+        assert pair.inverse_max_mm < 1e-3 and pair.consistency_mm is not None and pair.consistency_mm < 1e-3
 
 
 def test_scores_of_a_deformation_against_scipy(data: Path, tiny_model: Path) -> None:
@@ -98,10 +100,12 @@ def test_scores_of_a_deformation_against_scipy(data: Path, tiny_model: Path) -> 
     ids = np.unique(volumes[0])
     shares = [ndimage.map_coordinates((volumes[0] == i).astype(float), where, order=1, mode="nearest") for i in ids]
     warped = ids[np.argmax(shares, axis=0)].reshape(dataset.shape)
-    for one in label_scheme("table1").classes:
-        if one.abbreviation in ("CeblWM", "CeblC", "Pu"):
-            a, b = np.isin(warped, one.ids), np.isin(volumes[1], one.ids)
-            assert found.dice()[one.abbreviation] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), abs=2e-3)
+    for structure in label_scheme("table1").classes:
+        if structure.abbreviation in ("CeblWM", "CeblC", "Pu"):
+            a, b = np.isin(warped, structure.ids), np.isin(volumes[1], structure.ids)
+            assert found.dice()[structure.abbreviation] == pytest.approx(
+                2 * (a & b).sum() / (a.sum() + b.sum()), abs=2e-3
+            )
     assert 0.3 < found.mean("dice") < 0.999
     predicted, truth = done.moving_segmentation.data.numpy(), volumes[0]
     for name, id_ in (("CeblWM", 2), ("CeblC", 3)):
@@ -113,10 +117,10 @@ def test_a_model_with_its_own_grid_is_judged_in_the_world(data: Path, tmp_path: 
     """Data on 4 mm voxels, and a model that wants 1 mm: centre of mass on centre of mass, to less than a voxel."""
     dataset, pairs = open_pairs(data, "test", 2)
     found = evaluate(["translation"], dataset, pairs).scores
-    assert [one.model for one in found] == ["Rigid", "Rigid"]
-    for one in found:
-        assert one.mean("dice") > 0.97 and one.segmentation == {}
-        assert one.sd_log_jacobian == pytest.approx(0, abs=1e-6) and one.consistency_mm < 1
+    assert [pair.model for pair in found] == ["Rigid", "Rigid"]
+    for pair in found:
+        assert pair.mean("dice") > 0.97 and pair.segmentation == {}
+        assert pair.sd_log_jacobian == pytest.approx(0, abs=1e-6) and pair.consistency_mm < 1
 
 
 def test_a_padded_scan_lies_where_it_lay(tmp_path: Path) -> None:
@@ -154,12 +158,12 @@ def test_a_stopped_evaluation_goes_on_with_what_is_missing(data: Path, still_mod
     class Stop(Exception):
         pass
 
-    def stop_after_two(one: PairScores) -> None:
-        told.append(one)
-        if len(told) == 2:
+    def stop_after_two(pair: PairScores) -> None:
+        reported.append(pair)
+        if len(reported) == 2:
             raise Stop
 
-    told: list[PairScores] = []
+    reported: list[PairScores] = []
     with pytest.raises(Stop):
         evaluate([still_model], dataset, pairs, progress=stop_after_two, journal=Journal(tmp_path / "out", dataset))
     journal = Journal(tmp_path / "out", dataset)
@@ -167,13 +171,26 @@ def test_a_stopped_evaluation_goes_on_with_what_is_missing(data: Path, still_mod
         file.write(journal.path.read_text(encoding="utf-8")[:100])  # as a kill leaves it
     rest: list[PairScores] = []
     resumed = evaluate([still_model], dataset, pairs, progress=rest.append, journal=journal)
-    assert [(one.moving, one.fixed) for one in rest] == [("b", "c"), ("c", "b")]
+    assert [(pair.moving, pair.fixed) for pair in rest] == [("b", "c"), ("c", "b")]
     for a, b in zip(resumed.scores, whole.scores, strict=True):
         same = {"seconds": 0.0, "peak_bytes": None}
         # NaN is no number that equals itself; text is.
         assert repr(replace(a, **same)) == repr(replace(b, **same))
     code, said = run(data, "-m", still_model, "--pairs", 4, "-o", tmp_path / "out", "--device", "cpu")
     assert code == 0 and not journal.path.exists(), said
+
+
+def test_a_pair_whose_swapped_one_was_not_noted_is_registered_again(
+    data: Path, still_model: Path, tmp_path: Path
+) -> None:
+    """A kill between the two notes; the consistency error needs both transforms."""
+    dataset, pairs = open_pairs(data, "test", 2)
+    journal = Journal(tmp_path / "out", dataset)
+    whole = evaluate([still_model], dataset, pairs, journal=journal)
+    journal.path.write_text(journal.path.read_text(encoding="utf-8").splitlines(keepends=True)[0], encoding="utf-8")
+    resumed = evaluate([still_model], dataset, pairs, journal=journal)
+    assert [(pair.moving, pair.fixed) for pair in resumed.scores] == [("a", "b"), ("b", "a")]
+    assert [pair.consistency_mm for pair in resumed.scores] == [pair.consistency_mm for pair in whole.scores]
 
 
 def test_a_journal_of_other_data_or_another_model_is_not_taken_up(

@@ -10,7 +10,7 @@ from uresnet.core.labels import label_scheme
 from uresnet.evaluation.scores import PairScores, StructureScore
 from uresnet.evaluation.table import pairs_csv, structures_csv, table1
 
-NAMES = [one.abbreviation for one in label_scheme("table1").classes]
+NAMES = [structure.abbreviation for structure in label_scheme("table1").classes]
 
 
 def scores(model: str, moving: str, dice: float, **more: object) -> PairScores:

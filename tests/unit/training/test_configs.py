@@ -43,9 +43,9 @@ def test_a_dry_run_accepts_it_and_writes_nothing(name: str, tmp_path: Path, monk
     arguments = ["train", f"{FOLDER / name}.yaml", "--data", f"{data}", "-o", f"{tmp_path / 'run'}", "--dry-run"]
     done = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
     assert done.exit_code == 0, done.output + done.stderr
-    assert "2 scans to train on, 2 to judge by" in done.output
+    assert "2 scans to train on, 2 to validate on" in done.output
     assert not (tmp_path / "run").exists()
-    assert ("convolutions are in float32" in done.stderr) == (config.training.precision == "bf16")
+    assert ("it computes in float32" in done.stderr) == (config.training.precision == "bf16")
 
 
 def test_ablations_differ_from_the_paper_only_in_what_they_are_named_for() -> None:
