@@ -1,5 +1,7 @@
-"""What a person looks at: the page beside a result, its figures, its verdict, and the viewer.
+"""What a person looks at: pages (``pages``), figures for print (``figures``) and the interactive viewer (``viewer``).
 
-Everything here starts from :class:`~uresnet.results.registration.RegisteredPair`, which a registration is in memory and
-which ``read_registered_pair`` reads back from an output folder at any later time.
+All start from a :class:`~uresnet.results.registration.RegisteredPair`, in memory or read back from an output folder
+with ``read_registered_pair``. What pages and figures share lies beside them: ``slices`` cuts images, ``deformation`` is
+what they show of a transform, ``structures`` groups and colours structures, ``contours`` draws outlines as SVG,
+``pictures`` turns arrays into images, and ``html`` fills the templates. They compute and draw; ``quality`` judges.
 """

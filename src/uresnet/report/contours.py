@@ -13,7 +13,7 @@ from uresnet.core.labels import LabelScheme
 SUBPIXELS = 10
 """Paths are in whole tenths of a pixel; a picture of w × h pixels has the view box 0 0 10w 10h."""
 
-_SMOOTHING = 0.6  # pixels: takes the staircase off a label's edge and moves it by less than a quarter of a pixel
+_SMOOTHING = 0.6  # pixels; smooths the steps of a label's edge and moves it by less than a quarter of a pixel
 
 
 def structure_paths(labels: np.ndarray, scheme: LabelScheme) -> dict[int, str]:
@@ -23,15 +23,15 @@ def structure_paths(labels: np.ndarray, scheme: LabelScheme) -> dict[int, str]:
     """
     boxes = ndimage.find_objects(labels.astype(np.int32), max_label=max(scheme.ids))
     paths = {}
-    for one in scheme.classes:
-        box = boxes[one.id - 1]
+    for structure in scheme.classes:
+        box = boxes[structure.id - 1]
         if box is None:
             continue
-        mask = np.pad((labels[box] == one.id).astype(np.float32), 3)
+        mask = np.pad((labels[box] == structure.id).astype(np.float32), 3)
         lines = _lines(ndimage.gaussian_filter(mask, _SMOOTHING), 0.5)
         corner = np.array([box[1].start - 3, box[0].start - 3])
         if path := path_data(line + corner for line in lines):
-            paths[one.id] = path
+            paths[structure.id] = path
     return paths
 
 
@@ -70,7 +70,7 @@ def _lines(values: np.ndarray, level: float) -> list[np.ndarray]:
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:
-    """Without points that lie within a tenth of a pixel of the line between their neighbours, taken in turns."""
+    """Without points within a tenth of a pixel of the line between their neighbours."""
     for start in (1, 2):
         if len(points) < 5:
             break

@@ -1,27 +1,30 @@
-"""What the transform does, seen: displacement, a deformed grid, and where tissue grows, shrinks or folds (Figure 2)."""
+"""What pages and Figure 2 show of a transform: displacement, a deformed grid, growth, shrinkage and folds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from uresnet.core.grid import Grid
+from uresnet.report.pictures import nice_limit
 from uresnet.report.slices import PLANES, Plane, View, cut, dark_level, plane_grid
 from uresnet.results.registration import RegisteredPair
 from uresnet.transform import Affine, Transform, closest_rigid, map_grid, resample
 
 GRID_MM = 10.0
+"""The side of a square of the deformed grid, mm."""
 
 
 @dataclass(frozen=True, eq=False)
 class WarpSlice:
-    """One plane's middle slice, (rows, columns) each.
+    """The middle slice of one plane; arrays are (rows, columns), ``displacement`` and ``position`` (3, rows, columns).
 
-    ``displacement`` (3, rows, columns), RAS mm, is how far a point of the fixed brain has to go after the best rigid
-    alignment; ``position`` (3, rows, columns), RAS mm, is where it comes from; ``log_jacobian`` is the logarithm of the
-    local volume ratio, NaN where tissue folds; ``folded`` and ``inside`` (not background) are masks; ``anatomy`` is the
+    ``position``, RAS mm, is the point of the moving brain that a point of the fixed brain is mapped to, after the best
+    rigid alignment of the two; ``displacement``, RAS mm, is the way to it. ``log_jacobian`` is the logarithm of the
+    local volume ratio, NaN where tissue folds; ``folded`` and ``inside`` (foreground) are masks; ``anatomy`` is the
     fixed image.
     """
 
@@ -33,16 +36,45 @@ class WarpSlice:
     inside: np.ndarray
     anatomy: np.ndarray
 
+    @property
+    def distance(self) -> np.ndarray:
+        """Length of the displacement, mm, (rows, columns)."""
+        return np.asarray(np.linalg.norm(self.displacement, axis=0))
+
+    def grid_lines(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(values, levels), twice: grid lines are where the values (rows, columns) pass one of the levels."""
+        lines = []
+        for axis in sorted({0, 1, 2} - {self.plane.through}):
+            values = self.position[axis]
+            lines.append((values, np.arange(np.ceil(values.min() / GRID_MM) * GRID_MM, values.max(), GRID_MM)))
+        return lines
+
+
+@dataclass(frozen=True)
+class MapLimits:
+    """Ends of the colour scales over all planes: ±``displacement`` mm, 0–``distance`` mm, ±``log_jacobian``."""
+
+    displacement: float
+    distance: float
+    log_jacobian: float
+
 
 @dataclass(frozen=True)
 class Placement:
-    """The overall part of a transform: the best rigid alignment as (4, 4) RAS mm, its ``rotation_degrees``, how far it
-    moves the middle of the fixed brain (``shift_mm``, RAS), and the ``scale`` that remains along each world axis."""
+    """The overall part of a transform: the best rigid alignment (``rigid``, (4, 4), RAS mm), its ``rotation_degrees``,
+    and the ``scale`` that remains along each world axis."""
 
     rigid: np.ndarray
     rotation_degrees: float
-    shift_mm: tuple[float, float, float]
     scale: tuple[float, float, float]
+
+
+def map_limits(slices: Sequence[WarpSlice]) -> MapLimits:
+    """Round limits that nearly all values inside the brain stay within."""
+    displacements = np.concatenate([each.displacement[:, each.inside].ravel() for each in slices])
+    distances = np.concatenate([each.distance[each.inside] for each in slices])
+    logs = np.concatenate([each.log_jacobian[each.inside & ~each.folded] for each in slices])
+    return MapLimits(nice_limit(displacements, 1.0), nice_limit(distances, 1.0), nice_limit(logs, 0.2))
 
 
 def placement(transform: Transform, view: View) -> Placement:
@@ -57,28 +89,27 @@ def placement(transform: Transform, view: View) -> Placement:
     affine[:3, :3] = solution[:3].T
     affine[:3, 3] = solution[3] - affine[:3, :3] @ view.centre_mm
     rigid = closest_rigid(affine, _three(view.centre_mm))
-    turn = float(np.degrees(np.arccos(np.clip((np.trace(rigid[:3, :3]) - 1) / 2, -1, 1))))
-    shift = solution[3] - view.centre_mm
+    rotation = float(np.degrees(np.arccos(np.clip((np.trace(rigid[:3, :3]) - 1) / 2, -1, 1))))
     scale = np.linalg.norm(affine[:3, :3], axis=0)
-    return Placement(rigid, turn, _three(shift), _three(scale))
+    return Placement(rigid, rotation, _three(scale))
 
 
-def warp_slices(results: RegisteredPair, view: View, overall: Placement) -> list[WarpSlice]:
+def warp_slices(pair: RegisteredPair, view: View, overall: Placement) -> list[WarpSlice]:
     """The middle slice of every plane."""
-    return [_slice(results, plane, plane_grid(plane, view, slices=1), overall) for plane in PLANES]
+    return [_slice(pair, plane, plane_grid(plane, view, slices=1), overall) for plane in PLANES]
 
 
-def _slice(results: RegisteredPair, plane: Plane, grid: Grid, overall: Placement) -> WarpSlice:
-    mapped = map_grid(results.transform, grid, device="cpu")[0, :, :, :, 0].double().numpy()
+def _slice(pair: RegisteredPair, plane: Plane, grid: Grid, overall: Placement) -> WarpSlice:
+    mapped = map_grid(pair.transform, grid, device="cpu")[0, :, :, :, 0].double().numpy()
     back = np.linalg.inv(overall.rigid)
     position = np.tensordot(back[:3, :3], mapped, axes=1) + back[:3, 3, None, None]
     index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij"), axis=-1)
     here = np.moveaxis(grid.points_to_world(index)[:, :, 0], -1, 0)
-    determinant = resample(Affine.identity(), results.jacobian, grid, "nearest", fill=1).data[:, :, 0].numpy().T
-    anatomy = cut(results.background, grid)[0]
+    determinant = resample(Affine.identity(), pair.jacobian, grid, "nearest", fill=1).data[:, :, 0].numpy().T
+    anatomy = cut(pair.background, grid)[0]
     folded = determinant <= 0
     log_jacobian = np.log(np.where(folded, np.nan, determinant))
-    inside = anatomy > dark_level(results.background)
+    inside = anatomy > dark_level(pair.background)
     turned = (1, 0)
     return WarpSlice(
         plane=plane,

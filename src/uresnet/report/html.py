@@ -1,4 +1,4 @@
-"""Templates to pages: everything inside the file, nothing asked from anywhere, text from outside escaped."""
+"""From templates to pages: a page holds everything it needs, requests nothing, and escapes all text from outside."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _hash(text: str) -> str:
 
 
 def _signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, a true minus, and no minus before nothing."""
+    """A number with its sign, a typographic minus, and no sign where it rounds to zero."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
         return text
@@ -64,5 +64,5 @@ def _signed(value: float, digits: int = 1) -> str:
 
 
 def viewer_html(names: dict[str, str]) -> str:
-    """The page of the interactive viewer, which a server of its own gives its parts."""
+    """The page of the interactive viewer; :mod:`uresnet.report.viewer` serves what it loads."""
     return _environment().get_template("viewer.html.j2").render(names=names)

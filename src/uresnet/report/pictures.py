@@ -1,4 +1,4 @@
-"""Arrays as pictures inside a page: grey levels, and colours that the colour-blind tell apart, in small files."""
+"""Arrays as pictures inside a page: grey levels, and colour scales that are safe for the colour-blind."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DIVERGING: Colours = (
 """Blue through white to red (ColorBrewer RdBu, safe for the colour-blind)."""
 
 SEQUENTIAL: Colours = ((68, 1, 84), (65, 68, 135), (42, 120, 142), (34, 168, 132), (122, 209, 81), (253, 231, 37))
-"""Dark purple to yellow (viridis, safe for the colour-blind and even in lightness)."""
+"""Dark purple to yellow (viridis, safe for the colour-blind and of evenly rising lightness)."""
 
 FOLD: tuple[int, int, int] = (255, 214, 0)
-"""Where tissue folds: a yellow that neither end of ``DIVERGING`` comes near."""
+"""Where tissue folds: a yellow unlike every colour of ``DIVERGING``."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def grey(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
 
 
 def nice_limit(values: np.ndarray, smallest: float) -> float:
-    """A round number that nearly all magnitudes stay below."""
+    """A round number above 98 % of all magnitudes, and not below ``smallest``."""
     if not values.size:
         return smallest
     wanted = max(float(np.percentile(np.abs(values), 98)), smallest)

@@ -1,4 +1,4 @@
-"""What pages say of a run's record: names of files without the folders that they lie in."""
+"""What pages show of a run's record: file names without their folders, which may be private."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uresnet.results.record import RunRecord
 
 
 def image_names(record: RunRecord) -> dict[str, str]:
-    """File names of the two images, without the folders that they are nobody's business to know."""
+    """File names of the "moving" and the "fixed" image, without their folders."""
     paths = {name: image.path for name, image in record.inputs.items()}
     return {name: file_name(paths.get(name, "")) or f"{name} image" for name in ("moving", "fixed")}
 

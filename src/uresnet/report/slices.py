@@ -1,11 +1,12 @@
-"""Slices as a radiologist hangs them, cut from images of any orientation: in the world's axes, never stretched.
+"""Slices through images of any orientation, along the world's axes and at one scale.
 
-The patient's right is on the left of axial and coronal pictures (radiological), the nose on the left of sagittal ones.
+The patient's right is on the left of axial and coronal pictures (radiological convention), the nose on the left of
+sagittal ones.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -21,8 +22,11 @@ MARGIN_MM = 8.0
 
 @dataclass(frozen=True)
 class Plane:
-    """One way to cut: ``axis_codes`` say where the picture's right, its bottom, and its far side are; ``edges`` are the
-    letters on its left, right, top and bottom; ``through`` is the number of the world's axis that slices follow."""
+    """A direction of slicing.
+
+    ``axis_codes`` say to which side of the patient the picture's right, its bottom and the next slice lie; ``edges``
+    are the letters on its left, right, top and bottom; ``through`` is the world axis (0–2) across the slices.
+    """
 
     name: str
     axis_codes: AxisCodes
@@ -45,22 +49,23 @@ class View:
     extent_mm: np.ndarray
     pixel_mm: float
 
-    def moved_to(self, centre_mm: np.ndarray) -> View:
-        """A box of the same size somewhere else."""
-        return View(centre_mm, self.extent_mm, self.pixel_mm)
+    def centred_on(self, image: Image) -> View:
+        """A box of the same size around the foreground of another image."""
+        low, high = foreground_box(image)
+        return replace(self, centre_mm=(low + high) / 2)
 
 
 def view_of(image: Image, *others: Image) -> View:
-    """The box around what is not dark in an image, large enough for the ``others`` too when they are centred in it."""
+    """The box around the foreground of an image, large enough for those of the ``others`` when centred on them."""
     low, high = foreground_box(image)
-    boxes = [foreground_box(one) for one in others]
+    boxes = [foreground_box(other) for other in others]
     extent = np.max([high - low, *(b - a for a, b in boxes)], axis=0) + 2 * MARGIN_MM
-    finest = min(float(one.grid.zooms.min()) for one in (image, *others))
+    finest = min(float(shown.grid.zooms.min()) for shown in (image, *others))
     return View((low + high) / 2, extent, max(finest, float(extent.max()) / LONGEST_PIXELS))
 
 
 def foreground_box(image: Image) -> tuple[np.ndarray, np.ndarray]:
-    """(lowest, highest) corner of what is not dark, RAS+ mm, (3,) each; of everything when all is dark."""
+    """(lowest, highest) corner of the foreground, RAS+ mm, (3,) each; of the whole grid where all is dark."""
     data = image.data.cpu()
     step = max(1, round(float(np.cbrt(data.numel() / 250_000))))
     bright = (data[::step, ::step, ::step] > dark_level(image)).nonzero().numpy() * step
@@ -72,9 +77,8 @@ def foreground_box(image: Image) -> tuple[np.ndarray, np.ndarray]:
 
 def dark_level(image: Image) -> float:
     """Below this a voxel is background: a tenth of the brightness of bright tissue."""
-    data = image.data.cpu().flatten()
-    some = data[:: max(1, len(data) // 200_000)].numpy()
-    lit = some[some > 0]
+    sample = _sample(image)
+    lit = sample[sample > 0]
     return 0.1 * float(np.percentile(lit, 95)) if len(lit) else 0.0
 
 
@@ -100,13 +104,18 @@ def cut_labels(labels: LabelMap, grid: Grid) -> np.ndarray:
 
 
 def grey_window(image: Image) -> tuple[float, float]:
-    """(black, white) for an image: dark tissue to the brightest but for a few voxels."""
-    data = image.data.cpu().flatten()
-    some = data[:: max(1, len(data) // 200_000)].numpy()
-    lit = some[some > dark_level(image)]
+    """The intensities of an image that are drawn (black, white); the brightest 0.5 % of the foreground are white."""
+    sample = _sample(image)
+    lit = sample[sample > dark_level(image)]
     if not len(lit):
-        return float(some.min()), float(some.max()) + 1e-6
+        return float(sample.min()), float(sample.max()) + 1e-6
     return min(0.0, float(lit.min())), float(np.percentile(lit, 99.5)) + 1e-6
+
+
+def _sample(image: Image) -> np.ndarray:
+    """Some 200,000 voxels, evenly spaced in memory."""
+    data = image.data.cpu().flatten()
+    return data[:: max(1, len(data) // 200_000)].numpy()
 
 
 def _as_pictures(data: Tensor) -> np.ndarray:

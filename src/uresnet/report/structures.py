@@ -1,4 +1,9 @@
-"""Structures as pages list them: both sides of a pair together, their volumes, and how much the sides differ."""
+"""Structures as pages list them: both sides of a pair together, their volumes, and how much the sides differ.
+
+Pages and the viewer colour a structure as the table in ``core/labels.py`` says (the lateral ventricle: (120, 18, 134)).
+A :class:`~uresnet.core.labels.LabelClass` has that colour as ``hex_colour``, and ``templates/macros.html.j2`` draws
+with it. The figures for print have a palette of their own (``figures.py``).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +37,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """The structure's name, in words."""
         return words(self.structure.name)
 
     @property
@@ -43,15 +48,15 @@ class Row:
 
 def groups(structures: Iterable[LabelClass]) -> list[Group]:
     """Left and right of a pair together, left first, in the order in which the pairs appear."""
-    by_id = {one.id: one for one in structures}
+    by_id = {structure.id: structure for structure in structures}
     found, seen = [], set[int]()
-    for one in by_id.values():
-        if one.id in seen:
+    for structure in by_id.values():
+        if structure.id in seen:
             continue
-        pair = sorted({one.id, mirrored_id(one.id)} & set(by_id), key=lambda i: not _is_left(i))
-        seen |= set(pair)
-        bare = one.name.removeprefix("Left-").removeprefix("Right-") if len(pair) == 2 else one.name
-        found.append(Group(words(bare), tuple(by_id[i] for i in pair)))
+        sides = sorted({structure.id, mirrored_id(structure.id)} & set(by_id), key=lambda i: not _is_left(i))
+        seen |= set(sides)
+        bare = structure.name.removeprefix("Left-").removeprefix("Right-") if len(sides) == 2 else structure.name
+        found.append(Group(words(bare), tuple(by_id[i] for i in sides)))
     return found
 
 
@@ -64,13 +69,13 @@ def table_rows(
         return []
     rows = []
     for group in groups(scheme.classes):
-        for n, one in enumerate(group.members):
-            overlap = (dice or {}).get(one.name, nan)
+        for n, structure in enumerate(group.members):
+            overlap = (dice or {}).get(structure.name, nan)
             rows.append(
                 Row(
-                    one,
-                    {name: of.get(one.id, 0.0) / 1000 for name, of in volumes.items()},
-                    {name: asymmetry(of, one.id) for name, of in volumes.items()},
+                    structure,
+                    {image: by_id.get(structure.id, 0.0) / 1000 for image, by_id in volumes.items()},
+                    {image: asymmetry(by_id, structure.id) for image, by_id in volumes.items()},
                     both=len(group.members) == 2 and n == 0,
                     dice=overlap if isfinite(overlap) else None,
                 )
@@ -87,18 +92,18 @@ def asymmetry(volumes: dict[int, float], structure: int) -> float | None:
 
 
 def percent(part: float, whole: float) -> float | None:
-    """None of nothing."""
+    """``part`` as a percentage of ``whole``; None where there is no whole."""
     return 100 * part / whole if whole > 0 else None
 
 
 def present(scheme: LabelScheme, *maps: LabelMap) -> list[LabelClass]:
     """The structures that any of the label maps holds."""
-    volumes = [structure_volumes(one, scheme) for one in maps]
-    return [one for one in scheme.classes if any(of[one.id] for of in volumes)]
+    volumes = [structure_volumes(labels, scheme) for labels in maps]
+    return [structure for structure in scheme.classes if any(by_id[structure.id] for by_id in volumes)]
 
 
 def words(name: str) -> str:
-    """``Left-Cerebral-Cortex`` as a person writes it."""
+    """``Left-Cerebral-Cortex`` without its hyphens."""
     return name.replace("-", " ").replace("_", " ")
 
 

@@ -33,9 +33,9 @@ def write_pages(folder: Path, moving: Path | None = None, fixed: Path | None = N
         write_text(training_page(folder), page)
         return page
     outputs = find_outputs(folder)
-    for one in outputs:
-        if not (one / PAGE).exists():
-            with suppress(UserError):  # its card says what is wrong
-                write_text(registration_page(read_registered_pair(one)), one / PAGE)
+    for output in outputs:
+        if not (output / PAGE).exists():
+            with suppress(UserError):  # the index says what is wrong
+                write_text(registration_page(read_registered_pair(output)), output / PAGE)
     write_text(index_page(folder, outputs), folder / INDEX)
     return folder / INDEX

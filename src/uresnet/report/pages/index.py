@@ -1,9 +1,9 @@
-"""Many registrations on one page, the doubtful ones first."""
+"""The index of many registrations on one page, doubtful ones first."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,14 +13,14 @@ from uresnet.core.files import RECORD
 from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
-from uresnet.quality.verdict import SEVERITY, Level, judge_record
+from uresnet.quality.verdict import SEVERITY, judge_record
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
 from uresnet.report.pages.registration import PAGE
 from uresnet.report.pictures import data_uri, grey
 from uresnet.report.record_text import image_names
 from uresnet.report.slices import PLANES, cut, cut_labels, grey_window, plane_grid, view_of
-from uresnet.results.record import RunRecord, read_record
+from uresnet.results.record import Level, RunRecord, read_record
 from uresnet.results.signs import PairSigns
 
 THUMBNAIL_PIXELS = 160
@@ -28,8 +28,8 @@ THUMBNAIL_PIXELS = 160
 
 @dataclass(frozen=True)
 class Card:
-    """One registration on the index: where it is, what became of it, and a picture (the warped image with the fixed
-    image's structures)."""
+    """One registration on the index: its folder, its verdict, and a picture (the warped image with the fixed image's
+    structures)."""
 
     name: str
     names: dict[str, str]
@@ -53,7 +53,7 @@ def find_outputs(folder: Path) -> list[Path]:
 
 def index_page(folder: Path, outputs: list[Path]) -> str:
     """The page that lists ``outputs`` (under ``folder``), worst verdict first, then lowest Dice."""
-    cards = sorted((_card(folder, one) for one in outputs), key=_order)
+    cards = sorted((_card(folder, output) for output in outputs), key=_order)
     counts = {level.value: sum(card.level is level for card in cards) for level in reversed(Level)}
     return render(
         "index.html.j2",
@@ -61,7 +61,6 @@ def index_page(folder: Path, outputs: list[Path]) -> str:
         cards=cards,
         counts=counts,
         subpixels=SUBPIXELS,
-        structures=SCHEMES,
         version=__version__,
     )
 
@@ -92,7 +91,7 @@ def _thumbnail(output: Path, record: RunRecord) -> dict[str, Any]:
     warped = read_image(output / "warped.nii.gz")
     view = view_of(warped)
     longest = float(view.extent_mm[:2].max())
-    small = type(view)(view.centre_mm, view.extent_mm, max(view.pixel_mm, longest / THUMBNAIL_PIXELS))
+    small = replace(view, pixel_mm=max(view.pixel_mm, longest / THUMBNAIL_PIXELS))
     grid = plane_grid(PLANES[0], small, slices=1)
     scheme = SCHEMES.get(record.model.scheme)
     labels = output / "fixed_dseg.nii.gz"

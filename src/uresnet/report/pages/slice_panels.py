@@ -1,4 +1,4 @@
-"""The slices that a page lets its reader scroll through: pictures and outlines of every slice of a plane."""
+"""The slices that a reader of a page scrolls through: pictures and outlines of every slice of a plane."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def shown_planes(
     for plane in PLANES:
         grid = plane_grid(plane, view)
         pictures = {
-            name: [data_uri(grey(one, windows[name])) for one in cut(image, plane_grid(plane, own))]
-            for name, (image, own) in images.items()
+            name: [data_uri(grey(picture, windows[name])) for picture in cut(image, plane_grid(plane, own_view))]
+            for name, (image, own_view) in images.items()
         }
         outlines = {
-            name: [structure_paths(one, scheme) for one in cut_labels(labels, grid)]
+            name: [structure_paths(picture, scheme) for picture in cut_labels(labels, grid)]
             for name, labels in maps.items()
             if scheme is not None
         }

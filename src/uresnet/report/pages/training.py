@@ -1,4 +1,4 @@
-"""The page of a training: its learning curves and a few validation pairs, from what the run leaves in its folder."""
+"""The page of a training: its learning curves and a few validation pairs, from the files in the run's folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from uresnet.report.pictures import data_uri
 from uresnet.report.structures import groups
 
 STEPS, VALIDATIONS, SAMPLES = "log.csv", "validation.csv", "samples.npz"
-DICE_TITLE = "Dice on brains it does not learn from"
+DICE_TITLE = "Dice on validation pairs"
 CAPTIONS = {
     "moving": "Moving image, with the structures that the network found in it",
     "fixed": "Fixed image, with its true structures",
-    "warped": "Warped image, with the moving image’s true structures carried along",
+    "warped": "Warped image, with the true structures of the moving image, warped",
     "predicted": "Image, with the structures that the network found in it",
     "manual": "The same image, with its true structures",
 }
@@ -98,7 +98,7 @@ def training_page(folder: Path) -> str:
     elif "registration_dice" in validations:
         charts.append(chart(DICE_TITLE, validations, ["registration_dice", *structures]))
     if "folding" in validations:
-        charts.append(chart("Share of voxels that fold", validations, ["folding"]))
+        charts.append(chart("Share of folded voxels", validations, ["folding"]))
     facts = _facts(steps, validations)
     size = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "bottom": BOTTOM}
     samples = read_samples(folder / SAMPLES)
@@ -117,7 +117,7 @@ def training_page(folder: Path) -> str:
 
 
 def read_samples(path: Path) -> Samples | None:
-    """The pictures that a run keeps; None where there are none that can be read."""
+    """The pictures that a run keeps; None without a file of them that can be read."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -129,8 +129,8 @@ def read_samples(path: Path) -> Samples | None:
         [_sample_picture(arrays, f"{n} {name}", scheme) for name in CAPTIONS if f"{n} {name} image" in arrays]
         for n in numbers
     ]
-    values = {int(i) for name, one in arrays.items() if name.endswith("labels") for i in np.unique(one)}
-    return Samples(step, pairs, [one for one in scheme.classes if one.id in values])
+    values = {int(i) for name, labels in arrays.items() if name.endswith("labels") for i in np.unique(labels)}
+    return Samples(step, pairs, [structure for structure in scheme.classes if structure.id in values])
 
 
 def _sample_picture(arrays: dict[str, np.ndarray], key: str, scheme: LabelScheme) -> SamplePicture:
@@ -140,7 +140,7 @@ def _sample_picture(arrays: dict[str, np.ndarray], key: str, scheme: LabelScheme
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
-    """Columns of a CSV file by name, what is no number as NaN; empty for a missing file or one without rows."""
+    """Columns of a CSV file by name, NaN where there is no number; empty for a missing file or one without rows."""
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
@@ -157,7 +157,7 @@ def chart(title: str, table: dict[str, np.ndarray], names: Sequence[str]) -> Cha
     values = np.concatenate([y for _, _, y in series]) if series else np.zeros(0)
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    if low == high:  # from nothing on: most of what is drawn cannot be negative
+    if low == high:  # the axis starts at 0: most of what is drawn cannot be negative
         low, high = (0.0, 1.0) if low == 0 else (min(0.0, 2 * low), max(0.0, 2 * low))
     right = max(float(np.nanmax(x)), 1.0)
 
@@ -171,7 +171,7 @@ def chart(title: str, table: dict[str, np.ndarray], names: Sequence[str]) -> Cha
         kept = np.isfinite(y)
         if kept.any():
             points = [f"{a:.1f} {b:.1f}" for a, b in place(at[kept], y[kept])]
-            path = "M" + "L".join(points) + ("h-8" if len(points) == 1 else "")  # a point alone would not be seen
+            path = "M" + "L".join(points) + ("h-8" if len(points) == 1 else "")  # a single point would not be visible
             curves.append(Curve(name.replace("_", " "), COLOURS[n % len(COLOURS)], path, float(y[kept][-1])))
     along = np.linspace(0, right, 5)
     up = np.linspace(low, high, 5)

@@ -27,7 +27,7 @@
   });
   read();
   // Many structures would push everything else off a phone's screen.
-  if (boxes.length > 8 && matchMedia("(max-width:40rem)").matches) all("details.legend").forEach((one) => { one.open = false; });
+  if (boxes.length > 8 && matchMedia("(max-width:40rem)").matches) all("details.legend").forEach((legend) => { legend.open = false; });
   if (!viewer) return;
 
   all("input[data-fill]").forEach((box) => {
@@ -48,9 +48,9 @@
     viewer.classList.remove("off");
     clearInterval(timer);
     if (mode === "flicker") timer = setInterval(() => viewer.classList.toggle("off"), 600);
-    all("button[data-mode]", viewer).forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.mode === mode)));
+    all("button[data-mode]", viewer).forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === mode)));
   };
-  all("button[data-mode]", viewer).forEach((one) => one.addEventListener("click", () => setMode(one.dataset.mode)));
+  all("button[data-mode]", viewer).forEach((button) => button.addEventListener("click", () => setMode(button.dataset.mode)));
   if (split) {
     split.addEventListener("input", () => { setMode("slide"); place(Number(split.value)); });
     all(".stage", viewer).forEach((stage) => {
