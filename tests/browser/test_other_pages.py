@@ -66,9 +66,7 @@ def test_a_training_shows_curves_and_pairs(browser, tmp_path: Path) -> None:
     page = write_pages(tmp_path)
     assert_quiet(browser, page.as_uri())
     titles = browser.run("[...document.querySelectorAll('h2')].map(h => h.textContent)")
-    assert {"Loss and its terms", "Dice on validation pairs", "Validation pairs"} <= set(
-        titles
-    )
+    assert {"Loss and its terms", "Dice on validation pairs", "Validation pairs"} <= set(titles)
     # Swatches of a chart's keys are as small as text: a rule for the chart once made them as large as the chart.
     browser.open(page.as_uri())
     sizes = browser.run("[...document.querySelectorAll('.swatch')].map(s => s.getBoundingClientRect().width)")
