@@ -1,13 +1,13 @@
-"""uresnet beside ANTs SyN and greedy: the same pairs, one judge, one table.
+"""uresnet, ANTs SyN and greedy on the same pairs, judged in the same way, in one table.
 
     python benchmarks/accuracy.py OASIS_MALF OUT [--methods default refine syn greedy] [--pairs 1101-1107] [--threads 2]
 
 OASIS_MALF holds ``SCAN_T1.nii.gz`` and ``SCAN_labels.nii.gz`` (manual Neuromorphometrics labels). The ten pairs are the
 five people of ``val`` in a ring, both ways. Every registration is a process of its own, timed from its start until its
-files are there. Manual labels are carried over by what it exported, nearest-neighbour, by SimpleITK (greedy's by greedy
-itself); Dice is the mean over the fifteen structures of the paper's Table 1. Folds and SDlogJ are uresnet's measure of
-the exported files over the fixed brain. OUT/accuracy.csv gets a row as soon as it is known, and a run that was stopped
-goes on where it was; OUT/accuracy.md is the table. ANTs and greedy come with ``pip install 'uresnet[test]'``.
+files are written. SimpleITK warps the manual labels by the exported transform, nearest-neighbour (greedy does so for its
+own transforms); Dice is the mean over the fifteen structures of the paper's Table 1. Folds and SDlogJ are measured by uresnet
+on the exported files, over the fixed brain. A row is added to OUT/accuracy.csv as soon as it is known, and a run that
+was stopped continues; OUT/accuracy.md is the table. ANTs and greedy come with ``pip install 'uresnet[test]'``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk
 import torch
 
@@ -37,12 +40,15 @@ from uresnet.preprocess import extract_brain
 from uresnet.transform import folding_fraction, jacobian_determinant, log_jacobian_std
 from uresnet.transform_files import read_chain
 
+Labels = npt.NDArray[np.int32]
+
 VAL = ("1101", "1107", "1113", "1119", "1125")
 RING = [(VAL[n], VAL[(n + 1) % 5]) for n in range(5)]
 PAIRS = [*RING, *((fixed, moving) for moving, fixed in RING)]
 SCHEME = label_scheme("table1")
 MEASURES = ("dice", "folds", "sdlogj", "seconds")
-COLUMNS = ("method", "moving", "fixed", *MEASURES, "threads", "version", *(one.name for one in SCHEME.classes))
+STRUCTURES = tuple(structure.name for structure in SCHEME.classes)
+COLUMNS = ("method", "moving", "fixed", *MEASURES, "threads", "version", *STRUCTURES)
 
 SYN = """
 import sys, ants
@@ -59,8 +65,11 @@ for command in sys.argv[1:]:
 
 @dataclass(frozen=True)
 class Method:
-    """How a tool registers: ``command`` (moving, fixed, folder, threads) → the process's arguments; ``files`` of the
-    transform that it leaves, the first applied first to a fixed point; ``package`` and ``module`` that it needs."""
+    """How a program registers.
+
+    ``command`` gives the process's arguments for (moving, fixed, folder, threads). ``files`` are those of the transform
+    that it writes, in the order in which they are applied to a fixed point. It needs ``package`` and its ``module``.
+    """
 
     title: str
     package: str
@@ -131,13 +140,13 @@ def register(method: Method, moving: Path, fixed: Path, folder: Path, threads: i
     seconds = time.perf_counter() - start
     absent = [name for name in method.files if not (folder / name).exists()]
     if done.returncode or absent:
-        said = (done.stderr or done.stdout).strip()[-500:]
-        raise RuntimeError(f"{method.title} failed on {moving.name} and {fixed.name}: {said or f'no {absent}'}")
+        reason = (done.stderr or done.stdout).strip()[-500:] or f"it did not write {absent}"
+        raise RuntimeError(f"{method.title} failed on {moving.name} and {fixed.name}: {reason}")
     return seconds
 
 
-def carried(method: Method, folder: Path, labels: Path, like: Path) -> np.ndarray:
-    """The moving ``labels`` on the grid of ``like`` through the exported transform, nearest-neighbour, (k, j, i)."""
+def warped(method: Method, folder: Path, labels: Path, like: Path) -> Labels:
+    """The moving ``labels`` warped to the grid of ``like`` by the exported transform, nearest-neighbour, (k, j, i)."""
     files = [folder / name for name in method.files]
     if method.module == "picsl_greedy":
         from picsl_greedy import Greedy3D
@@ -145,30 +154,36 @@ def carried(method: Method, folder: Path, labels: Path, like: Path) -> np.ndarra
         out = folder / "labels.nii.gz"
         with (folder / "greedy.log").open("w") as log:
             Greedy3D().execute(f"-d 3 -rf {like} -ri NN -rm {labels} {out} -r {files[0]} {files[1]}", log, log)
-        return np.rint(sitk.GetArrayFromImage(sitk.ReadImage(str(out)))).astype(np.int32)
+        return _labels_of(sitk.ReadImage(str(out)))
     chain = sitk.CompositeTransform(3)
-    for file in reversed(files):  # ITK applies the last one that was added first
+    for file in reversed(files):  # ITK applies the transform that was added last first
         chain.AddTransform(_itk(file))
     fixed, moving = sitk.ReadImage(str(like)), sitk.ReadImage(str(labels))
-    return sitk.GetArrayFromImage(sitk.Resample(moving, fixed, chain, sitk.sitkNearestNeighbor, 0)).astype(np.int32)
+    return _labels_of(sitk.Resample(moving, fixed, chain, sitk.sitkNearestNeighbor, 0))
+
+
+def _labels_of(image: sitk.Image) -> Labels:
+    values: Labels = np.rint(sitk.GetArrayFromImage(image)).astype(np.int32)
+    return values
 
 
 def _itk(file: Path) -> sitk.Transform:
     if file.name.endswith(".nii.gz"):
         return sitk.DisplacementFieldTransform(sitk.ReadImage(str(file), sitk.sitkVectorFloat64))
-    return sitk.ReadTransform(str(file))
+    transform: sitk.Transform = sitk.ReadTransform(str(file))
+    return transform
 
 
-def merged(values: np.ndarray) -> torch.Tensor:
+def merged(values: npt.NDArray[Any]) -> torch.Tensor:
     """Manual labels as the classes of Table 1, 0 for everything else."""
-    # Table 1 merges the sides, so that it does not matter which one the vermis goes to.
+    # Table 1 merges left and right, so that the side of the vermis does not matter.
     return torch.from_numpy(SCHEME.to_classes(neuromorphometrics_to_freesurfer(values, np.array(True))))
 
 
 def judge(method: Method, folder: Path, data: Path, moving: str, fixed: str) -> dict[str, float]:
     """Dice of every structure, their mean, folds and SDlogJ of what a method left in ``folder``."""
     like = data / f"{fixed}_labels.nii.gz"
-    found = merged(carried(method, folder, data / f"{moving}_labels.nii.gz", like))
+    found = merged(warped(method, folder, data / f"{moving}_labels.nii.gz", like))
     truth = merged(sitk.GetArrayFromImage(sitk.ReadImage(str(like))))
     dice = dice_per_class(found, truth, SCHEME.number_of_classes)
     image = read_image(data / f"{fixed}_T1.nii.gz")
@@ -178,7 +193,7 @@ def judge(method: Method, folder: Path, data: Path, moving: str, fixed: str) -> 
         "dice": float(dice.nanmean()),
         "folds": folding_fraction(determinant, brain),
         "sdlogj": log_jacobian_std(determinant, brain),
-        **{one.name: float(value) for one, value in zip(SCHEME.classes, dice, strict=True)},
+        **dict(zip(STRUCTURES, dice.tolist(), strict=True)),
     }
 
 
@@ -191,18 +206,18 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     for name, method in METHODS.items():
         own = [row for row in rows if row["method"] == name]
         for threads in sorted({row["threads"] for row in own}):
-            some = [row for row in own if row["threads"] == threads]
-            dice, folds, spread, seconds = (np.array([float(row[key]) for row in some]) for key in MEASURES)
-            versions = ", ".join(sorted({row["version"] for row in some}))
+            alike = [row for row in own if row["threads"] == threads]
+            dice, folds, spread, seconds = (np.array([float(row[key]) for row in alike]) for key in MEASURES)
+            versions = ", ".join(sorted({row["version"] for row in alike}))
             lines.append(
-                f"| {method.title} | {len(some)} | {dice.mean():.3f} | {dice.min():.3f} | {folds.mean():.1e} | "
+                f"| {method.title} | {len(alike)} | {dice.mean():.3f} | {dice.min():.3f} | {folds.mean():.1e} | "
                 f"{spread.mean():.2f} | {seconds.mean():.1f} | {threads} | {versions} |"
             )
     return "\n".join(lines) + "\n"
 
 
 def stamp() -> str:
-    """Where and from which source this was measured."""
+    """The machine and the source with which this was measured."""
     here = Path(__file__).parent
     commit = subprocess.run(
         ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
@@ -211,7 +226,7 @@ def stamp() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Register, judge, write. 2 when it cannot begin, 1 when a registration failed."""
+    """Register, judge, write. 2 if it cannot begin, 1 if a registration failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
@@ -230,41 +245,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(*wrong, sep="\n", file=sys.stderr)
         return 2
     chosen.output.mkdir(parents=True, exist_ok=True)
-    results = chosen.output / "accuracy.csv"
-    rows: list[dict[str, str]] = []
-    if results.exists():
-        with results.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    failed = False
-    with results.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-        for moving, fixed in pairs:
-            for name in chosen.methods:
-                key = {"method": name, "moving": moving, "fixed": fixed, "threads": str(chosen.threads)}
-                if any(all(row[k] == v for k, v in key.items()) for row in rows):
-                    continue
-                try:
-                    with tempfile.TemporaryDirectory(dir=chosen.output) as folder:
-                        images = (chosen.data / f"{scan}_T1.nii.gz" for scan in (moving, fixed))
-                        seconds = register(METHODS[name], *images, Path(folder), chosen.threads)
-                        found = judge(METHODS[name], Path(folder), chosen.data, moving, fixed) | {"seconds": seconds}
-                except RuntimeError as error:
-                    print(error, file=sys.stderr, flush=True)
-                    failed = True
-                    continue
-                rows.append(
-                    key | {"version": version(METHODS[name].package)} | {k: f"{v:.6g}" for k, v in found.items()}
-                )
-                writer.writerow(rows[-1])
-                file.flush()
-                said = "  ".join(f"{k} {found[k]:.4g}" for k in MEASURES)
-                print(f"{moving} → {fixed}  {name:<12}{said}", flush=True)
+    rows, failed = run(chosen.data, chosen.output, pairs, chosen.methods, chosen.threads)
     text = f"# Accuracy\n\n{table(rows)}\n{stamp()}"
     (chosen.output / "accuracy.md").write_text(text, encoding="utf-8")
     print("", table(rows), sep="\n")
     return int(failed)
+
+
+def run(
+    data: Path, output: Path, pairs: Sequence[tuple[str, str]], methods: Sequence[str], threads: int
+) -> tuple[list[dict[str, str]], bool]:
+    """All rows of ``output``/accuracy.csv, those of an earlier run included, and whether a registration failed."""
+    results, failed = output / "accuracy.csv", False
+    rows: list[dict[str, str]] = []
+    if results.exists():
+        with results.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    with results.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        for (moving, fixed), name in product(pairs, methods):
+            key = {"method": name, "moving": moving, "fixed": fixed, "threads": str(threads)}
+            if any(all(row[k] == v for k, v in key.items()) for row in rows):
+                continue
+            try:
+                measured = register_and_judge(METHODS[name], data, (moving, fixed), output, threads)
+            except RuntimeError as error:
+                print(error, file=sys.stderr, flush=True)
+                failed = True
+                continue
+            numbers = {measure: f"{value:.6g}" for measure, value in measured.items()}
+            rows.append(key | {"version": version(METHODS[name].package)} | numbers)
+            writer.writerow(rows[-1])
+            file.flush()
+            shown = "  ".join(f"{measure} {measured[measure]:.4g}" for measure in MEASURES)
+            print(f"{moving} → {fixed}  {name:<12}{shown}", flush=True)
+    return rows, failed
+
+
+def register_and_judge(
+    method: Method, data: Path, pair: tuple[str, str], output: Path, threads: int
+) -> dict[str, float]:
+    """Every measure of one pair, registered in a temporary folder within ``output``."""
+    moving, fixed = pair
+    with tempfile.TemporaryDirectory(dir=output) as name:
+        folder = Path(name)
+        seconds = register(method, data / f"{moving}_T1.nii.gz", data / f"{fixed}_T1.nii.gz", folder, threads)
+        return judge(method, folder, data, moving, fixed) | {"seconds": seconds}
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python benchmarks/verdict.py DATA OUT.tsv [--model NAME|FILE] [--device cuda] [--only CASE …]
 
 DATA is a folder with ``oasis_malf``, ``lesions`` and ``freesurfer_subject``; Colin 27 and the ICBM 152 template are
-fetched as for the demo. Every case goes through ``register`` in memory and is judged; nothing but OUT.tsv is written,
-a row as soon as it is known, and a run that was stopped goes on where it was. At the end the range of every sign over
-good and over broken pairs is printed beside its bounds, and which sign caught which broken pair. A broken pair that is
-called good makes the exit code 1.
+fetched as for the demo. Every case is registered in memory and judged. A row is added to OUT.tsv as soon as it is
+known, nothing else is written, and a run that was stopped continues. At the end it prints the range of every sign over
+good and over broken pairs beside its bounds, and which signs detected which broken pair. The exit code is 1 if a broken
+pair is called good.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,11 +118,12 @@ BREAKS: dict[str, Callable[[Image], Image]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A pair that should be called good, or must not be ("broken"), and how to make it."""
+    """A pair that should be called good, or must not be ("broken"), and how its images are made."""
 
     kind: str
     name: str
-    make: Callable[[], tuple[Image, Image]]
+    moving: Callable[[], Image]
+    fixed: Callable[[], Image]
     brain: BrainMethod = "none"
 
 
@@ -131,8 +133,11 @@ def cases(data: Path) -> Iterator[Case]:
     def oasis(scan: str) -> Image:
         return uresnet.read_image(data / "oasis_malf" / f"{scan}_T1.nii.gz")
 
-    def patient(number: str, contrast: str) -> Image:
-        return uresnet.read_image(data / "lesions" / f"patient{number}_{contrast}.nii.gz")
+    def changed(change: Callable[[Image], Image], scan: str) -> Image:
+        return change(oasis(scan))
+
+    def flair(number: str) -> Image:
+        return uresnet.read_image(data / "lesions" / f"patient{number}_FLAIR.nii.gz")
 
     def aomic() -> Image:
         return uresnet.read_image(data / "freesurfer_subject" / "sub-0001" / "mri" / "norm.mgz")
@@ -143,36 +148,37 @@ def cases(data: Path) -> Iterator[Case]:
     def icbm() -> Image:
         return uresnet.read_image(fetch_brain(ICBM152))
 
-    for n, one in enumerate(VAL):
-        other = VAL[(n + 1) % 5]
-        yield Case("good", f"{one} to {other}", lambda a=one, b=other: (oasis(a), oasis(b)))
-        yield Case("good", f"{other} to {one}", lambda a=other, b=one: (oasis(a), oasis(b)))
-    yield Case("good", "another scanner (AOMIC) to 1113", lambda: (aomic(), oasis("1113")))
-    yield Case("good", "the demo: Colin 27 to ICBM 152", lambda: (colin(), icbm()), "auto")
-    for name, broken in BREAKS.items():
-        yield Case("broken", f"1113 {name}, to 1107", lambda b=broken: (b(oasis("1113")), oasis("1107")))
-    yield Case("broken", "patient 07 FLAIR to 1113", lambda: (patient("07", "FLAIR"), oasis("1113")))
-    yield Case("broken", "patient 19 FLAIR to 07 FLAIR", lambda: (patient("19", "FLAIR"), patient("07", "FLAIR")))
-    yield Case("broken", "1107 to 1113 mirrored", lambda: (oasis("1107"), mirrored(oasis("1113"))))
-    yield Case("broken", "1107 to 1113 half missing", lambda: (oasis("1107"), half_missing(oasis("1113"))))
-    yield Case("broken", "Colin 27 with its skull on, to 1113", lambda: (colin(), oasis("1113")))
+    for n, first in enumerate(VAL):
+        second = VAL[(n + 1) % 5]
+        for moving, fixed in ((first, second), (second, first)):
+            yield Case("good", f"{moving} to {fixed}", partial(oasis, moving), partial(oasis, fixed))
+    yield Case("good", "another scanner (AOMIC) to 1113", aomic, partial(oasis, "1113"))
+    yield Case("good", "the demo: Colin 27 to ICBM 152", colin, icbm, "auto")
+    for name, change in BREAKS.items():
+        yield Case("broken", f"1113 {name}, to 1107", partial(changed, change, "1113"), partial(oasis, "1107"))
+    yield Case("broken", "patient 07 FLAIR to 1113", partial(flair, "07"), partial(oasis, "1113"))
+    yield Case("broken", "patient 19 FLAIR to 07 FLAIR", partial(flair, "19"), partial(flair, "07"))
+    yield Case("broken", "1107 to 1113 mirrored", partial(oasis, "1107"), partial(changed, mirrored, "1113"))
+    yield Case("broken", "1107 to 1113 half missing", partial(oasis, "1107"), partial(changed, half_missing, "1113"))
+    yield Case("broken", "Colin 27 with its skull on, to 1113", colin, partial(oasis, "1113"))
 
 
-def row(case: Case, model: Model, device: str) -> dict[str, str]:
+def register_and_judge(case: Case, model: Model, device: str) -> dict[str, str]:
     """Register and judge; the record goes into the table."""
     found = {"kind": case.kind, "case": case.name}
     start = time.perf_counter()
     try:
-        result = uresnet.register(*case.make(), model=model, brain=case.brain, device=device)
+        result = uresnet.register(case.moving(), case.fixed(), model=model, brain=case.brain, device=device)
     except uresnet.UserError as error:
         return found | {"verdict": "refused", "why": str(error), "caught by": "an error before any result"}
     verdict = judge_record(result.record)
     assert verdict is not None
-    bad = [one for one in verdict.findings if one.level is not Level.good]
+    bad = [finding for finding in verdict.findings if finding.level is not Level.good]
+    caught_by = [f"{sign.subject} {sign.rule.sign}{'!' * (sign.level is Level.failed)}" for sign in bad]
     return found | {
         "verdict": verdict.level.value,
         "why": " | ".join(verdict.reasons),
-        "caught by": ", ".join(f"{one.subject} {one.rule.sign}{'!' * (one.level is Level.failed)}" for one in bad),
+        "caught by": ", ".join(caught_by),
         "seconds": f"{time.perf_counter() - start:.1f}",
         "record": json.dumps(to_json_value(result.record)),
     }
@@ -180,33 +186,33 @@ def row(case: Case, model: Model, device: str) -> dict[str, str]:
 
 def summary(rows: list[dict[str, str]]) -> Iterator[str]:
     """The range of every sign over good and over broken pairs, and the verdicts that are wrong."""
-    judged = [(one, found) for one in rows if (found := _verdict(one)) is not None]
+    judged = [(row, verdict) for row in rows if (verdict := _verdict(row)) is not None]
     yield f"{'sign':<26}{'good is':<36}{'over good pairs':<22}over broken pairs"
     ranges: dict[tuple[bool, str], dict[str, list[Finding]]] = {}
-    for one, verdict in judged:
+    for row, verdict in judged:
         for finding in verdict.findings:
-            place = ranges.setdefault((finding.subject == "pair", finding.rule.sign), {"good": [], "broken": []})
-            place[one["kind"]].append(finding)
-    for (pair, sign), found in ranges.items():
-        wanted = next(finding.wanted for both in found.values() for finding in both)
-        cells = [_range(found[kind]) for kind in ("good", "broken")]
-        yield f"{('pair ' if pair else 'image ') + sign:<26}{wanted:<36}{cells[0]:<22}{cells[1]}"
+            of_sign = ranges.setdefault((finding.subject == "pair", finding.rule.sign), {"good": [], "broken": []})
+            of_sign[row["kind"]].append(finding)
+    for (of_pair, sign), findings in ranges.items():
+        wanted = next(finding.wanted for kind in findings.values() for finding in kind)
+        good, broken = _range(findings["good"]), _range(findings["broken"])
+        yield f"{('pair ' if of_pair else 'image ') + sign:<26}{wanted:<36}{good:<22}{broken}"
     yield ""
-    for one, verdict in judged:
-        if one["kind"] == "broken":
-            yield f"{one['case']:<42}{verdict.level:<9}{one['caught by']}"
-    for one, verdict in judged:
-        if (one["kind"] == "good") is not (verdict.level is Level.good):
-            yield f"WRONG: {one['kind']} pair {one['case']} is called {verdict.level}: {one['why']}"
+    for row, verdict in judged:
+        if row["kind"] == "broken":
+            yield f"{row['case']:<42}{verdict.level:<9}{row['caught by']}"
+    for row, verdict in judged:
+        if (row["kind"] == "good") is not (verdict.level is Level.good):
+            yield f"WRONG: {row['kind']} pair {row['case']} is called {verdict.level}: {row['why']}"
 
 
-def _verdict(one: dict[str, str]) -> Verdict | None:
-    """By today's bounds, whatever they were when the pair was registered."""
-    return judge_record(RunRecord.from_json(one["record"])) if one.get("record") else None
+def _verdict(row: dict[str, str]) -> Verdict | None:
+    """By the present bounds, which may have changed since the pair was registered."""
+    return judge_record(RunRecord.from_json(row["record"])) if row.get("record") else None
 
 
 def _range(findings: list[Finding]) -> str:
-    values = [one.value for one in findings if one.value is not None and math.isfinite(one.value)]
+    values = [sign.value for sign in findings if sign.value is not None and math.isfinite(sign.value)]
     return f"{min(values):.3g} to {max(values):.3g}" if values else "–"
 
 
@@ -222,7 +228,7 @@ def main() -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("--model", help="a packaged model's name or a file; the default one without")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", nargs="*", default=[""], help="only cases whose name holds one of these")
+    parser.add_argument("--only", nargs="*", default=[""], help="only cases whose name contains one of these")
     chosen = parser.parse_args()
     columns = ["kind", "case", "verdict", "caught by", "why", "seconds", "record"]
     rows: list[dict[str, str]] = []
@@ -235,14 +241,15 @@ def main() -> int:
         table.writeheader()
         table.writerows(rows)
         for case in cases(chosen.data):
-            if any(one["case"] == case.name for one in rows) or not any(part in case.name for part in chosen.only):
+            is_known = any(row["case"] == case.name for row in rows)
+            if is_known or not any(part in case.name for part in chosen.only):
                 continue
-            rows.append(row(case, model, chosen.device))
+            rows.append(register_and_judge(case, model, chosen.device))
             table.writerow(rows[-1])
             file.flush()
             print(f"{case.kind:<7}{case.name:<42}{rows[-1]['verdict']:<9}{rows[-1]['caught by']}", flush=True)
     print("", *summary(rows), sep="\n")
-    called = [(one["kind"], found.level) for one in rows if (found := _verdict(one)) is not None]
+    called = [(row["kind"], verdict.level) for row in rows if (verdict := _verdict(row)) is not None]
     return int(("broken", Level.good) in called)
 
 
