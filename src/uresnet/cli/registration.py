@@ -66,7 +66,7 @@ def register(
     """Register two brain images, and segment both, each on its own grid."""
     with session(device, threads, quiet, debug) as run:
         check_output_folder(output, overwrite)
-        find_model(model)
+        model_file = find_model(model)
         check_exist(moving, fixed, moving_mask, fixed_mask)
         chosen = run.load_torch()
         from uresnet.pipeline.register import register as register_pair
@@ -76,7 +76,7 @@ def register(
         result = register_pair(
             moving,
             fixed,
-            model=model,
+            model=model_file,
             transform=transform,
             refine=refine,
             brain=brain,
@@ -117,13 +117,13 @@ def segment(
     quiet, report = quiet or to_pipe, report and not to_pipe
     with session(device, threads, quiet, debug) as run, piped(image, output) as (image, output):
         check_output_file(output, IMAGE_SUFFIXES, (image, *([mask] if mask else [])))
-        find_model(model)
+        model_file = find_model(model)
         check_exist(image, mask)
         chosen = run.load_torch()
         from uresnet.pipeline.segment import segment as segment_image
 
         result = segment_image(
-            image, model=model, brain=brain, mask=mask, device=chosen, progress=run.terminal.progress
+            image, model=model_file, brain=brain, mask=mask, device=chosen, progress=run.terminal.progress
         )
         result.save(output, report, run.terminal.progress)
         run.terminal.warn(result.warnings)
@@ -146,7 +146,7 @@ def demo(
     """Download two public brain images, register one to the other, and segment both."""
     with session(device, threads, quiet, debug) as run:
         check_output_folder(output, overwrite)
-        find_model(model)
+        model_file = find_model(model)
         from uresnet.datasets.demo import COLIN27, ICBM152, cache_folder, fetch_brain
         from uresnet.pipeline.progress import Stages
 
@@ -155,7 +155,7 @@ def demo(
         chosen = run.load_torch()
         from uresnet.pipeline.register import register as register_pair
 
-        result = register_pair(moving, fixed, model=model, device=chosen, progress=run.terminal.progress)
+        result = register_pair(moving, fixed, model=model_file, device=chosen, progress=run.terminal.progress)
         result.save(output, overwrite, _command(), progress=run.terminal.progress)
         say = run.terminal.say
         run.terminal.warn(result.warnings)

@@ -63,7 +63,7 @@ class Registration(RegisteredPair):
     ) -> list[Path]:
         """Write all results to ``folder``, with a page to look at unless ``report`` is False: all of them or, after an
         error, none. Returns their paths. ``formats`` are names of :data:`uresnet.transform_files.FORMATS` to write the
-        transform in besides ITK's. ``progress`` is told of one stage, "write".
+        transform in besides ITK's. ``progress`` receives one stage, "write".
 
         Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
         """
@@ -101,7 +101,7 @@ class Segmentation(SegmentedImage):
 
     def save(self, path: str | Path, report: bool = True, progress: Progress = silent) -> None:
         """Write the label map, and beside it, named after it, its label tables, its ``_volumes.tsv`` and, unless
-        ``report`` is False, ``_report.html``, a page to look at. ``progress`` is told of one stage, "write"."""
+        ``report`` is False, ``_report.html``, a page to look at. ``progress`` receives one stage, "write"."""
         path = Path(path)
         with Stages(progress)("write"):
             write_labels(self.labels, path, self.scheme)

@@ -17,7 +17,6 @@ from uresnet.core.grid import Grid
 from uresnet.core.image import Image
 from uresnet.errors import UserError
 from uresnet.pipeline.register import register
-from uresnet.pipeline.segment import segment
 
 FILES = {
     "warped.nii.gz",
@@ -173,25 +172,12 @@ def test_what_may_move_is_all_that_moves(tiny_model: Path, fixed: Path, tmp_path
         np.testing.assert_allclose(linear, np.eye(3), atol=1e-6)
 
 
-def test_segmenting_alone_gives_the_native_grid(tiny_model: Path, moving: Path, tmp_path: Path) -> None:
-    result = segment(moving, model=tiny_model)
-    result.save(tmp_path / "dseg.nii.gz")
-    image, like = nib.load(tmp_path / "dseg.nii.gz"), nib.load(moving)
-    assert image.shape == like.shape and image.get_data_dtype() == np.int16
-    np.testing.assert_allclose(image.affine, like.affine, atol=1e-4)
-    counts = {value: int((np.asanyarray(image.dataobj) == value).sum()) for value in (2, 3, 4)}
-    voxel = abs(np.linalg.det(like.affine[:3, :3]))
-    assert {k: round(v / voxel) for k, v in result.volumes.items()} == counts
-
-
 def test_a_model_without_segmentation_registers_only(moving: Path, fixed: Path, tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "r.safetensors", deforms=True, segmentation=False)
     register(moving, fixed, model=model).save(tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names >= {name for name in FILES if "dseg" not in name and name != "volumes.tsv"}
     assert not [name for name in names if "dseg" in name or "volumes" in name]
-    with pytest.raises(UserError, match="registers only"):
-        segment(moving, model=model)
 
 
 def test_images_in_memory_are_welcome(tiny_model: Path, fixed: Path) -> None:
