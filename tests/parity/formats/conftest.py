@@ -1,16 +1,15 @@
-"""The known pair as files, and what every program made of them."""
+"""The known pair as files, and the bounds for what every program makes of them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from parity.formats import table
-from parity.formats.known import FORMS, Known, write_known
+from parity.formats.bounds import FORMS, rows_of
+from parity.formats.known import Known, write_known
 
-Opened = Callable[[str, str, str, float, float], None]
+Opened = Callable[[str, str, str, float], None]
 
 
 @pytest.fixture(scope="session", params=FORMS)
@@ -19,16 +18,17 @@ def known(request, tmp_path_factory) -> Known:
 
 
 @pytest.fixture
-def opened() -> Opened:
-    """Call with (file, program, what, the largest difference, the largest allowed): checked, and kept for the table."""
+def opened(request, known) -> Iterator[Opened]:
+    """Call with (file, program, what, the largest difference): held against its bound. In the end, the test has to
+    have compared all that the table of bounds says of it."""
+    bounds = rows_of(request.node.originalname, known.form)
+    compared = set()
 
-    def record(file: str, program: str, what: str, difference: float, allowed: float) -> None:
-        assert difference <= allowed, f"{program} on {file}, {what}: {difference:.3g}, allowed {allowed:.3g}"
-        table.record(file, program, what, difference)
+    def compare(file: str, program: str, what: str, difference: float) -> None:
+        bound = bounds[file, program, what]
+        assert difference <= bound, f"{program} on {file}, {what}: {difference:.3g}, allowed {bound:.3g}"
+        compared.add((file, program, what))
 
-    return record
-
-
-def pytest_sessionfinish() -> None:
-    if os.environ.get("URESNET_WRITE_DOCS") and table.measured:
-        table.write_document()
+    yield compare
+    missing = set(bounds) - compared
+    assert not missing, f"in the table of bounds, but not compared: {missing}"

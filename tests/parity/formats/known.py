@@ -16,8 +16,6 @@ from uresnet.core.image import Image
 from uresnet.transform import Composite, resample
 from uresnet.transform_files import FORMATS, TransformPair, export_files
 
-FORMS = ("field, affine", "affine, field, affine")
-
 
 def oblique(codes: str, shape, zooms, centre, degrees) -> Grid:
     grid = Grid.centred(shape, zooms, codes, centre)
@@ -36,7 +34,7 @@ def transform_of(form: str) -> Composite:
     network = Grid.centred((44, 44, 44), (1.25, 1.25, 1.25), "LIA", FIXED.centre_world)
     affine, field = known_affine(), smooth_field(network, size_mm=1.2, sigma=5.0)
     half = half_affine()
-    return Composite([field, affine] if form == FORMS[0] else [half, field, half])
+    return Composite([field, affine] if form == "paper" else [half, field, half])
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Known:
     @property
     def exact(self) -> bool:
         """Whether ANTs' and greedy's form, a warp and then an affine, holds this transform without interpolation."""
-        return self.form == FORMS[0]
+        return self.form == "paper"
 
     def points(self, whole: bool = False) -> np.ndarray:
         """(N, 3) fixed world, mm; at voxels' centres with ``whole``."""
