@@ -35,6 +35,7 @@ ALL_48 = [
     for signs in product((1, -1), repeat=3)
 ]
 ALLOWED_MM = 0.3
+ALLOWED_INTERPOLATED_MM = {"default": ALLOWED_MM, "published": 1.1}  # measured: 0.24 and 0.94
 Pair = tuple[Image, LabelMap]
 MOVING = Grid.centred((44, 50, 40), (4.2, 4.4, 4.6), "RAS", (3.0, -7.0, 12.0))
 FIXED = turned(Grid.centred((50, 44, 46), (4.0, 4.8, 3.8), "LAS", (5.0, 20.0, -30.0)), (-6.0, 9.0, 14.0))
@@ -53,8 +54,8 @@ def fixed(tmp_path: Path) -> Path:
 
 def registered(model: Model, moving: Path, fixed: Path) -> Composite:
     images = [read_image(path) for path in (moving, fixed)]
-    one, other = (conform(image, extract_brain(image, "none")[0], model.conform) for image in images)
-    return couple(replace(model, scheme=None), one, other).transform  # segmenting would take as long again
+    conformed = [conform(image, extract_brain(image, "none")[0], model.conform) for image in images]
+    return couple(replace(model, scheme=None), *conformed).transform  # segmenting would take as long again
 
 
 def answer(model: Model, moving: Path, fixed: Path) -> np.ndarray:
@@ -65,8 +66,8 @@ def answer(model: Model, moving: Path, fixed: Path) -> np.ndarray:
     return registered(model, moving, fixed).apply(points).numpy()
 
 
-def apart(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.linalg.norm(one - other, axis=1).mean())
+def mean_distance(points: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(points - expected, axis=1).mean())
 
 
 def stored(data: np.ndarray, matrix: np.ndarray, orientation: np.ndarray, path: Path) -> Path:
@@ -83,7 +84,7 @@ def test_the_network_sees_what_it_is_shown(model, fixed, tmp_path):
     """Otherwise nothing here could fail: another brain in the same place is answered differently."""
     plain = write_nifti(brain_on(MOVING), MOVING, tmp_path / "m.nii.gz")
     mirrored = write_nifti(np.ascontiguousarray(brain_on(MOVING)[::-1]), MOVING, tmp_path / "n.nii.gz")
-    assert apart(answer(model, plain, fixed), answer(model, mirrored, fixed)) > 2 * ALLOWED_MM
+    assert mean_distance(answer(model, plain, fixed), answer(model, mirrored, fixed)) > 2 * ALLOWED_MM
 
 
 def test_in_all_48_orientations(model, fixed, tmp_path):
@@ -93,7 +94,7 @@ def test_in_all_48_orientations(model, fixed, tmp_path):
     for orientation in ALL_48:
         path = stored(data, MOVING.voxel_to_world, orientation, tmp_path / "o.nii")
         seen.add(nib.aff2axcodes(nib.load(path).affine))
-        assert apart(answer(model, path, fixed), expected) < 0.01, nib.aff2axcodes(nib.load(path).affine)
+        assert mean_distance(answer(model, path, fixed), expected) < 0.01, nib.aff2axcodes(nib.load(path).affine)
     assert len(seen) == 48
 
 
@@ -102,7 +103,7 @@ def test_the_fixed_image_turned_over(model, fixed, tmp_path):
     expected = answer(model, path, fixed)
     for orientation in ALL_48[5::9]:
         other = stored(brain_on(FIXED, FIXED_CENTRE), FIXED.voxel_to_world, orientation, tmp_path / "f.nii")
-        assert apart(answer(model, path, other), expected) < 0.01, nib.aff2axcodes(nib.load(other).affine)
+        assert mean_distance(answer(model, path, other), expected) < 0.01, nib.aff2axcodes(nib.load(other).affine)
 
 
 def test_cropped_and_padded(model, fixed, tmp_path):
@@ -113,7 +114,7 @@ def test_cropped_and_padded(model, fixed, tmp_path):
     for low, high in ((start, stop), (start - np.array([9, 2, 5]), stop + np.array([3, 14, 6]))):
         grid = MOVING.subgrid(low, (high - low).tolist())
         path = write_nifti(brain_on(grid), grid, tmp_path / "c.nii.gz")
-        assert apart(answer(model, path, fixed), expected) < ALLOWED_MM, grid.shape
+        assert mean_distance(answer(model, path, fixed), expected) < ALLOWED_MM, grid.shape
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_cropped_and_padded(model, fixed, tmp_path):
 def test_sampled_on_another_grid(model, fixed, tmp_path, grid):
     expected = answer(model, write_nifti(brain_on(MOVING), MOVING, tmp_path / "m.nii.gz"), fixed)
     found = answer(model, write_nifti(brain_on(grid), grid, tmp_path / "g.nii.gz"), fixed)
-    assert apart(found, expected) < ALLOWED_MM
+    assert mean_distance(found, expected) < ALLOWED_MM
 
 
 @pytest.mark.parametrize("shift", [(250.0, -90.0, 40.0), (1.3, 0.7, -2.2)])
@@ -139,7 +140,7 @@ def test_moved_in_the_world(model, fixed, tmp_path, shift):
     matrix = MOVING.voxel_to_world.copy()
     matrix[:3, 3] += shift
     found = answer(model, write_nifti(data, Grid(MOVING.shape, matrix), tmp_path / "s.nii.gz"), fixed)
-    assert apart(found, expected + shift) < ALLOWED_MM
+    assert mean_distance(found, expected + shift) < ALLOWED_MM
 
 
 # -- what the packaged networks see ---------------------------------------------------------------------------------
@@ -221,6 +222,7 @@ class RealPair:
     """Two brains, a network, and where it sends points of the fixed one. ``masks``: the brains are those of the manual
     labels, as the published network has it; otherwise they are found, as users have it."""
 
+    name: str
     model: Model
     moving: Pair
     fixed: Pair
@@ -237,7 +239,7 @@ def real_pair(request: pytest.FixtureRequest, shared_data: Path, shared_referenc
     scans = (1000, 1001) if published else (1113, 1107)
     moving, fixed = (masked(folder / f"{scan}_T1.nii.gz", folder / f"{scan}_labels.nii.gz") for scan in scans)
     points = torch.from_numpy(fixed[1].grid.points_to_world(fixed[1].mask.nonzero()[::5000].numpy()))
-    pair = RealPair(model, moving, fixed, points, points, published)
+    pair = RealPair(request.param, model, moving, fixed, points, points, published)
     return replace(pair, expected=on_real(pair, moving).apply(points))
 
 
@@ -265,7 +267,7 @@ def test_a_real_brain_turned_over_padded_and_moved(real_pair: RealPair):
     shift = [31.4, -250.7, 12.3]
     other = moved(carried(real_pair.moving, turned_over_and_padded(real_pair.moving[0]), "nearest"), shift)
     found = on_real(real_pair, other).apply(real_pair.points)
-    assert apart(found.numpy() - shift, real_pair.expected.numpy()) < ALLOWED_MM
+    assert mean_distance(found.numpy() - shift, real_pair.expected.numpy()) < ALLOWED_MM
 
 
 @pytest.mark.real
@@ -273,10 +275,8 @@ def test_a_real_brain_turned_over_padded_and_moved(real_pair: RealPair):
 def test_a_real_brain_on_another_grid(real_pair: RealPair):
     """Finer voxels, turned by a few degrees: the network sees an interpolated image, a part of a voxel aside."""
     grid = turned(turned_over_and_padded(real_pair.moving[0]).rescaled(0.8), (3.0, -4.0, 6.0))
-    if real_pair.masks:
-        pytest.xfail("measured with the published network: 1.1 mm")
     found = on_real(real_pair, carried(real_pair.moving, grid)).apply(real_pair.points)
-    assert apart(found.numpy(), real_pair.expected.numpy()) < ALLOWED_MM
+    assert mean_distance(found.numpy(), real_pair.expected.numpy()) < ALLOWED_INTERPOLATED_MM[real_pair.name]
 
 
 def masked(image: Path, labels: Path) -> Pair:
@@ -287,5 +287,5 @@ def masked(image: Path, labels: Path) -> Pair:
 def on_real(pair: RealPair, moving: Pair) -> Composite:
     found = [labels if pair.masks else extract_brain(image)[0] for image, labels in (moving, pair.fixed)]
     images = (moving[0], pair.fixed[0])
-    one, other = (conform(image, brain, pair.model.conform) for image, brain in zip(images, found, strict=True))
-    return couple(pair.model, one, other).transform
+    conformed = [conform(image, brain, pair.model.conform) for image, brain in zip(images, found, strict=True)]
+    return couple(pair.model, *conformed).transform
