@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from report_results import SIDED, judged, made_up_results, made_up_segmentation, write_folder
-from small_training import config, trainer
+from small_training import blobs, config
 from uresnet.core.files import write_text
+from uresnet.core.labels import SCHEMES
 from uresnet.quality.signs import measure_signs
 from uresnet.report.pages import write_pages
 from uresnet.report.pages.segmentation import segmentation_page
-from uresnet.training.events import Event
+from uresnet.training.context import TrainingContext
 from uresnet.training.log import Logbook
+from uresnet.training.pair_trainer import PairTrainer
 
 EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
 
@@ -57,12 +59,9 @@ def test_a_segmentation_is_outlined_filled_and_judged(browser, segmentation: str
 
 
 def test_a_training_shows_curves_and_pairs(browser, tmp_path: Path) -> None:
-    events: list[Event] = []
-    one = trainer(config(epochs=2), tmp_path, events)
-    logbook = Logbook(tmp_path, one.scheme)
-    one.surroundings = type(one.surroundings)(report_every=1)
-    one.report = logbook
-    one.run()
+    settings = config(epochs=2)
+    logbook = Logbook(tmp_path, SCHEMES[settings.model.scheme])
+    PairTrainer(settings, blobs(4), blobs(2, 9), TrainingContext(tmp_path, logbook, report_every=1)).run()
     page = write_pages(tmp_path)
     assert_quiet(browser, page.as_uri())
     titles = browser.run("[...document.querySelectorAll('h2')].map(h => h.textContent)")

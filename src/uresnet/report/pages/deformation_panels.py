@@ -11,7 +11,12 @@ from uresnet.report.contours import area_path, level_paths
 from uresnet.report.deformation import GRID_MM, WarpSlice, map_limits
 from uresnet.report.pictures import DIVERGING, SEQUENTIAL, ColourScale, data_uri, grey
 
-DIRECTIONS = (("to the right", "left–right"), ("to the front", "back–front"), ("upwards", "foot–head"))
+DIRECTIONS = (
+    ("left–right", "to the right", "to the left"),
+    ("back–front", "to the front", "to the back"),
+    ("foot–head", "upwards", "downwards"),
+)
+"""Of each world axis: its name, and where the matching tissue lies when the displacement is positive or negative."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,10 @@ def deformation_panels(slices: list[WarpSlice]) -> list[Panel]:
             _scale(distance, "0 mm", f"{distance.high:g} mm"),
         ),
     ]
-    for axis, (direction, name) in enumerate(DIRECTIONS):
+    for axis, (name, positive, negative) in enumerate(DIRECTIONS):
         what = f"displacement {name}"
         pictures = [_picture(s, _coloured(s.displacement[axis], s.inside, signed), what) for s in slices]
-        text = f"Red: the matching tissue of the moving brain lies further {direction}; blue: the opposite direction."
+        text = f"Red: the matching tissue of the moving brain lies further {positive}; blue: {negative}."
         scale = _scale(signed, f"−{signed.high:g} mm", f"+{signed.high:g} mm")
         panels.append(Panel(f"Displacement {name}", text, pictures, scale))
     return panels
