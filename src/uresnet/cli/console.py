@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from uresnet.training.events import Event
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 part``, ``2 parts``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 class Terminal:
     """Prints for one verb. ``quiet`` leaves only warnings and errors."""
 

