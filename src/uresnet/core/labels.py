@@ -116,7 +116,7 @@ class LabelScheme:
     classes: tuple[LabelClass, ...]
 
     def __post_init__(self) -> None:
-        ids = [i for one in self.classes for i in one.ids]
+        ids = [i for label in self.classes for i in label.ids]
         if len(set(ids)) != len(ids) or 0 in ids or not set(ids) <= set(FREESURFER):
             raise ValueError(f"scheme {self.name} holds an id twice, the background, or an id that is not in the table")
 
@@ -128,7 +128,7 @@ class LabelScheme:
     @property
     def ids(self) -> tuple[int, ...]:
         """Values found in files of this scheme, without the background."""
-        return tuple(one.id for one in self.classes)
+        return tuple(label.id for label in self.classes)
 
     @property
     def sided(self) -> bool:
@@ -138,36 +138,36 @@ class LabelScheme:
     @cached_property
     def mirrored(self) -> tuple[int, ...]:
         """For every class (background first) the class it becomes when left and right are exchanged."""
-        of_id = {i: c for c, one in enumerate(self.classes, start=1) for i in one.ids}
-        return (0, *(of_id.get(mirrored_id(one.id), c) for c, one in enumerate(self.classes, start=1)))
+        of_id = {i: c for c, label in enumerate(self.classes, start=1) for i in label.ids}
+        return (0, *(of_id.get(mirrored_id(label.id), c) for c, label in enumerate(self.classes, start=1)))
 
     def to_classes(self, values: np.ndarray, where: str = "the label map", strict: bool = True) -> np.ndarray:
         """FreeSurfer values, any shape, to classes, uint8. Known structures outside the scheme become background.
 
-        Cortical parcels (1000–1999 left, 2000–2999 right) count as cortex. A value that is not in the table is a sign
-        of another label convention: it raises :class:`UserError` naming ``where``, or with ``strict=False`` becomes
+        Cortical parcels (1000–1999 left, 2000–2999 right) count as cortex. A value that is not in the table points to
+        another label convention: it raises :class:`UserError` naming ``where``, or with ``strict=False`` becomes
         background too.
         """
         values = fold_parcels(np.asarray(values))
         table = np.full(max(FREESURFER) + 1, -1, dtype=np.int16)
         table[list(FREESURFER)] = 0
-        for c, one in enumerate(self.classes, start=1):
-            table[list(one.ids)] = c
+        for c, label in enumerate(self.classes, start=1):
+            table[list(label.ids)] = c
         if not strict:
             table[table < 0] = 0
             values = np.where((values >= 0) & (values < len(table)), values, 0)
-        return _look_up(table, values, where, "FreeSurfer").astype(np.uint8)
+        return np.asarray(_look_up(table, values, where, "FreeSurfer"), dtype=np.uint8)
 
     def to_ids(self, classes: np.ndarray) -> np.ndarray:
         """Classes 0 … C-1, any shape, to the values written to files, int16."""
-        return np.array([0, *self.ids], dtype=np.int16)[np.asarray(classes)]
+        return np.asarray(np.array([0, *self.ids], dtype=np.int16)[np.asarray(classes)])
 
 
 def mirrored_id(value: int) -> int:
     """The id of the same structure on the other side; itself for one that has no side."""
     name = FREESURFER[value].name
-    other = name.replace("Left-", "Right-") if name.startswith("Left-") else name.replace("Right-", "Left-")
-    return next(row.id for row in FREESURFER.values() if row.name == other)
+    mirrored = name.replace("Left-", "Right-") if name.startswith("Left-") else name.replace("Right-", "Left-")
+    return next(row.id for row in FREESURFER.values() if row.name == mirrored)
 
 
 def fold_parcels(values: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ def fold_parcels(values: np.ndarray) -> np.ndarray:
 _SIDED_28 = (2, 41, 3, 42, 4, 43, 7, 46, 8, 47, 10, 49, 11, 50, 12, 51, 13, 52, 14, 15, 16, 17, 53, 18, 54, 24, 28, 60)
 
 
-def _one_by_one(ids: Sequence[int]) -> tuple[LabelClass, ...]:
+def _each_its_own(ids: Sequence[int]) -> tuple[LabelClass, ...]:
     return tuple(LabelClass(FREESURFER[i].name, FREESURFER[i].abbreviation, (i,)) for i in sorted(ids))
 
 
@@ -204,8 +204,8 @@ SCHEMES: dict[str, LabelScheme] = {
     scheme.name: scheme
     for scheme in (
         LabelScheme("tissue3", _merged((2, 41), (3, 42), (4, 43))),
-        LabelScheme("freesurfer28", _one_by_one(_SIDED_28)),
-        LabelScheme("freesurfer32", _one_by_one((*_SIDED_28, 5, 44, 26, 58))),
+        LabelScheme("freesurfer28", _each_its_own(_SIDED_28)),
+        LabelScheme("freesurfer32", _each_its_own((*_SIDED_28, 5, 44, 26, 58))),
         # In the order of the paper's Table 1, which merges the sides and leaves the thalamus out.
         LabelScheme(
             "table1",
@@ -234,7 +234,7 @@ _NEUROMORPHOMETRICS: dict[int, int] = {
     **{0: 0, 4: 14, 11: 15, 15: 0, 23: 58, 30: 26, 31: 54, 32: 18, 35: 16, 36: 50, 37: 11, 38: 47, 39: 8, 40: 46},
     **{41: 7, 42: 0, 43: 0, 44: 41, 45: 2, 46: 24, 47: 53, 48: 17, 49: 44, 50: 5, 51: 43, 52: 4, 55: 52, 56: 13},
     **{57: 51, 58: 12, 59: 49, 60: 10, 61: 60, 62: 28, 63: 62, 64: 30, 65: 0, 66: 0, 69: 85, 74: 0, 75: 0, 76: 0},
-    # Cortical gyri and sulci: even right, odd left; eight numbers of the range are not used.
+    # Cortical gyri and sulci: even numbers right, odd ones left; eight numbers of the range are not used.
     **{v: 3 if v % 2 else 42 for v in range(100, 208) if v not in (110, 111, 130, 131, 158, 159, 188, 189)},
 }
 _VERMIS = (71, 72, 73)
@@ -286,7 +286,7 @@ def left_of_midline(values: np.ndarray, voxel_to_world: np.ndarray) -> np.ndarra
 def _look_up(table: np.ndarray, values: np.ndarray, where: str, convention: str) -> np.ndarray:
     whole = values.astype(np.int64)
     inside = (whole >= 0) & (whole < len(table))
-    found = table[np.where(inside, whole, 0)]
+    found: np.ndarray = table[np.where(inside, whole, 0)]
     unknown = np.unique(whole[~inside | (found < 0)])
     if len(unknown):
         shown = ", ".join(map(str, unknown[:5])) + (", …" if len(unknown) > 5 else "")

@@ -33,6 +33,7 @@ _QUICK = (96, 96, 96)
 _CLEARLY_MORE_CERTAIN = 3e-4
 _BOX_MARGIN = 0.1  # of the box, on either side
 _LOADING = Lock()  # filters of warnings belong to all threads
+_JIT: Any = torch.jit  # whose types are incomplete
 
 
 def strip_skull(
@@ -112,7 +113,7 @@ def _network(name: str, device: str | torch.device) -> Any:
         raise UserError("Stripping a skull needs deepbet, which is not installed; install it, or give brain masks.")
     with _LOADING, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # inside torch.jit; ours, of another image, pass
-        return torch.jit.load(str(path), map_location=device).eval()
+        return _JIT.load(str(path), map_location=device).eval()
 
 
 def _brain_channel(network: Any, volume: Tensor, low: float, high: float) -> Tensor:
@@ -120,7 +121,7 @@ def _brain_channel(network: Any, volume: Tensor, low: float, high: float) -> Ten
     scaled = ((volume - low) / max(high - low, 1e-12)).clamp(0, 1)
     scaled = 0.226 * (scaled - scaled.mean()) / scaled.std().clamp_min(1e-12) + 0.449
     # The profiling executor would compile another program for the second call than for the first.
-    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+    with _JIT.optimized_execution(False):
         probability: Tensor = network(scaled)[0, 1]
     return probability
 
