@@ -10,7 +10,7 @@ import torch
 
 from uresnet.model.network import UResNet, UResNetOutput
 from uresnet.model.published import load_published
-from uresnet.transform.deformation import GridConvention, apply_voxel_affine, integrate_spatial_gradients
+from uresnet.transform import GridConvention, apply_voxel_affine, integrate_spatial_gradients
 
 NETWORKS = ["segmentation", "use_mask"]  # joint, registration only
 

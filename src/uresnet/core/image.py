@@ -1,4 +1,4 @@
-"""A tensor together with the grid it lives on: images, label maps and probabilities."""
+"""A tensor with its grid: images, label maps and probabilities."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Image:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Its name in messages."""
         return self.path or "the image"
 
 
@@ -58,7 +58,7 @@ class LabelMap:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Its name in messages."""
         return self.path or "the label map"
 
     @property

@@ -1,4 +1,4 @@
-"""The paper's idea in one place: what a network says of two images becomes one map and a segmentation of each."""
+"""The paper's idea in one place: what a network predicts for two images becomes one map and a segmentation of each."""
 
 from uresnet.coupling.dispatch import COUPLERS, Coupler, check_refinable, couple, segment_conformed
 from uresnet.coupling.midspace import couple_midspace

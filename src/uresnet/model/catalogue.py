@@ -58,7 +58,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelCard:
-        """Reads a card; raises :class:`UserError` naming ``where`` when it is no card or one of a later version."""
+        """Reads a card; raises :class:`UserError` naming ``where`` for another text or a card of a later version."""
         try:
             content = json.loads(text)
             version = int(content["format"])
@@ -80,7 +80,7 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        """What reports call the model."""
+        """Its name in reports."""
         return self.card.name if self.card else self.path.name
 
     @property

@@ -54,7 +54,7 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return self.card.name
 
     @property

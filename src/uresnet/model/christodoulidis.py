@@ -41,7 +41,7 @@ class ConvolutionBlock(nn.Sequential):
 
 
 class SqueezeExcitation(nn.Module):
-    """Weighs every channel, between 0 and 1, by what the means of all channels say (Hu et al. 2018)."""
+    """Weighs every channel between 0 and 1, depending on the means of all channels (Hu et al. 2018)."""
 
     def __init__(self, channels: int, reduction: int = REDUCTION) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Christodoulidis(nn.Module):
     """A pair in, spatial gradients and an affine out; 1 for the gradients and the identity where training starts."""
 
     multiple_of = 1
-    """Any shape will do: nothing is halved."""
+    """Any shape is accepted: nothing is halved."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Christodoulidis(nn.Module):
 
 
 PairNetwork = UResNet | Christodoulidis
-"""What takes a pair and says spatial gradients and an affine."""
+"""A network that takes a pair and predicts spatial gradients and an affine."""
 
 
 def pair_network(config: ModelConfig) -> PairNetwork:

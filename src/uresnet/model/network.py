@@ -16,10 +16,10 @@ from uresnet.model.heads import AffineHead, DeformableHead, SegmentationHead
 
 @dataclass(frozen=True)
 class UResNetOutput:
-    """What the network says of a pair.
+    """What the network predicts for a pair.
 
     ``spatial_gradients`` (B, 3, I, J, K) in [0, 2], component c along array axis c; ``affine`` (B, 3, 4), identity
-    included, in voxels, about the point that ``config.convention`` says (the grid's centre in ours);
+    included, in voxels, about the point that ``config.convention`` names (the grid's centre in ours);
     ``segmentation_logits`` (B, C, I, J, K) of the moving image, or None for a registration-only network.
     """
 

@@ -1,9 +1,9 @@
 """The default model's network (kind "midspace"): one image in, its structures out at full resolution.
 
 Each image is encoded once and on its own, so that a cohort of N images needs N encodings. All convolutions run at half
-the resolution or less: eight neighbouring voxels become eight channels, and every half-resolution voxel answers for its
-eight voxels in the end. Features are normalised voxel by voxel, so that a crop and the whole brain see the same
-network.
+the resolution or less: eight neighbouring voxels become eight channels, and in the end every half-resolution voxel
+gives the classes of its eight voxels. Features are normalised voxel by voxel, so that a crop and the whole brain get
+the same answer.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Segmenter(nn.Module):
         self.head = nn.Conv3d(config.hidden, _PARTS * config.classes, 1)
 
     def features(self, image: Tensor) -> Tensor:
-        """image (B, 1, I, J, K) in [0, 1] → (B, hidden, I/2, J/2, K/2), what the head answers from."""
+        """image (B, 1, I, J, K) in [0, 1] → (B, hidden, I/2, J/2, K/2), the input of the head."""
         if image.shape[1] != 1 or any(n % _SMALLEST for n in image.shape[2:]):
             raise ValueError(f"an image is (B, 1, I, J, K), axes multiples of {_SMALLEST}: {tuple(image.shape)}")
         blocks = blocks_to_channels(image).contiguous(memory_format=torch.channels_last_3d)

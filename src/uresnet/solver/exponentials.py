@@ -1,4 +1,4 @@
-"""From velocities to displacements: the exponential, its inverse, and how well they undo each other."""
+"""From velocities to displacements: the exponential, and an inverse that is accurate between voxels too."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ def exponentials(
     smooth: bool = False,
     stored_mm: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on a lattice of ``shape`` at 1 mm.
+    """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on a lattice of ``shape`` at 1 mm, or finer.
 
     ``velocity`` v (1, 3, i, j, k) is in its voxels of ``spacing`` mm. With the ``residual`` velocity w (1, 3, I, J, K),
     mm, it is exp(v/2) exp(w) exp(v/2) and its inverse. ``smooth`` takes the mean over 3×3×3 voxels of the result.
 
-    Both are integrated where the velocities live. Read linearly between voxels they undo each other the better, the
-    finer these are: on voxels of ``stored_mm`` instead of 1 mm the lattice has as many more, its middle in the same
-    place. Each takes half of Newton's step towards the inverse of the other, which keeps the two exchangeable: first on
-    voxels of 1 mm, where that is cheap, and then on those. ``where`` (i, j, k) bool, on the velocity's lattice, is
-    where that is done; everywhere by default.
+    Both are integrated at the spacing of their velocities and stored on voxels of ``stored_mm``, about the same middle:
+    read linearly between voxels, they invert each other the better the finer these are. Each takes half of Newton's
+    step towards the inverse of the other, which keeps the two exchangeable: first at 1 mm, where that is cheap, then at
+    ``stored_mm``. ``where`` (i, j, k) bool, on the velocity's lattice, is where that is done; everywhere by default.
     """
     part = 1.0 if residual is None else 0.5
     both = integrate_velocity(part * torch.cat([velocity, -velocity]), _DOUBLINGS, where) * spacing

@@ -16,7 +16,7 @@ from uresnet.model import losses
 from uresnet.model.network import UResNetOutput
 from uresnet.training.data.classes import class_shares, class_table
 from uresnet.training.examples.blocks import NOT_JUDGED
-from uresnet.transform.deformation import (
+from uresnet.transform import (
     GridConvention,
     apply_voxel_affine,
     integrate_spatial_gradients,

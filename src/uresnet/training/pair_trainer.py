@@ -30,7 +30,7 @@ from uresnet.training.optimisers.soap import Soap
 from uresnet.training.samples import PAIRS, Sample, sample_pair
 from uresnet.training.state import write_tensors
 from uresnet.training.validation import PairScore, Validation, mean_of_pairs, score_pair
-from uresnet.transform.deformation import GridConvention
+from uresnet.transform import GridConvention
 
 
 class PairTrainer(Trainer[PairNetwork]):

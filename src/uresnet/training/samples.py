@@ -20,7 +20,7 @@ from uresnet.core.sampling import sample
 from uresnet.model.network import UResNetOutput
 from uresnet.training.data.classes import class_shares, class_table
 from uresnet.training.objective import Batch, sampling_map
-from uresnet.transform.deformation import GridConvention
+from uresnet.transform import GridConvention
 
 SAMPLES = "samples.npz"
 """The pictures of the last validation, in a run's folder."""

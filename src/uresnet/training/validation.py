@@ -21,7 +21,7 @@ from uresnet.model.network import UResNetOutput
 from uresnet.training.data.classes import class_table
 from uresnet.training.objective import Batch, sampling_map
 from uresnet.training.samples import Sample
-from uresnet.transform.deformation import GridConvention, lattice_determinant
+from uresnet.transform import GridConvention, lattice_determinant
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _check_meeting(parts: Sequence[Transform]) -> None:
         if first.codomain is not None and second.domain is not None and not first.codomain.same_as(second.domain):
             raise UserError(
                 f"part {number} of the transform ends in another space than part {number + 1} starts from; "
-                "check the order of the parts and which way each one maps"
+                "check the order of the parts and the direction of each"
             )
     _check_reach(parts)
 
@@ -99,7 +99,7 @@ def _check_reach(parts: Sequence[Transform]) -> None:
         elif not Grid(start.shape, matrix @ start.voxel_to_world).overlaps(part.grid):
             raise UserError(
                 f"the deformation in part {number} of the transform lies where no point of the fixed image goes; "
-                "check the order of the parts and which way each one maps"
+                "check the order of the parts and the direction of each"
             )
 
 
@@ -152,7 +152,7 @@ def _advance(
 
 
 def displacement_on(transform: Transform, grid: Grid) -> DisplacementField:
-    """T(x) − x at every voxel of ``grid`` as one dense field: bakes the affine in, which is lost outside ``grid``."""
+    """T(x) − x at every voxel of ``grid`` as one dense field, which outside of ``grid`` has no affine any more."""
     out = torch.empty((3, *grid.shape), dtype=torch.float32)
     for rows in slabs(grid.shape, channels=3):
         shape = (rows.stop - rows.start, *grid.shape[1:])

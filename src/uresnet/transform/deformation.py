@@ -80,7 +80,7 @@ def integrate_velocity(velocity: Tensor, steps: int = 6, where: Tensor | None = 
 
     Scaling and squaring (Arsigny et al. 2006): a first step of length 2^-steps, taken by the midpoint rule, which makes
     the error fall with 4^-steps instead of 2^-steps, then ``steps`` doublings. Differentiable, float32 or better.
-    Beyond the edge the field continues unchanged, so a velocity that points outwards leaves instead of piling up.
+    Beyond the edge the field continues unchanged, so that points which a velocity moves outwards leave the lattice.
     ``where`` (I, J, K) bool saves time, without gradients: elsewhere the displacement is the velocity itself.
     """
     velocity = velocity if velocity.dtype == torch.float64 else velocity.float()

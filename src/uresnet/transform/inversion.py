@@ -1,9 +1,9 @@
 """Solving x + u(x) = y for a displacement u on a lattice, for all y of another lattice.
 
 Coarse to fine. The coarsest lattice is solved point by point (fixed-point steps, then damped Newton steps). Each finer
-one starts from the coarser solution and takes Newton steps in which the inverse of the Jacobian is read off the current
-inverse itself, by differences on its own lattice: one reading of u a step and no system to solve. What is left above
-the tolerance is solved point by point again.
+one starts from the coarser solution and takes Newton steps in which the inverse of the Jacobian is taken from the
+current inverse itself, by differences on its own lattice: a step reads u once and solves no system. Points that are
+left above the tolerance are solved one by one again.
 
 Everything here is in voxels of u's own lattice; it knows no world. The displacement is read trilinearly and continues
 unchanged beyond its edge, so that x + u(x) covers all of space.

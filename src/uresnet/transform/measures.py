@@ -1,4 +1,4 @@
-"""What a map does to volumes, and how well two maps undo each other."""
+"""What a map does to volumes, and how well two maps invert each other."""
 
 from __future__ import annotations
 

@@ -42,6 +42,22 @@ def test_the_sha256_is_that_of_the_file(tiny_model: Path) -> None:
     assert load_model(tiny_model).sha256 == hashlib.sha256(tiny_model.read_bytes()).hexdigest()
 
 
+def test_a_model_that_was_found_is_loaded_by_one_read_of_its_file(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, reads, read_bytes = find_model(tiny_model), list[Path](), Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        reads.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr("uresnet.model.checkpoint.find_model", None)  # not looked up again
+    model = load_model(found)
+    assert model.name == found.name and len(model.sha256) == 64
+    assert reads == [tiny_model]
+
+
 def test_a_registration_only_model_has_no_scheme(tmp_path: Path) -> None:
     model = load_model(write_tiny_model(tmp_path / "r.safetensors", deforms=True, segmentation=False))
     assert model.scheme is None and model.card.classes == []
@@ -106,8 +122,8 @@ def test_files_that_are_no_models(tmp_path: Path, tiny_model: Path) -> None:
 def test_an_unknown_name_lists_the_known(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
     known = find_model(tiny_model)
     monkeypatch.setattr(catalogue, "packaged_models", lambda: {"paper": known, "default": known})
-    with pytest.raises(UserError, match=r"no model flagship\. Known: paper, default"):
-        find_model("flagship")
+    with pytest.raises(UserError, match=r"no model nobody\. Known: paper, default"):
+        find_model("nobody")
     assert find_model("paper") is known
 
 

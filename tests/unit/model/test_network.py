@@ -8,7 +8,7 @@ import torch
 from uresnet.config import ModelConfig
 from uresnet.errors import UserError
 from uresnet.model.network import UResNet
-from uresnet.transform.deformation import GridConvention, apply_voxel_affine, integrate_spatial_gradients
+from uresnet.transform import GridConvention, apply_voxel_affine, integrate_spatial_gradients
 
 SHAPE = (8, 12, 16)
 

@@ -68,5 +68,5 @@ def test_a_layer_without_bias_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_hdf5_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.hdf5"
     path.write_bytes(np.arange(100).tobytes())
-    with pytest.raises(UserError, match="Cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         load_published(path)

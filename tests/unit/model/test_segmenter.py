@@ -1,4 +1,4 @@
-"""The flagship's network: blocks of voxels, crops, sizes."""
+"""The default model's network: blocks of voxels, crops, sizes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_classes_and_probabilities_are_those_of_the_logits(small: Segmenter) -> 
 
 
 @torch.no_grad()
-def test_a_second_look_at_other_blocks_is_averaged_voxel_by_voxel(small: Segmenter) -> None:
+def test_a_shifted_pass_over_other_blocks_is_averaged_voxel_by_voxel(small: Segmenter) -> None:
     image = torch.rand(1, 1, 16, 20, 12)
 
     def at_every_voxel(seen: torch.Tensor) -> torch.Tensor:
@@ -57,14 +57,14 @@ def test_a_second_look_at_other_blocks_is_averaged_voxel_by_voxel(small: Segment
     moved[..., 1:, 1:, 1:] = image[..., :-1, :-1, :-1]
     logits = at_every_voxel(image)
     logits[:, :-1, :-1, :-1] = (logits[:, :-1, :-1, :-1] + at_every_voxel(moved)[:, 1:, 1:, 1:]) / 2
-    classes, probabilities = small(image, twice=True)
+    classes, probabilities = small(image, shifted_pass=True)
     assert torch.equal(classes.long(), logits.argmax(dim=0))
     torch.testing.assert_close(probabilities, F.avg_pool3d(logits.softmax(dim=0), 2), atol=2e-6, rtol=0)
     assert not torch.equal(classes, small(image)[0])
 
 
 @torch.no_grad()
-def test_black_surroundings_are_background_and_not_looked_at(small: Segmenter) -> None:
+def test_black_surroundings_are_background_and_not_evaluated(small: Segmenter) -> None:
     image = torch.zeros(1, 1, 40, 32, 24)
     bright = (slice(9, 24), slice(6, 16), slice(11, 13))
     image[0, 0][bright] = torch.rand(15, 10, 2)
@@ -103,7 +103,7 @@ def test_a_size_that_does_not_fit_is_refused(small: Segmenter) -> None:
         small.features(torch.zeros(1, 1, 18, 20, 12))
 
 
-def test_the_packaged_flagship_is_small() -> None:
+def test_the_packaged_default_model_is_small() -> None:
     file = packaged_models()["default"]
     assert file.path.stat().st_size <= 8_000_000
     assert file.card is not None and file.card.kind == "midspace"

@@ -15,7 +15,7 @@ from uresnet.training.data.classes import class_shares, class_table
 from uresnet.training.examples.blocks import NOT_JUDGED
 from uresnet.training.objective import Batch, PairObjective, at_resolution, sampling_map, segmentation_terms
 from uresnet.training.validation import score_pair
-from uresnet.transform.deformation import GridConvention
+from uresnet.transform import GridConvention
 
 CONVENTION = GridConvention.IDENTITY_AT_ONE
 SCHEME = label_scheme("tissue3")

@@ -16,7 +16,7 @@ from uresnet.training.log import VALIDATIONS, Logbook
 from uresnet.training.objective import Batch
 from uresnet.training.samples import PAIRS, SAMPLES, in_colour, sample_pair
 from uresnet.training.validation import Validation
-from uresnet.transform.deformation import GridConvention
+from uresnet.transform import GridConvention
 
 SHAPE = (16, 12, 20)  # left, inferior, anterior
 TISSUE3 = SCHEMES["tissue3"]

@@ -1,0 +1,74 @@
+"""Coupling in a mid-space, with images whose structures are known: worlds, exchange of the images, and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from grids import made_from_scratch, turned
+from solver_images import GROUPS, QUICK, SHAPE, affine, blobs
+from uresnet.core.choices import Freedom
+from uresnet.core.grid import Grid
+from uresnet.core.labels import SCHEMES
+from uresnet.coupling import Coupling, couple_midspace, midspace
+from uresnet.errors import UserError
+from uresnet.preprocess import Conformed
+from uresnet.solver import SolverImage
+
+A = turned(made_from_scratch(SHAPE, (1.0, 1.0, 1.0), "RAS", (3.0, -2.0, 8.0)), (4.0, -6.0, 3.0))
+B = made_from_scratch(SHAPE, (1.0, 1.0, 1.0), "LIA", (-40.0, 12.0, 5.0))
+AFFINE_A, AFFINE_B = affine(0.2, 0.08, 2.0), affine(-0.1, 0.0, -1.0)
+IMAGES = {id(A): blobs(AFFINE_A), id(B): blobs(AFFINE_B)}
+
+
+def couple(
+    monkeypatch: pytest.MonkeyPatch, moving: Grid, fixed: Grid, freedom: Freedom, images: dict[int, SolverImage]
+) -> Coupling:
+    """Without a network: each grid has its image."""
+    monkeypatch.setattr(midspace, "_segment", lambda model, image, shifted_pass: (images[id(image.grid)], None))
+    inside = torch.ones(SHAPE, dtype=torch.bool)
+    conformed = [Conformed(torch.zeros(1, 1, *SHAPE), grid, inside, []) for grid in (moving, fixed)]
+    return couple_midspace(None, conformed[0], conformed[1], freedom, QUICK)  # type: ignore[arg-type]
+
+
+def places(margin: int) -> np.ndarray:
+    """Positions about the middle of the lattice, mm, (N, 3)."""
+    half = np.array(SHAPE) / 2 - margin
+    return np.random.default_rng(0).uniform(-half, half, (300, 3))
+
+
+def test_the_affine_maps_between_the_worlds_of_both_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both show the same blobs: fixed x → blob → moving x, about the middles."""
+    transform = couple(monkeypatch, A, B, "affine", IMAGES).transform
+    x, middle = places(16), (np.array(SHAPE) - 1) / 2
+    between = np.linalg.inv(AFFINE_A) @ AFFINE_B
+    expected = A.points_to_world(x @ between[:3, :3].T + between[:3, 3] + middle)
+    found = transform.apply(torch.from_numpy(B.points_to_world(x + middle)))
+    assert np.linalg.norm(found.numpy() - expected, axis=1).max() < 0.5
+    assert transform.domain is B and transform.codomain is A
+
+
+def test_exchanging_the_images_gives_the_inverse(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = couple(monkeypatch, A, B, "joint", IMAGES).transform
+    backward = couple(monkeypatch, B, A, "joint", IMAGES).transform
+    world = torch.from_numpy(B.points_to_world(places(12) + (np.array(SHAPE) - 1) / 2))
+    moved = forward.apply(world)
+    torch.testing.assert_close(backward.inverse().apply(world), moved, atol=0.01, rtol=0)
+    assert float((backward.apply(moved) - world).norm(dim=1).mean()) < 0.02
+
+
+def test_images_without_structures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = SolverImage(torch.zeros_like(IMAGES[id(A)].probabilities), torch.zeros(1, 1, *SHAPE), GROUPS)
+    with pytest.raises(UserError, match="fewer than six structures"):
+        couple(monkeypatch, A, B, "joint", {id(A): nothing, id(B): IMAGES[id(B)]})
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_left_and_right_are_one_structure(name: str) -> None:
+    scheme = SCHEMES[name]
+    groups = midspace._structures_of_classes(scheme).tolist()
+    assert groups[0] == 0 and set(groups) == set(range(max(groups) + 1))
+    for c, mirrored in enumerate(scheme.mirrored):
+        assert groups[c] == groups[mirrored]
+        assert groups.count(groups[c]) == len({c, mirrored})
