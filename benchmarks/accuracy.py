@@ -4,10 +4,10 @@
 
 OASIS_MALF holds ``SCAN_T1.nii.gz`` and ``SCAN_labels.nii.gz`` (manual Neuromorphometrics labels). The ten pairs are the
 five people of ``val`` in a ring, both ways. Every registration is a process of its own, timed from its start until its
-files are written. SimpleITK warps the manual labels by the exported transform, nearest-neighbour (greedy does so for its
-own transforms); Dice is the mean over the fifteen structures of the paper's Table 1. Folds and SDlogJ are measured by uresnet
-on the exported files, over the fixed brain. A row is added to OUT/accuracy.csv as soon as it is known, and a run that
-was stopped continues; OUT/accuracy.md is the table. ANTs and greedy come with ``pip install 'uresnet[test]'``.
+files are written. SimpleITK warps the manual labels by the exported transform, nearest-neighbour (greedy does so for
+its own transforms); Dice is the mean over the fifteen structures of the paper's Table 1. Folds and SDlogJ are measured
+by uresnet on the exported files, over the fixed brain. A row is added to OUT/accuracy.csv as soon as it is known, and a
+run that was stopped continues; OUT/accuracy.md is the table. ANTs and greedy come with ``pip install 'uresnet[test]'``.
 """
 
 from __future__ import annotations
