@@ -1,4 +1,4 @@
-"""Verbs on transform files: what is kept of an image, which way points go, and every refusal's sentence."""
+"""Images through transform files: what is kept of them, and a sentence for what cannot be applied."""
 
 from __future__ import annotations
 
@@ -9,53 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from spatial_cases import grid_of, known_affine, points_in, smooth_field, smooth_image
+from spatial_cases import known_affine, points_in, smooth_field, smooth_image
+from transform_cases import FIXED, MOVING, TRANSFORM, applied, save, sentence
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
-from uresnet.errors import UserError
-from uresnet.io import read_grid, read_image, write_series
+from uresnet.io import read_grid, read_image
 from uresnet.transform import Affine, Composite, resample
 from uresnet.transform_files import (
-    FileKind,
-    apply_to_points,
     apply_transform,
-    convert_transform,
     jacobian_of,
     read_chain,
-    read_points,
-    read_transform,
     write_itk_composite,
-    write_points,
     write_transform,
     write_warp,
 )
-
-FIXED = grid_of("oblique")
-MOVING = grid_of("PIR", shape=(24, 28, 22), zooms=(1.5, 1.7, 2.1), centre=(8.0, -10.0, 18.0))
-TRANSFORM = Composite([smooth_field(FIXED), known_affine()])  # written to 1.6e-5 mm
-
-
-def save(folder: Path, name: str, values: np.ndarray, grid: Grid = MOVING, **header) -> Path:
-    image = nib.Nifti1Image(values, grid.voxel_to_world, dtype=values.dtype)
-    image.set_sform(grid.voxel_to_world, 1)
-    image.set_qform(grid.voxel_to_world, 1)
-    for field, value in header.items():
-        image.header[field] = value
-    nib.save(image, folder / name)
-    return folder / name
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    write_itk_composite(TRANSFORM, tmp_path / "t.h5")
-    save(tmp_path, "fixed.nii.gz", np.zeros(FIXED.shape, np.float32), FIXED)
-    return tmp_path
-
-
-def applied(files: Path, name: str, **options) -> nib.Nifti1Image:
-    result = apply_transform(files / "t.h5", files / name, files / "fixed.nii.gz", **options)
-    write_series(result.values, result.grid, files / "out.nii.gz", result.source)
-    return nib.load(files / "out.nii.gz")
 
 
 def blocks() -> np.ndarray:
@@ -171,55 +138,7 @@ def test_several_transforms_in_the_stated_order(files):
     torch.testing.assert_close(chain.apply(points), known_affine().apply(TRANSFORM.apply(points)), atol=1e-4, rtol=0)
 
 
-# -- points --------------------------------------------------------------------------------------------------------
-
-
-def test_points_of_the_fixed_image_go_to_the_moving_one(files):
-    """A landmark seen in both images: the moving image is brought onto the fixed one, the landmark goes back."""
-    landmark = FIXED.points_to_world([11, 15, 8])
-    there = TRANSFORM.apply(torch.from_numpy(landmark)[None])[0].numpy()
-    i, j, k = np.rint(MOVING.points_to_voxel(there)).astype(int)
-    values = np.zeros(MOVING.shape, np.float32)
-    values[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2] = 1
-    save(files, "m.nii.gz", values)
-    seen = applied(files, "m.nii.gz", interpolation="linear").get_fdata()
-    centre = np.array([np.indices(seen.shape)[a].ravel() @ seen.ravel() for a in range(3)]) / seen.sum()
-    assert np.abs(FIXED.points_to_world(centre) - landmark).max() < 1.5
-    (files / "p.csv").write_text("name,x,y,z\nseen,{},{},{}\n".format(*landmark))
-    write_points(apply_to_points(files / "t.h5", files / "p.csv"), files / "q.csv")
-    back = read_points(files / "q.csv")
-    np.testing.assert_allclose(back.points[0], there, atol=1e-4)
-    assert back.header == ("name", "x", "y", "z", "inside") and back.rows[0][0] == "seen" and back.rows[0][4] == "1"
-
-
-def test_points_outside_are_said_not_clamped(files):
-    far = FIXED.corners_world[0] + (FIXED.corners_world[0] - FIXED.centre_world)
-    (files / "p.csv").write_text("{},{},{}\n{},{},{}\n".format(*far, *FIXED.centre_world))
-    table = apply_to_points(files / "t.h5", files / "p.csv")
-    assert table.inside.tolist() == [False, True]
-    np.testing.assert_allclose(table.points[0], known_affine().apply(torch.from_numpy(far)[None])[0], atol=1e-9)
-
-
-def test_points_in_lps(files):
-    world = points_in(FIXED, 5)
-    for header, option in (("x,y,z,t\n", True), ("L,P,S,t\n", False)):
-        rows = "".join(f"{-x},{-y},{z},0\n" for x, y, z in world)
-        (files / "p.csv").write_text(header + rows)
-        table = apply_to_points(files / "t.h5", files / "p.csv", lps=option)
-        np.testing.assert_allclose(table.points, TRANSFORM.apply(torch.from_numpy(world)).numpy(), atol=1e-4)
-        write_points(table, files / "q.csv")
-        row = [float(cell) for cell in (files / "q.csv").read_text(encoding="utf-8").splitlines()[1].split(",")]
-        np.testing.assert_allclose(row[:3] * np.array([-1, -1, 1]), table.points[0], atol=1e-5)
-
-
 # -- one sentence --------------------------------------------------------------------------------------------------
-
-
-def sentence(function, *arguments, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        function(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_vectors_are_refused_with_the_reason(files):
@@ -251,76 +170,6 @@ def test_transforms_that_do_not_meet(files):
     write_itk_composite(Composite([smooth_field(away)]), files / "away.h5")
     said = sentence(read_chain, [files / "t.h5", files / "away.h5"])
     assert "do not meet" in said and "t.h5" in said and "away.h5" in said
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("", "no points"),
-        ("a,b,c\n1,2,3\n", "columns x, y, z"),
-        ("x,y,z\n1,2\n", "three numbers"),
-        ("x,y,z\n1,2,nan\n", "finite"),
-    ],
-)
-def test_tables_that_hold_no_points(files, text, word):
-    (files / "p.csv").write_text(text)
-    assert word in sentence(read_points, files / "p.csv")
-
-
-def test_files_of_another_kind(files):
-    write_transform(known_affine(), files / "a.mat")
-    assert "another kind" in sentence(read_transform, files / "a.mat", FileKind("fsl", FIXED, MOVING))
-    assert "another kind" in sentence(read_transform, files / "t.h5", FileKind("freesurfer"))
-    (files / "cut.lta").write_text("type      = 1\nnxforms   = 1\n1 4 4\n1 0 0 0\n")
-    assert "truncated" in sentence(read_transform, files / "cut.lta")
-    image = nib.MGHImage(np.zeros(MOVING.shape, np.float32), MOVING.voxel_to_world)
-    nib.save(image, files / "image.mgz")
-    assert "not a warp" in sentence(read_transform, files / "image.mgz")
-    convert_transform(files / "t.h5", files / "w.mgz", "freesurfer", FileKind(None, FIXED, MOVING))
-    whole = (files / "w.mgz").read_bytes()
-    (files / "w.mgz").write_bytes(whole[: len(whole) // 2])
-    assert "w.mgz" in sentence(read_transform, files / "w.mgz")
-    assert "name that image with --moving" in sentence(
-        read_transform, make(files, "w.nii.gz", "fsl"), FileKind("fsl", FIXED)
-    )
-    assert "another grid" in sentence(read_transform, files / "w.nii.gz", FileKind("fsl", MOVING, MOVING))
-    assert "--from" in sentence(read_transform, make(files, "l2r.nii.gz", "learn2reg"))
-    assert "not a fsl warp" in sentence(
-        read_transform, make(files, "n.nii.gz", "nifti"), FileKind("fsl", FIXED, MOVING)
-    )
-
-
-@pytest.mark.parametrize("name", ["w.nii", "w.nii.gz", "w.mgz"])
-@pytest.mark.parametrize("kept", [0.02, 0.6, 0.995])
-def test_a_truncated_warp(files, name, kept):
-    whole = make(files, name, "freesurfer" if name.endswith("mgz") else "nifti").read_bytes()
-    (files / name).write_bytes(whole[: int(kept * len(whole))])
-    assert name in sentence(read_transform, files / name)
-
-
-def make(files: Path, name: str, format: str) -> Path:
-    convert_transform(files / "t.h5", files / name, format, FileKind(None, FIXED, MOVING))
-    return files / name
-
-
-# -- conversion ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("format", ["itk", "ants", "fsl", "freesurfer", "greedy", "nifti", "learn2reg"])
-def test_all_files_of_a_format(files, format):
-    done = convert_transform(files / "t.h5", files / f"{format}_", format, FileKind(None, FIXED, MOVING))
-    assert all(path.is_file() and path.name.startswith(f"{format}_") and text for path, text in done.items())
-    assert any("nverse" in path.name for path in done)
-    assert "exists already" in sentence(
-        convert_transform, files / "t.h5", files / f"{format}_", format, FileKind(None, FIXED, MOVING)
-    )
-
-
-def test_a_format_says_which_image_it_lacks(files):
-    assert "--moving" in sentence(convert_transform, files / "t.h5", files / "w.nii.gz", "fsl", FileKind(None, FIXED))
-    assert "only an affine" in sentence(
-        convert_transform, files / "t.h5", files / "f.mat", "fsl", FileKind(None, FIXED, MOVING)
-    )
 
 
 def test_the_logarithm_of_the_jacobian(files):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import nibabel as nib
 import numpy as np
@@ -8,9 +10,19 @@ import SimpleITK as sitk
 import torch
 
 from spatial_cases import LPS, ORIENTATIONS, grid_of, half_affine, known_affine, points_in, smooth_field
+from transform_cases import FIXED, MOVING, sentence
 from uresnet.errors import UserError
 from uresnet.transform import Affine, Composite
-from uresnet.transform_files import read_transform, write_itk_affine, write_itk_composite, write_warp
+from uresnet.transform_files import (
+    FileKind,
+    convert_transform,
+    parse_formats,
+    read_transform,
+    write_itk_affine,
+    write_itk_composite,
+    write_transform,
+    write_warp,
+)
 
 
 def itk_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
@@ -177,3 +189,48 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
     with pytest.raises(UserError):
         write_itk_affine(known_affine(), tmp_path / "t.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+# -- files of another kind -------------------------------------------------------------------------------------------
+
+
+def test_files_of_another_kind(files):
+    write_transform(known_affine(), files / "a.mat")
+    assert "another kind" in sentence(read_transform, files / "a.mat", FileKind("fsl", FIXED, MOVING))
+    assert "another kind" in sentence(read_transform, files / "t.h5", FileKind("freesurfer"))
+    (files / "cut.lta").write_text("type      = 1\nnxforms   = 1\n1 4 4\n1 0 0 0\n")
+    assert "truncated" in sentence(read_transform, files / "cut.lta")
+    image = nib.MGHImage(np.zeros(MOVING.shape, np.float32), MOVING.voxel_to_world)
+    nib.save(image, files / "image.mgz")
+    assert "not a warp" in sentence(read_transform, files / "image.mgz")
+    convert_transform(files / "t.h5", files / "w.mgz", "freesurfer", FileKind(None, FIXED, MOVING))
+    whole = (files / "w.mgz").read_bytes()
+    (files / "w.mgz").write_bytes(whole[: len(whole) // 2])
+    assert "w.mgz" in sentence(read_transform, files / "w.mgz")
+    assert "name that image with --moving" in sentence(
+        read_transform, make(files, "w.nii.gz", "fsl"), FileKind("fsl", FIXED)
+    )
+    assert "another grid" in sentence(read_transform, files / "w.nii.gz", FileKind("fsl", MOVING, MOVING))
+    assert "--from" in sentence(read_transform, make(files, "l2r.nii.gz", "learn2reg"))
+    assert "not a fsl warp" in sentence(
+        read_transform, make(files, "n.nii.gz", "nifti"), FileKind("fsl", FIXED, MOVING)
+    )
+
+
+@pytest.mark.parametrize("name", ["w.nii", "w.nii.gz", "w.mgz"])
+@pytest.mark.parametrize("kept", [0.02, 0.6, 0.995])
+def test_a_truncated_warp(files, name, kept):
+    whole = make(files, name, "freesurfer" if name.endswith("mgz") else "nifti").read_bytes()
+    (files / name).write_bytes(whole[: int(kept * len(whole))])
+    assert name in sentence(read_transform, files / name)
+
+
+def make(files: Path, name: str, format: str) -> Path:
+    convert_transform(files / "t.h5", files / name, format, FileKind(None, FIXED, MOVING))
+    return files / name
+
+
+def test_formats_as_they_are_typed() -> None:
+    assert parse_formats("ITK, ants,ants") == ("itk", "ants")
+    with pytest.raises(UserError, match="no transform format 'elastix'"):
+        parse_formats("itk,elastix")
