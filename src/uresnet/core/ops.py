@@ -20,6 +20,7 @@ from torch import Tensor
 
 from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.kernels import classes, correlation, filters, interpolation
+from uresnet.core.kernels import folds as fold_kernels
 from uresnet.core.kernels.compiling import in_parallel
 
 Mode = Literal["linear", "nearest"]
@@ -276,6 +277,23 @@ def newton_half_steps(both: Tensor, inside: Tensor, steps: int, tolerance: float
         ahead = read_volume(both, voxels + residual, padding="border")
         both.copy_(torch.where(pending, both - (residual + ahead - both) / 2, both))
         pending &= residual.square().sum(dim=1).amax(dim=0) > tolerance**2
+
+
+def folds(displacement: Tensor) -> Tensor:
+    """Where a ``displacement`` (3, I, J, K), voxels, folds: (I, J, K) bool, False on the faces.
+
+    A voxel folds where the Jacobian determinant of x + u(x), by central differences, is not positive, or not a number.
+    """
+    out = torch.zeros(displacement.shape[1:], dtype=torch.bool, device=displacement.device)
+    if is_plain(displacement):
+        arrays = displacement.contiguous().numpy(), out.numpy()
+        in_parallel(fold_kernels.find_folds, len(out), *arrays, each=out[0].numel())
+        return out
+    inner = (slice(1, -1),) * 3
+    slopes = torch.stack([torch.stack(torch.gradient(u), dim=-1)[inner] for u in displacement.float()], dim=-2)
+    slopes = slopes + torch.eye(3, device=slopes.device)
+    out[inner] = ~(torch.linalg.det(slopes) > 0)
+    return out
 
 
 # -- forces ------------------------------------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ def couple_midspace(
 ) -> Coupling:
     """Fixed world → mid-space → deformed mid-space → moving world; each affine is half of the whole.
 
-    Raises :class:`UserError` when the structures of the two images give no affine.
+    Raises :class:`UserError` when the structures of the two images give no affine, or when no invertible deformation
+    brings them together.
     """
     moving_image, moving_labels = _segment(model, moving, settings.shifted_pass)
     fixed_image, fixed_labels = _segment(model, fixed, settings.shifted_pass)
@@ -65,7 +66,8 @@ def _segment(model: Model, image: Conformed, shifted_pass: bool) -> tuple[Solver
     tensor = image.tensor.to(model.device)
     classes, probabilities = model.network(tensor, shifted_pass)
     groups = _structures_of_classes(model.scheme).to(model.device)
-    return SolverImage(probabilities, tensor, groups), LabelMap(classes.cpu(), image.grid)
+    ignored = None if image.unseen is None else image.unseen[None, None].float().to(model.device)
+    return SolverImage(probabilities, tensor, groups, ignored), LabelMap(classes.cpu(), image.grid)
 
 
 def _structures_of_classes(scheme: LabelScheme) -> Tensor:
@@ -80,7 +82,8 @@ def _affine_log(moving: SolverImage, fixed: SolverImage, freedom: Freedom) -> np
     if freedom == "deformable":
         return np.zeros((4, 4))
     try:
-        found = affine_between(moving.probabilities, fixed.probabilities)
+        ignored = moving.ignored_at(2), fixed.ignored_at(2)
+        found = affine_between(moving.probabilities, fixed.probabilities, ignored)
     except ValueError as error:
         raise UserError(
             f"The brains cannot be aligned: {error}. Look at the segmentation of each with 'uresnet segment', and "
@@ -111,7 +114,13 @@ def _deformation(
     if settings.residual is not None:
         residual = residual_velocity(moving, fixed, affine_log, velocity, settings, brain)
     smooth, stored_mm = settings.smooth_displacement, settings.stored_mm
-    forward, backward = exponentials(velocity, spacing, middle.shape, brain, residual, smooth, stored_mm)
+    try:
+        forward, backward = exponentials(velocity, spacing, middle.shape, brain, residual, smooth, stored_mm)
+    except ArithmeticError as error:
+        raise UserError(
+            "The images differ too much for a deformation that can be inverted; look at the segmentation of each with "
+            "'uresnet segment', or register with --transform affine."
+        ) from error
     lattice = Grid.centred(tuple(forward.shape[1:]), (stored_mm,) * 3, ("R", "A", "S"), (0, 0, 0))
     inverse = DisplacementField(backward.cpu(), lattice, domain=middle, codomain=middle)
     return DisplacementField(forward.cpu(), lattice, inverse, domain=middle, codomain=middle)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from uresnet.core.choices import BrainMethod, Freedom
 from uresnet.core.grid import Grid
@@ -33,7 +34,7 @@ from uresnet.pipeline.steps import (
     ready_model,
     run_record,
 )
-from uresnet.preprocess import conform_pair
+from uresnet.preprocess import Conformed, conform_pair
 from uresnet.quality.signs import Appearance, appearance, measure_signs
 from uresnet.quality.verdict import judge
 from uresnet.results.record import Measures
@@ -102,7 +103,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
             warped_labels = _warped_labels(coupling, dense, network.scheme, target.image.grid)
             (moving_labels, moving_head), (fixed_labels, fixed_head) = (done.result() for done in native)
         with stages("measure"):
-            measures = _measure(coupling.transform, inverse, dense, jacobian, (source.mask, target.mask))
+            measures = _measure(coupling.transform, inverse, dense, jacobian, (source.mask, target.mask), conformed)
             volumes = volumes_by_image(network.scheme, moving=moving_labels, fixed=fixed_labels)
     inputs = {
         "moving": input_record(source, conformed[0], moving_head),
@@ -176,23 +177,33 @@ def _measure(
     dense: Composite,
     jacobian: Image,
     brains: tuple[LabelMap, LabelMap],
+    conformed: tuple[Conformed, Conformed],
 ) -> Measures:
-    moving, fixed = brains
+    fixed = brains[1]
     error = inverse_error(transform, inverse, fixed)
     return Measures(
         folding_fraction=folding_fraction(jacobian.data, fixed.mask),
         sd_log_jacobian=log_jacobian_std(jacobian.data, fixed.mask),
         inverse_mean_mm=error.mean_mm,
         inverse_max_mm=error.max_mm,
-        overlap_before=_overlap(Affine.identity(), moving, fixed),
-        overlap_after=_overlap(dense, moving, fixed),
+        overlap_before=_overlap(Affine.identity(), brains, conformed),
+        overlap_after=_overlap(dense, brains, conformed),
     )
 
 
-def _overlap(transform: Affine | Composite, moving: LabelMap, fixed: LabelMap) -> float:
-    """Dice of the two brains on the fixed grid, after the transform."""
-    warped = resample(transform, moving, fixed.grid, "nearest")
-    return float(dice_per_class(warped.mask, fixed.mask, classes=2))
+def _overlap(
+    transform: Affine | Composite, brains: tuple[LabelMap, LabelMap], conformed: tuple[Conformed, Conformed]
+) -> float:
+    """Dice of the two brains on the fixed grid, after the transform, where neither is cut off by its field of view."""
+    moving, fixed = brains
+    grid = fixed.grid
+    seen = torch.ones(grid.shape, dtype=torch.bool)
+    for onto_fixed, image in zip((transform, Affine.identity()), conformed, strict=True):
+        if image.unseen is not None:
+            unseen = LabelMap(image.unseen.to(torch.uint8), image.grid)
+            seen &= ~resample(onto_fixed, unseen, grid, "nearest").mask
+    warped = resample(transform, moving, grid, "nearest").mask
+    return float(dice_per_class(warped & seen, fixed.mask & seen, classes=2))
 
 
 def _judged(registration: Registration, looks: Sequence[Appearance]) -> Registration:

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-from torch.nn.functional import avg_pool3d
+from torch.nn.functional import avg_pool3d, max_pool3d
 
 from uresnet.config import ConformSpec
 from uresnet.core.coordinates import affine_coordinates, slabs
 from uresnet.core.grid import AxisCodes, Grid, Shape, axis_order, directions, voxel_to_voxel
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.sampling import sample
-from uresnet.errors import UserError
+from uresnet.errors import UserError, warn_about_input
+from uresnet.preprocess.field_of_view import beyond_cuts, find_cuts
 from uresnet.preprocess.foreground import find_foreground
 
 _SAME_AXES = 1e-4  # per voxel: 0.02 mm over a head
@@ -31,12 +32,14 @@ class Conformed:
     """What the network sees: ``tensor`` (1, 1, I, J, K) float32 in [0, 1] on ``grid``. Outside the brain
     it is as dark as the darkest brain, or darker.
 
-    ``brain_mask`` is (I, J, K) bool; ``notes`` say in words what was done to the image.
+    ``brain_mask`` is (I, J, K) bool; ``unseen`` (I, J, K) bool is what lies beyond the field of view where that cuts
+    the brain off, None where it does not; ``notes`` say in words what was done to the image.
     """
 
     tensor: Tensor
     grid: Grid
     brain_mask: Tensor
+    unseen: Tensor | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -82,7 +85,15 @@ def _conform(located: _Located, spec: ConformSpec) -> Conformed:
     scaled = _NORMALISATIONS[spec.normalisation](values, inside, image.name)
     if located.upright is not image.grid:
         grid = Grid(grid.shape, image.grid.voxel_to_world @ voxel_to_voxel(grid, located.upright))
-    conformed = Conformed(torch.from_numpy(scaled)[None, None], grid, torch.from_numpy(inside), notes)
+    cuts = find_cuts(located.brain, image.grid)
+    if cuts:
+        faces = " and ".join(dict.fromkeys(cut.face for cut in cuts))
+        warn_about_input(
+            f"{image.name} shows a part of the brain only (it is cut off at the {faces}): nothing is matched to what "
+            "is missing, and the deformation there only continues that of its surroundings."
+        )
+    unseen = beyond_cuts(cuts, image.grid, grid)
+    conformed = Conformed(torch.from_numpy(scaled)[None, None], grid, torch.from_numpy(inside), unseen, notes)
     return conformed if spec.blocks == 1 else _in_blocks(conformed, spec.blocks)
 
 
@@ -90,7 +101,10 @@ def _in_blocks(conformed: Conformed, side: int) -> Conformed:
     """Means over cubes of ``side`` voxels; a cube is brain when half of it is."""
     share = avg_pool3d(conformed.brain_mask[None, None].float(), side)[0, 0]
     notes = [*conformed.notes, f"averaged over blocks of {side} × {side} × {side} voxels"]
-    return Conformed(avg_pool3d(conformed.tensor, side), conformed.grid.rescaled(side), share >= 0.5, notes)
+    unseen = conformed.unseen
+    if unseen is not None:
+        unseen = max_pool3d(unseen[None, None].float(), side)[0, 0] > 0
+    return Conformed(avg_pool3d(conformed.tensor, side), conformed.grid.rescaled(side), share >= 0.5, unseen, notes)
 
 
 # -- where -----------------------------------------------------------------------------------------------------------

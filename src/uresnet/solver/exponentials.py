@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uresnet.core.ops import newton_half_steps
-from uresnet.solver.lattice import mean_smoothed, spline_resampled, upsampled
+from uresnet.core.ops import folds, newton_half_steps
+from uresnet.solver.lattice import gaussian_smoothed, mean_smoothed, spline_resampled, upsampled
 from uresnet.transform import compose_displacements, integrate_velocity
 
 _DOUBLINGS, _RESIDUAL_DOUBLINGS = 4, 0  # of scaling and squaring
+_REPAIRS, _REPAIR_SIGMA = 6, 2.0  # of the velocity where it folds; voxels
 _TOLERANCE = 0.1  # voxels; a residual that is smaller needs no second correction
 
 
@@ -26,7 +27,7 @@ def exponentials(
     smooth: bool = False,
     stored_mm: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on a lattice of ``shape`` at 1 mm, or finer.
+    """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on a lattice of ``shape`` at 1 mm, or finer; neither folds.
 
     ``velocity`` v (1, 3, i, j, k) is in its voxels of ``spacing`` mm. With the ``residual`` velocity w (1, 3, I, J, K),
     mm, it is exp(v/2) exp(w) exp(v/2) and its inverse. ``smooth`` takes the mean over 3×3×3 voxels of the result.
@@ -35,7 +36,38 @@ def exponentials(
     read linearly between voxels, they invert each other the better the finer these are. Each takes half of Newton's
     step towards the inverse of the other, which keeps the two exchangeable: first at 1 mm, where that is cheap, then at
     ``stored_mm``. ``where`` (i, j, k) bool, on the velocity's lattice, is where that is done; everywhere by default.
+
+    An exponential is invertible, but a velocity that changes too much from voxel to voxel is integrated with errors
+    that fold: there, the velocities are smoothed and integrated again. Raises ``ArithmeticError`` when folds remain.
     """
+    for _ in range(_REPAIRS + 1):
+        both = _integrated(velocity, spacing, shape, where, residual, smooth, stored_mm)
+        folded = folds(both[0]) | folds(both[1])
+        if not folded.any():
+            both.mul_(stored_mm)
+            return both[0], both[1]
+        velocity = velocity.lerp(gaussian_smoothed(velocity, _REPAIR_SIGMA), _around(folded, velocity.shape[2:]))
+        if residual is not None:
+            residual = residual * (1 - _around(folded, residual.shape[2:]))
+    raise ArithmeticError("the deformation folds, and smoothing it did not help")
+
+
+def _around(folded: Tensor, shape: Sequence[int]) -> Tensor:
+    """(1, 1, i, j, k) on a lattice of ``shape``: 1 where ``folded``, falling to 0 within some voxels."""
+    near = F.adaptive_max_pool3d(folded[None, None].float(), list(shape))
+    return gaussian_smoothed(F.max_pool3d(near, 7, stride=1, padding=3), 1.5)
+
+
+def _integrated(
+    velocity: Tensor,
+    spacing: int,
+    shape: Sequence[int],
+    where: Tensor | None,
+    residual: Tensor | None,
+    smooth: bool,
+    stored_mm: float,
+) -> Tensor:
+    """:func:`exponentials`, with folds or without: (2, 3, I, J, K), voxels of ``stored_mm``."""
     part = 1.0 if residual is None else 0.5
     both = integrate_velocity(part * torch.cat([velocity, -velocity]), _DOUBLINGS, where) * spacing
     fine = both
@@ -57,5 +89,4 @@ def exponentials(
         fine = spline_resampled(fine, stored, stored_mm)
         inside = F.interpolate(inside[None, None].float(), size=stored)[0, 0] > 0
     newton_half_steps(fine.div_(stored_mm), inside, 3, _TOLERANCE)
-    fine.mul_(stored_mm)
-    return fine[0], fine[1]
+    return fine

@@ -23,11 +23,13 @@ def dice_weights(moving: FeatureRows, fixed: FeatureRows) -> Tensor:
     return (mass > 40) / mass.clamp_min(20) / len(mass)
 
 
-def intensity_force(images: Sequence[Tensor], settings: SolverSettings) -> Tensor:
+def intensity_force(images: Sequence[Tensor], settings: SolverSettings, counted: Tensor | None = None) -> Tensor:
     """Derivative of minus the local cross-correlation of two ``images`` (1, 1, i, j, k), by the velocity:
-    (1, 3, i, j, k)."""
+    (1, 3, i, j, k). Only cubes about voxels that are ``counted`` (i, j, k) bool take part; None is all."""
     force = torch.zeros((1, 3, *images[0].shape[2:]), device=images[0].device)
     bright = (images[0] > DARK) | (images[1] > DARK)
+    if counted is not None:
+        bright &= counted
     if not bright.any():
         return force
     around = settings.window // 2

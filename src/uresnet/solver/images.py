@@ -18,12 +18,15 @@ class SolverImage:
     in [0, 1] at 1 mm.
 
     ``groups`` (C,) is the number of the structure that each class is compared as, 0 for none. The left and right class
-    of a structure may share one, because they never overlap.
+    of a structure may share one, because they never overlap. ``ignored`` (1, 1, I, J, K), 0 or 1 at 1 mm, is 1 where
+    the image says nothing of the anatomy, such as beyond a cut field of view: no force and no centroid comes from
+    there. None where it says something everywhere.
     """
 
     probabilities: Tensor
     intensities: Tensor
     groups: Tensor
+    ignored: Tensor | None = None
 
     @cached_property
     def features(self) -> Tensor:
@@ -42,3 +45,7 @@ class SolverImage:
     def rows_at(self, spacing: int) -> FeatureRows:
         """The features, averaged over voxels of ``spacing`` mm (2, 4, 8, …)."""
         return self.rows if spacing == 2 else FeatureRows.of(F.avg_pool3d(self.features, spacing // 2))
+
+    def ignored_at(self, spacing: int) -> Tensor | None:
+        """(1, 1, i, j, k): 1 in voxels of ``spacing`` mm (1, 2, 4, …) of which any part is ignored."""
+        return self.ignored if self.ignored is None or spacing == 1 else F.max_pool3d(self.ignored, spacing)

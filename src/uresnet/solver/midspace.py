@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.core.ops import FeatureRows, separable_filter
@@ -36,6 +37,20 @@ class MidSpace:
             mapped(half, self.positions + displacements[side : side + 1], rows.shape)[0]
             for side, (rows, half) in enumerate(zip(images, self.halves, strict=True))
         ]
+
+    @staticmethod
+    def counted(ignored: Sequence[Tensor | None], places: Sequence[Tensor], around: int) -> Tensor | None:
+        """(i, j, k) bool: the voxels, and ``around`` more, whose ``places`` are ignored in neither image; None where
+        nothing is ignored. ``ignored`` (1, 1, I, J, K) or None, and ``places`` (3, i, j, k), of moving and of fixed."""
+        hidden = [
+            sample(mask, place[None], padding="border")
+            for mask, place in zip(ignored, places, strict=True)
+            if mask is not None
+        ]
+        if not hidden:
+            return None
+        somewhere = (torch.stack(hidden).amax(dim=0) > 0).float()
+        return F.max_pool3d(somewhere, 2 * around + 1, stride=1, padding=around)[0, 0] == 0
 
     def brain(self, images: Sequence[FeatureRows], velocity: Tensor) -> Tensor:
         """(i, j, k) bool: where either image has its brain, and some voxels around it."""

@@ -45,7 +45,7 @@ def velocity_between(
     for level in settings.levels:
         while spacing > level.spacing:
             velocity, spacing = 2 * upsampled(velocity), spacing // 2
-        velocity = _solve_level(moving.rows_at(spacing), fixed.rows_at(spacing), affine_log, velocity, level, settings)
+        velocity = _solve_level(moving, fixed, affine_log, velocity, level, settings)
     return velocity
 
 
@@ -81,6 +81,7 @@ def residual_velocity(
     displacements = _half_exponentials(velocity, 2, region)
     structures = _structures_in_midspace(moving, fixed, affine_log, displacements, box)
     images = _images_in_midspace(moving, fixed, affine_log, displacements, box)
+    counted = _counted_in_midspace(moving, fixed, affine_log, displacements, box)
     weights = settings.structures * dice_weights(moving.rows, fixed.rows)
     region = region[box]
 
@@ -96,14 +97,15 @@ def residual_velocity(
         places = [(coarse_voxels + sign * half)[0] for sign in (1, -1)]
         force, _ = structure_forces(structures[0], structures[1], places, weights, region)
         # A voxel of 2 mm is eight, each with half the slope.
-        found = descent.step(found, intensity_force(warped, settings).add_(upsampled(force / 16)))
+        force = intensity_force(warped, settings, counted).add_(upsampled(force / 16))
+        found = descent.step(found, force if counted is None else force * counted)
     out[doubled(box)] = found
     return out
 
 
 def _solve_level(
-    moving: FeatureRows,
-    fixed: FeatureRows,
+    moving: SolverImage,
+    fixed: SolverImage,
     affine_log: np.ndarray,
     velocity: Tensor,
     level: Level,
@@ -111,13 +113,17 @@ def _solve_level(
 ) -> Tensor:
     """The velocity after the iterations of one ``level``."""
     middle = MidSpace(affine_log, velocity.shape[2:], level.spacing, velocity.device)
-    weights = settings.structures * dice_weights(moving, fixed)
-    region = middle.brain((moving, fixed), velocity)  # there is no force elsewhere
+    rows = moving.rows_at(level.spacing), fixed.rows_at(level.spacing)
+    ignored = moving.ignored_at(level.spacing), fixed.ignored_at(level.spacing)
+    weights = settings.structures * dice_weights(*rows)
+    region = middle.brain(rows, velocity)  # there is no force elsewhere
     descent = Descent(level, velocity)
     for _ in range(level.iterations):
-        places = middle.places((moving, fixed), _half_exponentials(velocity, level.spacing, region))
-        force, images = structure_forces(moving, fixed, places, weights, region)
-        velocity = descent.step(velocity, force + intensity_force(images, settings))
+        places = middle.places(rows, _half_exponentials(velocity, level.spacing, region))
+        counted = middle.counted(ignored, places, around=1)
+        force, images = structure_forces(*rows, places, weights, region)
+        force += intensity_force(images, settings, counted)
+        velocity = descent.step(velocity, force if counted is None else force * counted)
     return velocity
 
 
@@ -148,12 +154,26 @@ def _images_in_midspace(
     An image that is read linearly twice, by v and then by w, loses the detail that the level at 1 mm is for: the first
     time it is read from a finer, sharper version of it.
     """
-    shape = moving.intensities.shape[2:]
+    found = []
+    for image, place in zip((moving, fixed), _places_at_1_mm(affine_log, displacements, box), strict=True):
+        found.append(sample(with_midpoints(image.intensities), 2 * place).clamp_(min=0))
+    return found
+
+
+def _counted_in_midspace(
+    moving: SolverImage, fixed: SolverImage, affine_log: np.ndarray, displacements: Tensor, box: tuple[slice, ...]
+) -> Tensor | None:
+    """:meth:`MidSpace.counted` at 1 mm, in the ``box`` (voxels of 2 mm)."""
+    if moving.ignored is None and fixed.ignored is None:
+        return None
+    places = [place[0] for place in _places_at_1_mm(affine_log, displacements, box)]
+    return MidSpace.counted((moving.ignored, fixed.ignored), places, around=2)
+
+
+def _places_at_1_mm(affine_log: np.ndarray, displacements: Tensor, box: tuple[slice, ...]) -> list[Tensor]:
+    """Where the voxels of 1 mm in the ``box`` (voxels of 2 mm) lie in moving and in fixed: (1, 3, i, j, k) each."""
+    shape = [2 * n for n in displacements.shape[2:]]
     middle = MidSpace(affine_log, shape, 1, displacements.device)
     start = middle.positions[doubled(box)]
     fine = 2 * upsampled(displacements[(slice(None), slice(None), *box)])
-    found = []
-    for side, (image, half) in enumerate(zip((moving, fixed), middle.halves, strict=True)):
-        places = 2 * mapped(half, start + fine[side : side + 1], shape)
-        found.append(sample(with_midpoints(image.intensities), places).clamp_(min=0))
-    return found
+    return [mapped(half, start + fine[side : side + 1], shape) for side, half in enumerate(middle.halves)]

@@ -151,3 +151,15 @@ def test_threads_change_nothing() -> None:
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*found)
+
+
+def test_folds(without_kernels: Without) -> None:
+    displacement = 0.5 * noise(3, 9, 8, 10)
+    displacement[0, 4, 4, 4] = float("nan")
+    found, expected = both_ways(lambda: ops.folds(displacement), without_kernels)
+    assert torch.equal(found, expected) and 0.01 < float(expected.float().mean()) < 0.9
+    slopes = [np.gradient(u) for u in displacement.double().numpy()]
+    jacobian = np.eye(3) + np.moveaxis(np.array(slopes), (0, 1), (-2, -1))
+    inner = (slice(1, -1),) * 3
+    assert np.array_equal(found.numpy()[inner], ~(np.linalg.det(jacobian) > 0)[inner])
+    assert not ops.folds(torch.zeros(3, 5, 5, 5)).any()

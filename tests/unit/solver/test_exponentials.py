@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from solver_images import SHAPE
 from uresnet.solver import exponentials
-from uresnet.transform import compose_displacements, integrate_velocity
+from uresnet.solver.lattice import gaussian_smoothed
+from uresnet.transform import compose_displacements, integrate_velocity, lattice_determinant
 
 
 @pytest.mark.parametrize("smooth", [False, True])
@@ -50,3 +51,22 @@ def test_the_inverse_is_corrected_only_where_it_is_asked_for() -> None:
     residual = compose_displacements(forward[None], backward[None])[0].norm(dim=0)[:, 8:-8, 8:-8]
     assert float(residual[14:34].mean()) < 0.01 and float(residual[14:34].max()) < 0.1
     assert float(residual[46:-4].mean()) > 3 * float(residual[14:34].mean())
+
+
+@pytest.mark.parametrize("amplitude", [10.0, 40.0])
+def test_a_velocity_too_rough_to_be_integrated_is_smoothed_until_nothing_folds(amplitude: float) -> None:
+    noise = torch.randn((1, 3, 12, 14, 10), generator=torch.Generator().manual_seed(0))
+    rough = amplitude * gaussian_smoothed(noise, 1.0)
+    unrepaired = 2 * integrate_velocity(rough, 4)[0]
+    assert lattice_determinant(unrepaired / 2).min() < 0
+    forward, backward = exponentials(rough, 2, (24, 28, 20), smooth=True)
+    for displacement in (forward, backward):
+        assert lattice_determinant(displacement)[1:-1, 1:-1, 1:-1].min() > 0
+    negative = exponentials(-rough, 2, (24, 28, 20), smooth=True)
+    torch.testing.assert_close(negative[0], backward)
+
+
+def test_a_deformation_that_cannot_be_repaired_is_an_error() -> None:
+    noise = torch.randn((1, 3, 12, 14, 10), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ArithmeticError, match="folds"):
+        exponentials(1e4 * noise, 2, (24, 28, 20))

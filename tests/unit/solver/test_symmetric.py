@@ -106,3 +106,30 @@ def test_less_divergence_means_volumes_that_change_less(pair: tuple[SolverImage,
         )
     assert spread[1] < 0.9 * spread[0]
     assert apart[1] < 1.2 * apart[0]
+
+
+def test_nothing_pulls_where_an_image_says_nothing() -> None:
+    """One image is cut in the middle: there the deformation must not squeeze the other one's rest against the cut."""
+    whole, moved = blobs(np.eye(4)), blobs(affine(0.0, 0.0, 1.5))
+    ignored = torch.zeros(1, 1, *SHAPE)
+    ignored[..., SHAPE[2] // 2 :] = 1
+    seen = 1 - ignored
+    cut_probabilities = moved.probabilities * (1 - F.max_pool3d(ignored, 2)[0])
+    cut_probabilities[0] = 1 - cut_probabilities[1:].sum(0)
+    cut = SolverImage(cut_probabilities, moved.intensities * seen, moved.groups)
+    told = SolverImage(cut_probabilities, moved.intensities * seen, moved.groups, ignored)
+    zero = np.zeros((4, 4))
+    truth = exponentials(velocity_between(moved, whole, zero, QUICK), 2, SHAPE)[0]
+    squeezed = exponentials(velocity_between(cut, whole, zero, QUICK), 2, SHAPE)[0]
+    careful = exponentials(velocity_between(told, whole, zero, QUICK), 2, SHAPE)[0]
+    brain = (whole.probabilities[1:].sum(0) > 0.3).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    brain = brain.repeat_interleave(2, 2)
+
+    def error(found: Tensor) -> float:
+        return float((found - truth).norm(dim=0)[brain].mean())
+
+    assert error(careful) < 0.5 * error(squeezed)
+    swapped = velocity_between(whole, told, zero, QUICK)
+    torch.testing.assert_close(swapped, -velocity_between(told, whole, zero, QUICK), atol=1e-5, rtol=0)
+    residual = residual_velocity(told, whole, zero, -swapped, QUICK)
+    assert torch.isfinite(residual).all()
