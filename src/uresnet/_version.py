@@ -1,3 +1,3 @@
-"""The version, said once: the build reads it here, and so do ``uresnet --version`` and the record of every run."""
+"""The only place of the version: the build, ``uresnet --version`` and the record of every run read it here."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What the user is told: an error that ends the run, a warning about an input that is used all the same."""
+"""The two kinds of message to a user: an error ends the run; a warning concerns an input that is used nevertheless."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from uresnet import __version__
+from uresnet._version import __version__
 from uresnet.cli.session import session
 from uresnet.model.catalogue import packaged_models
 

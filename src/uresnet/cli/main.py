@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from uresnet import __version__
+from uresnet._version import __version__
 from uresnet.cli import info, preparation, registration, results, training, transforms
 
 _SETTINGS: dict[str, Any] = {

@@ -1,1 +1,1 @@
-"""The ground everything stands on: grids, images, labels, reading volumes, writing files."""
+"""What all other packages use: grids, images, labels, sampling and other operations on voxels, writing of files."""

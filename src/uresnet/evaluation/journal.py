@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from uresnet import __version__
+from uresnet._version import __version__
 from uresnet.errors import UserError
 from uresnet.evaluation.scores import PairScores
 from uresnet.model.checkpoint import Model

@@ -78,8 +78,9 @@ def table1(scores: Sequence[PairScores], where: str, voxel_mm: Mapping[str, floa
             *_markdown(["measure", *models], others),
             "",
             "Dice: labels are the arg-max of warped probabilities (one-hot, sided), merged afterwards. Surface",
-            "distances are means over the 15 structures. Inverse error: there and back by the inverse that is",
-            "written; inverse consistency: back by the registration of the swapped pair.",
+            "distances are means over the 15 structures. Inverse error: distance of a point from itself after the",
+            "transform and the inverse that is written; inverse consistency: after the transform and that of the",
+            "swapped pair.",
             "",
         ]
     )

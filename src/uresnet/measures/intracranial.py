@@ -1,4 +1,4 @@
-"""How large the head is, from where its structures lie: an estimate that no brain mask enters.
+"""The intracranial volume, estimated from the positions of structures, without a brain mask.
 
 As Buckner et al. 2004 (doi:10.1016/j.neuroimage.2004.06.018) take it from the affine to an atlas: the volume of the
 skull's inside goes with the determinant. Here the affine is that of the structures' centroids to their mean position in

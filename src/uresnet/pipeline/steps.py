@@ -53,7 +53,7 @@ def image_of(source: ImageSource) -> Image:
 
 
 def mask_of(path: str | Path | None, image: Image) -> LabelMap | None:
-    """Read a brain mask. Raises :class:`UserError` when it lies elsewhere than its image."""
+    """Read a brain mask. Raises :class:`UserError` when it does not overlap its image in the world."""
     if path is None:
         return None
     mask = read_labels(path)

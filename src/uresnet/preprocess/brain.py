@@ -41,7 +41,7 @@ def extract_brain(
     A given ``mask`` is used as it is and must lie on the image's grid. Otherwise ``method`` "auto" strips the skull
     where there is one (deepbet, on ``device``), and "none" takes everything that is not background for brain.
     Raises :class:`UserError` for an image that holds no whole head: empty, few slices, coarse voxels, voxels inside
-    the brain that are no numbers; and for a mask that is empty or lies elsewhere.
+    the brain that are no numbers; and for a mask that is empty or on another grid.
     """
     methods = get_args(BrainMethod)
     if method not in methods:

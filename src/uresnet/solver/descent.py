@@ -14,7 +14,7 @@ _DIVERGENCE_STEP = 0.3  # above a third, the diffusion of the divergence oversho
 
 
 class Descent:
-    """Steps against a smoothed force with momentum, about as long wherever there is a force."""
+    """Steps against a smoothed force, with momentum; their length hardly depends on the size of the force."""
 
     def __init__(self, level: Level, velocity: Tensor) -> None:
         self.level = level

@@ -69,9 +69,9 @@ def residual_velocity(
     """A second velocity w (1, 3, I, J, K), mm, at 1 mm: T is half the affine, exp(v/2), exp(w), exp(v/2), half the
     affine.
 
-    ``velocity`` is v, in voxels of 2 mm; ``region`` is :func:`brain_between`, where that is known. Both images are
-    brought to the mid-space by v once; w is what remains to be done there, so short that half of it is its own
-    exponential while it is looked for. Exchanging the images changes its sign, as that of v. 0 where no brain is.
+    ``velocity`` is v, in voxels of 2 mm; ``region`` is :func:`brain_between`, where that is known. v warps both images
+    to the mid-space once; w corrects what then still differs. w is so short that during the iterations w/2 itself is
+    taken for exp(w/2) - id. Exchanging the images changes the sign of w, as that of v. w is 0 outside of the brain.
     """
     level, shape = settings.residual, moving.intensities.shape[2:]
     assert level is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from uresnet import __version__
+from uresnet._version import __version__
 from uresnet.core.files import RECORD
 from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from math import nan
 
-from uresnet import __version__
+from uresnet._version import __version__
 from uresnet.core.labels import LabelClass
 from uresnet.quality.signs import structure_dice
 from uresnet.quality.verdict import judge_record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uresnet import __version__
+from uresnet._version import __version__
 from uresnet.quality.verdict import judge_record
 from uresnet.report.contours import SUBPIXELS
 from uresnet.report.html import render

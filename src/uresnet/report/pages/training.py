@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from uresnet import __version__
+from uresnet._version import __version__
 from uresnet.core.labels import SCHEMES, LabelClass, LabelScheme
 from uresnet.errors import UserError
 from uresnet.report.contours import SUBPIXELS, structure_paths
