@@ -48,10 +48,11 @@ def real_brains() -> tuple[Path, Path]:
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=GRIDS.values(), ids=GRIDS.keys())
+@pytest.fixture(params=list(GRIDS.values()), ids=list(GRIDS))
 def grid(request: pytest.FixtureRequest) -> Grid:
     """Each of the grids in ``tests/grids.py``: ways round × oblique × anisotropic × non-cubic."""
-    return request.param
+    grid: Grid = request.param
+    return grid
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ Places and sizes are those of an adult brain in MNI millimetres, times ``SCALE``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,12 +63,12 @@ class Capsule:
         part = sum((x - a[i]) * along[i] for i, x in enumerate(at)) / (along @ along)
         part = np.clip(part, 0, 1)
         squared = sum((x - a[i] - part * along[i]) ** 2 for i, x in enumerate(at))
-        return squared < (self.radii[0] + (self.radii[1] - self.radii[0]) * part) ** 2
+        return np.asarray(squared < (self.radii[0] + (self.radii[1] - self.radii[0]) * part) ** 2)
 
 
 CEREBRUM = Ellipsoid((0, -17, 16), (68, 86, 62))
 CEREBELLUM = Ellipsoid((0, -62, -34), (53, 31, 24))
-SIDED = {  # right side; each covers those before it
+SIDED: dict[int, Sequence[Ellipsoid | Capsule]] = {  # right side; each covers those before it
     3: (Ellipsoid((39.5, 1, 2), (6, 24, 17)),),  # the insula, and the fissure beside it
     24: (Ellipsoid((58, -4, 2), (18, 28, 3.2)), Ellipsoid((42, -2, 2), (3, 18, 12))),
     11: (Capsule((14, 16, 6), (14, 6, 13), (8, 6.5)), Capsule((14, 6, 13), (19, -14, 23), (6, 3.5))),
@@ -108,7 +109,13 @@ def draw_labels(grid: Grid) -> np.ndarray:
     return np.where(x > 0, table[labels], labels)
 
 
-def _paint(labels: np.ndarray, shapes: tuple, at: Coordinates, value: int, where: np.ndarray | bool = True) -> None:
+def _paint(
+    labels: np.ndarray,
+    shapes: Sequence[Ellipsoid | Capsule],
+    at: Coordinates,
+    value: int,
+    where: np.ndarray | bool = True,
+) -> None:
     for shape in shapes:
         labels[shape.holds(at) & where] = value
 
@@ -137,4 +144,4 @@ def brightness(labels: np.ndarray) -> np.ndarray:
     table = np.zeros(256, dtype=np.float32)
     for value, bright in BRIGHTNESS.items():
         table[[value, RIGHT.get(value, value)]] = bright
-    return ndimage.gaussian_filter(table[labels], 0.7)
+    return np.asarray(ndimage.gaussian_filter(table[labels], 0.7))

@@ -13,7 +13,8 @@ def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
     x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
     z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return z @ y @ x
+    turned: np.ndarray = z @ y @ x
+    return turned
 
 
 def turned(grid: Grid, degrees: tuple[float, float, float]) -> Grid:
@@ -25,7 +26,7 @@ def turned(grid: Grid, degrees: tuple[float, float, float]) -> Grid:
 
 
 def made_from_scratch(
-    shape: tuple[int, int, int], zooms: tuple[float, float, float], codes: str, origin: tuple
+    shape: tuple[int, int, int], zooms: tuple[float, float, float], codes: str, origin: tuple[float, float, float]
 ) -> Grid:
     """Voxel 0 at ``origin``; no helper of the package but the signs of its axes."""
     matrix = np.eye(4)

@@ -12,11 +12,11 @@ from uresnet.core.image import Image
 ROOMY = made_from_scratch((100, 110, 90), (2, 2, 2), "RAS", (-100, -110, -90))
 
 
-def ball(grid: Grid, litres: float, at: tuple = (0, 0, 0)) -> np.ndarray:
+def ball(grid: Grid, litres: float, at: tuple[float, float, float] = (0, 0, 0)) -> np.ndarray:
     """A ball ``at`` millimetres from the middle of ``grid``, bool on its voxels."""
     voxels = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
     away = grid.points_to_world(voxels) - grid.centre_world - at
-    return np.linalg.norm(away, axis=-1) <= (litres * 1e6 * 3 / 4 / np.pi) ** (1 / 3)
+    return np.asarray(np.linalg.norm(away, axis=-1) <= (litres * 1e6 * 3 / 4 / np.pi) ** (1 / 3))
 
 
 def image_of(mask: np.ndarray, grid: Grid = ROOMY, background: float = 0.0) -> Image:

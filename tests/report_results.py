@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,6 +91,12 @@ def made_up_results(
     )
 
 
+def rounded(grid: Grid) -> tuple[float, float, float]:
+    """The voxels' size as a record has it."""
+    x, y, z = (round(float(zoom), 3) for zoom in grid.zooms)
+    return x, y, z
+
+
 def record(moving: Image, fixed: Image, moving_path: str = "", scheme: LabelScheme = SCHEME) -> RunRecord:
     """A record of registering the two images, without a verdict."""
     paths = {"moving": moving_path or "somewhere/moving.nii.gz", "fixed": "somewhere/fixed.nii.gz"}
@@ -97,7 +104,7 @@ def record(moving: Image, fixed: Image, moving_path: str = "", scheme: LabelSche
         name: InputRecord(
             path=paths[name],
             shape=image.grid.shape,
-            voxel_mm=tuple(round(float(z), 3) for z in image.grid.zooms),
+            voxel_mm=rounded(image.grid),
             axes="".join(image.grid.axis_codes),
             brain="no skull found, image used as it is",
             brain_mm3=300000.0,
@@ -128,7 +135,7 @@ def record(moving: Image, fixed: Image, moving_path: str = "", scheme: LabelSche
     )
 
 
-def judged(pair: RegisteredPair, **signs: object) -> RegisteredPair:
+def judged(pair: RegisteredPair, **signs: Any) -> RegisteredPair:
     """The pair with its verdict in the record, as if its signs had been the given ones where they are given."""
     found = replace(measure_signs(pair), **signs)
     quality = judge(found, pair.record.model).quality(found)

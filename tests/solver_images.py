@@ -39,4 +39,4 @@ def blobs(matrix: np.ndarray) -> SolverImage:
 
 def affine(turn: float, scale: float, shift: float) -> np.ndarray:
     log = np.array([[0, -turn, 0, shift], [turn, 0, 0, 0], [0, 0, scale, -shift / 2], [0, 0, 0, 0]])
-    return linalg.expm(log)
+    return np.asarray(linalg.expm(log))

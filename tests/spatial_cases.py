@@ -12,9 +12,15 @@ from uresnet.transform import Affine, Composite, DisplacementField, matrix_expon
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR", "oblique")
 LPS = np.array([-1.0, -1.0, 1.0])
+Point = tuple[float, float, float]
 
 
-def grid_of(orientation: str, shape=(21, 32, 17), zooms=(1.9, 1.1, 2.4), centre=(5.0, -12.0, 20.0)) -> Grid:
+def grid_of(
+    orientation: str,
+    shape: tuple[int, int, int] = (21, 32, 17),
+    zooms: Point = (1.9, 1.1, 2.4),
+    centre: Point = (5.0, -12.0, 20.0),
+) -> Grid:
     """An anisotropic, non-cubic grid; "oblique" is LAS turned by 12, −9 and 17 degrees."""
     grid = Grid.centred(shape, zooms, "LAS" if orientation == "oblique" else orientation, centre)
     if orientation != "oblique":
@@ -38,7 +44,7 @@ def half_affine() -> Affine:
     return Affine(matrix_exponential(matrix_logarithm(known_affine().matrix) / 2))
 
 
-def smooth_noise(shape, sigma, size, seed=0) -> np.ndarray:
+def smooth_noise(shape: tuple[int, int, int], sigma: float, size: float, seed: int = 0) -> np.ndarray:
     """(3, I, J, K) float32 with standard deviation ``size``, vanishing towards the faces."""
     rng = np.random.default_rng(seed)
     noise = np.stack([ndimage.gaussian_filter(rng.normal(size=shape), sigma, mode="wrap") for _ in range(3)])
@@ -46,10 +52,10 @@ def smooth_noise(shape, sigma, size, seed=0) -> np.ndarray:
     for axis, n in enumerate(shape):
         along = np.sin(np.pi * np.arange(n) / (n - 1))
         window *= along.reshape([-1 if a == axis else 1 for a in range(3)])
-    return (noise / noise.std() * size * window).astype(np.float32)
+    return np.asarray(noise / noise.std() * size * window, dtype=np.float32)
 
 
-def smooth_field(grid: Grid, size_mm=1.5, sigma=3.0, seed=0) -> DisplacementField:
+def smooth_field(grid: Grid, size_mm: float = 1.5, sigma: float = 3.0, seed: int = 0) -> DisplacementField:
     return DisplacementField(torch.from_numpy(smooth_noise(grid.shape, sigma, size_mm, seed)), grid)
 
 
@@ -59,13 +65,13 @@ def mid_space(grid: Grid) -> Composite:
     return Composite([half, smooth_field(grid), half])
 
 
-def smooth_image(grid: Grid, seed=0) -> torch.Tensor:
+def smooth_image(grid: Grid, seed: int = 0) -> torch.Tensor:
     """(I, J, K) float32, about −3 to 3."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=grid.shape), 1.5)
     return torch.from_numpy((noise / noise.std()).astype(np.float32))
 
 
-def points_in(grid: Grid, number=100, seed=0, margin=2.0, whole=False) -> np.ndarray:
+def points_in(grid: Grid, number: int = 100, seed: int = 0, margin: float = 2.0, whole: bool = False) -> np.ndarray:
     """(N, 3) world mm inside ``grid``; at voxel centres with ``whole``."""
     drawn = np.random.default_rng(seed).uniform(size=(number, 3))
     voxels = margin + drawn * (np.array(grid.shape) - 1 - 2 * margin)

@@ -81,7 +81,7 @@ def test_a_training_shows_curves_and_pairs(browser, tmp_path: Path) -> None:
 def test_the_doubtful_come_first_in_an_index(browser, tmp_path: Path) -> None:
     for name, dice in (("b good", 0.9), ("a also good", 0.8), ("z failed", 0.1)):
         results = made_up_results()
-        usual = {"brain_ml": 1300.0, "width": 0.8, "height": 0.78, "distance": 1.0, "handedness": 0.4}
+        usual: dict[str, Any] = {"brain_ml": 1300.0, "width": 0.8, "height": 0.78, "distance": 1.0, "handedness": 0.4}
         image = replace(measure_signs(results).fixed, **usual, deep_over_rim=0.2, lopsided=None)
         good = judged(results, moving=image, fixed=image, mean_dice=dice, overlap=0.97, correlation=0.9)
         write_folder(good, tmp_path / name / "out")

@@ -12,11 +12,12 @@ from uresnet.core.grid import Grid, axis_order, directions, voxel_to_voxel
 CODES = ["RAS", "LAS", "LPS", "LIA", "PSR", "AIL", "SRP", "IPL"]
 angle = st.floats(-180, 180)
 place = st.floats(-400, 400)
+sizes = st.integers(1, 40)
 
 
 @st.composite
 def grids(draw: st.DrawFn) -> Grid:
-    shape = tuple(draw(st.integers(1, 40)) for _ in range(3))
+    shape = draw(st.tuples(sizes, sizes, sizes))
     zooms = [draw(st.floats(0.2, 7)) for _ in range(3)]
     straight = Grid.centred(shape, zooms, draw(st.sampled_from(CODES)), [draw(place) for _ in range(3)])
     turn = np.eye(4)

@@ -14,7 +14,7 @@ from uresnet.pipeline.register import register
 
 
 def manual(path: Path) -> np.ndarray:
-    image = nib.load(path)
+    image = nib.Nifti1Image.from_filename(path)
     values = np.asanyarray(image.dataobj)
     return neuromorphometrics_to_freesurfer(values, left_of_midline(values, image.affine))
 
@@ -22,7 +22,7 @@ def manual(path: Path) -> np.ndarray:
 @pytest.mark.real
 def test_the_upper_two_fifths_are_missing(shared_data: Path, tmp_path: Path) -> None:
     brains = shared_data / "oasis_malf"
-    image = nib.load(brains / "1101_T1.nii.gz")
+    image = nib.Nifti1Image.from_filename(brains / "1101_T1.nii.gz")
     assert nib.aff2axcodes(image.affine) == ("L", "A", "S")
     nib.save(image.slicer[:, :, :97], tmp_path / "cut.nii.gz")
     result = register(tmp_path / "cut.nii.gz", brains / "1107_T1.nii.gz")

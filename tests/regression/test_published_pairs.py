@@ -28,7 +28,7 @@ def reference_rows(reference: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 def manual_labels(path: Path) -> np.ndarray:
     """FreeSurfer ids, (I, J, K)."""
-    image = nib.load(path)
+    image = nib.Nifti1Image.from_filename(path)
     values = np.asanyarray(image.dataobj)
     return neuromorphometrics_to_freesurfer(values, left_of_midline(values, image.affine))
 
@@ -57,7 +57,7 @@ def test_per_pair_dice(shared_data: Path, shared_reference: Path, tmp_path: Path
         found = dice(np.isin(ours, one.ids), np.isin(theirs, one.ids))
         assert found == pytest.approx(float(expected[one.abbreviation]), abs=0.005), one.name
 
-    segmentation = np.asanyarray(nib.load(tmp_path / "out" / "moving_dseg.nii.gz").dataobj)
+    segmentation = np.asanyarray(nib.Nifti1Image.from_filename(tmp_path / "out" / "moving_dseg.nii.gz").dataobj)
     truth = manual_labels(labels[0])
     for one in TISSUE.classes:
         found = dice(segmentation == one.id, np.isin(truth, one.ids))

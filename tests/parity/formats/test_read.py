@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ants
 import nibabel as nib
 import numpy as np
@@ -71,7 +73,12 @@ def test_what_greedy_finds(known, target, opened, tmp_path):
     inner[2:-2, 2:-2, 2:-2] = 1
     certain = resample(chain, Image(inner, MOVING), FIXED).data.numpy() > 0.999
     mine = resample(chain, known.moving, FIXED).data.numpy()
-    opened("greedy's warp + affine", "uresnet", "image", grey(nib.load(out).get_fdata(), mine, certain))
+    opened(
+        "greedy's warp + affine",
+        "uresnet",
+        "image",
+        grey(nib.Nifti1Image.from_filename(out).get_fdata(), mine, certain),
+    )
 
 
 def test_what_simpleitk_writes(known, opened, tmp_path):
@@ -162,7 +169,7 @@ def test_what_fslpy_writes(known, opened, tmp_path):
 
 # -- there and back ------------------------------------------------------------------------------------------------
 
-SINGLE = {
+SINGLE: dict[str, tuple[Any, str]] = {
     "transform.h5": (None, "inverse_transform.h5"),
     "nifti_warp.nii.gz": (None, "nifti_inverse_warp.nii.gz"),
     "fsl_warp.nii.gz": ("fsl", "fsl_inverse_warp.nii.gz"),

@@ -121,7 +121,7 @@ def greedy(known, like, image, files) -> np.ndarray:
     images = [known.path(f"{name}.nii.gz") for name in (like, image)]
     with (known.folder / "greedy.log").open("w") as log:
         Greedy3D().execute(f"-d 3 -rf {images[0]} -rm {images[1]} {out} -ri LINEAR -r {files}", log, log)
-    return nib.load(out).get_fdata()
+    return nib.Nifti1Image.from_filename(out).get_fdata()
 
 
 def test_nifti(known, opened):
@@ -186,7 +186,7 @@ def test_fsl(known, opened):
 def test_learn2reg(known, opened):
     """The challenge's own rule: moving values at fixed voxel + displacement."""
     for name, backward in (("learn2reg_disp.nii.gz", False), ("learn2reg_inverse_disp.nii.gz", True)):
-        displacement = nib.load(known.path(name)).get_fdata()
+        displacement = nib.Nifti1Image.from_filename(known.path(name)).get_fdata()
         where = np.indices(displacement.shape[:3]) + np.moveaxis(displacement, -1, 0)
         source = (known.fixed if backward else known.moving).data.numpy()
         image, certain = known.warped(backward)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -29,7 +30,7 @@ def test_the_help_lists_the_verbs_in_order() -> None:
 
 
 def test_every_verb_and_option_explains_itself() -> None:
-    root = typer.main.get_command(app)
+    root: Any = typer.main.get_command(app)
     commands = {**root.commands, **root.commands["prepare"].commands}
     assert len(commands) == len(VERBS.split()) + 2
     for name, command in commands.items():

@@ -92,7 +92,7 @@ def test_jacobian_log(folder):
     assert (
         type_line("jacobian t.h5 -o j.nii.gz").exit_code == type_line("jacobian t.h5 -o l.nii.gz --log").exit_code == 0
     )
-    plain, log = (nib.load(name).get_fdata() for name in ("j.nii.gz", "l.nii.gz"))
+    plain, log = (nib.Nifti1Image.from_filename(name).get_fdata() for name in ("j.nii.gz", "l.nii.gz"))
     np.testing.assert_allclose(np.exp(log), plain, rtol=1e-5)
 
 

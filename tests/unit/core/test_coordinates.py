@@ -35,7 +35,7 @@ def test_maps_between_blocks_and_their_voxels_are_each_others_converse(block):
     fine = finer_map(where, block)
     assert fine.shape == (1, 3, 6 * block, 7 * block, 8 * block)
     half = (block - 1) / 2
-    places = (identity_coordinates(fine.shape[2:]) - half) / block
+    places = (identity_coordinates((6 * block, 7 * block, 8 * block)) - half) / block
     expected = (torch.einsum("cd,bdijk->bcijk", matrix, places) + shift.view(1, 3, 1, 1, 1)) * block + half
     inner = (slice(None), slice(None), *[slice(block, -block)] * 3)
     torch.testing.assert_close(fine[inner], expected[inner], rtol=0, atol=2e-5)

@@ -114,8 +114,9 @@ def test_the_solver(without_kernels: Without) -> None:
     log[0, 1], log[1, 0] = 0.1, -0.1
 
     def compute() -> Tensor:
-        velocity = velocity_between(*images, log, settings)
-        return torch.cat([velocity.flatten(), residual_velocity(*images, log, velocity, settings).flatten()])
+        velocity = velocity_between(images[0], images[1], log, settings)
+        residual = residual_velocity(images[0], images[1], log, velocity, settings)
+        return torch.cat([velocity.flatten(), residual.flatten()])
 
     found, expected = both_ways(compute, without_kernels)
     assert float(expected.abs().max()) > 0.3

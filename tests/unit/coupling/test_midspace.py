@@ -28,8 +28,8 @@ def couple(
     """Without a network: each grid has its image."""
     monkeypatch.setattr(midspace, "_segment", lambda model, image, shifted_pass: (images[id(image.grid)], None))
     inside = torch.ones(SHAPE, dtype=torch.bool)
-    conformed = [Conformed(torch.zeros(1, 1, *SHAPE), grid, inside, []) for grid in (moving, fixed)]
-    return couple_midspace(None, conformed[0], conformed[1], freedom, QUICK)  # type: ignore[arg-type]
+    conformed = [Conformed(torch.zeros(1, 1, *SHAPE), grid, inside) for grid in (moving, fixed)]
+    return couple_midspace(None, conformed[0], conformed[1], freedom, QUICK)
 
 
 def places(margin: int) -> np.ndarray:

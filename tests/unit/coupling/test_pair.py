@@ -34,7 +34,7 @@ PAIRS = {
 IDENTITY = torch.eye(3, 4)[None]
 
 
-@pytest.fixture(params=PAIRS.values(), ids=PAIRS.keys())
+@pytest.fixture(params=list(PAIRS.values()), ids=list(PAIRS))
 def grids(request: pytest.FixtureRequest) -> tuple[Grid, Grid]:
     """(moving, fixed) network grids of one shape."""
     return request.param
@@ -122,7 +122,7 @@ def test_where_it_lies_is_remembered(grids: tuple[Grid, Grid]) -> None:
 
 def conformed(grid: Grid, seed: int) -> Conformed:
     data = torch.rand((1, 1, *grid.shape), generator=torch.Generator().manual_seed(seed))
-    return Conformed(data, grid, torch.ones(grid.shape, dtype=torch.bool), [])
+    return Conformed(data, grid, torch.ones(grid.shape, dtype=torch.bool))
 
 
 def test_each_image_is_segmented_as_the_moving_one(grids: tuple[Grid, Grid], tiny_model: Path) -> None:

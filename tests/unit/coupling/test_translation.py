@@ -19,7 +19,7 @@ FIXED = made_from_scratch((12, 16, 8), (1.5, 0.8, 2.0), "RAS", (12.0, 0.0, -5.0)
 @pytest.mark.parametrize("freedom", ["joint", "affine", "rigid", "deformable"])
 def test_each_voxel_goes_to_the_voxel_of_its_index(freedom: Freedom) -> None:
     images = [
-        Conformed(torch.zeros(1, 1, *grid.shape), grid, torch.ones(grid.shape, dtype=torch.bool), [])
+        Conformed(torch.zeros(1, 1, *grid.shape), grid, torch.ones(grid.shape, dtype=torch.bool))
         for grid in (MOVING, FIXED)
     ]
     coupling = couple(load_model("translation"), images[0], images[1], freedom)

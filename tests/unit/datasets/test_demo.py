@@ -92,7 +92,7 @@ def test_offline_with_nothing_cached_is_one_sentence(tmp_path: Path, tiny_model:
 
 @pytest.mark.real
 def test_the_two_brains_are_what_they_say(real_brains: tuple[Path, Path]) -> None:
-    head, brain = (nib.load(path) for path in real_brains)
+    head, brain = (nib.Nifti1Image.from_filename(path) for path in real_brains)
     assert head.shape == (181, 217, 181) and brain.shape == (197, 233, 189)
     assert nib.aff2axcodes(head.affine) == nib.aff2axcodes(brain.affine) == ("R", "A", "S")
     # The head fills its volume with scalp and neck; around the template there is nothing.

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,7 +174,7 @@ def test_a_stopped_evaluation_goes_on_with_what_is_missing(data: Path, still_mod
     resumed = evaluate([still_model], dataset, pairs, progress=rest.append, journal=journal)
     assert [(pair.moving, pair.fixed) for pair in rest] == [("b", "c"), ("c", "b")]
     for a, b in zip(resumed.scores, whole.scores, strict=True):
-        same = {"seconds": 0.0, "peak_bytes": None}
+        same: dict[str, Any] = {"seconds": 0.0, "peak_bytes": None}
         # NaN is no number that equals itself; text is.
         assert repr(replace(a, **same)) == repr(replace(b, **same))
     code, said = run(data, "-m", still_model, "--pairs", 4, "-o", tmp_path / "out", "--device", "cpu")

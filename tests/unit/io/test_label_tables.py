@@ -37,7 +37,7 @@ def written(tmp_path: Path) -> Path:
 
 
 def extension(path: Path, code: int) -> bytes:
-    (found,) = [one for one in nib.load(path).header.extensions if one.get_code() == code]
+    (found,) = [one for one in nib.Nifti1Image.from_filename(path).header.extensions if one.get_code() == code]
     stored = io.BytesIO()
     found.write_to(stored, byteswap=False)
     return stored.getvalue()[8:].rstrip(b"\0")  # after its size and code; nibabel's get_content refuses Caret's
@@ -83,9 +83,9 @@ def test_afni_finds_names(written: Path) -> None:
 
 def test_everybody_else_steps_over_them(written: Path) -> None:
     expected = read_labels(written).data.numpy()
-    np.testing.assert_array_equal(np.asanyarray(nib.load(written).dataobj), expected)
-    assert nib.load(written).header.get_intent()[0] == "label"
-    nib.save(nib.load(written), written.with_name("again.nii.gz"))
+    np.testing.assert_array_equal(np.asanyarray(nib.Nifti1Image.from_filename(written).dataobj), expected)
+    assert nib.Nifti1Image.from_filename(written).header.get_intent()[0] == "label"
+    nib.save(nib.Nifti1Image.from_filename(written), written.with_name("again.nii.gz"))
     assert extension(written.with_name("again.nii.gz"), 30) == extension(written, 30)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(written))).T, expected)
     np.testing.assert_array_equal(ants.image_read(str(written)).numpy(), expected)
@@ -99,7 +99,9 @@ def test_apply_keeps_them_with_the_labels(written: Path, tmp_path: Path) -> None
         command = ["apply", tmp_path / "t.mat", written, "--like", written, "-o", out, "--interpolation", how]
         done = CliRunner().invoke(app, [str(word) for word in command])
         assert done.exit_code == 0, done.output
-        assert [one.get_code() for one in nib.load(out).header.extensions] == ([30] if kept else [])
+        assert [one.get_code() for one in nib.Nifti1Image.from_filename(out).header.extensions] == (
+            [30] if kept else []
+        )
         if kept:
             assert workbench_table(out) == workbench_table(written)
 

@@ -49,7 +49,7 @@ def test_itk_and_nibabel_read_ours(grid: Grid, tmp_path: Path) -> None:
     x, y, z = itk.TransformIndexToPhysicalPoint(voxel)
     np.testing.assert_allclose([-x, -y, z], grid.points_to_world(voxel), atol=2e-4)
     assert itk[voxel] == pytest.approx(float(image.data[voxel]))
-    header = nib.load(tmp_path / "a.nii.gz").header
+    header = nib.Nifti1Image.from_filename(tmp_path / "a.nii.gz").header
     assert header["qform_code"] >= 1
     assert header["sform_code"] >= 1
     np.testing.assert_allclose(header.get_qform(), grid.voxel_to_world, atol=2e-4)
@@ -74,7 +74,9 @@ def test_scaling_in_the_header_is_applied(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
     image.header.set_slope_inter(0.5, -3)
     nib.save(image, tmp_path / "a.nii.gz")
-    np.testing.assert_allclose(read_image(tmp_path / "a.nii.gz").data, nib.load(tmp_path / "a.nii.gz").get_fdata())
+    np.testing.assert_allclose(
+        read_image(tmp_path / "a.nii.gz").data, nib.Nifti1Image.from_filename(tmp_path / "a.nii.gz").get_fdata()
+    )
     # Label maps stored as scaled values are whole numbers all the same.
     image = nib.Nifti1Image(np.array([[[0, 200, 410]]], dtype=np.int16), np.eye(4))
     image.header.set_slope_inter(0.1, 0)
@@ -93,7 +95,7 @@ def test_labels_keep_their_values(grid: Grid, top: int, dtype: type, tmp_path: P
     values = np.random.default_rng(2).integers(0, top, grid.shape)
     values[0, 0, 0] = top
     write_labels(LabelMap(torch.from_numpy(values), grid), tmp_path / "a.nii.gz")
-    assert nib.load(tmp_path / "a.nii.gz").get_data_dtype() == dtype
+    assert nib.Nifti1Image.from_filename(tmp_path / "a.nii.gz").get_data_dtype() == dtype
     np.testing.assert_array_equal(read_labels(tmp_path / "a.nii.gz").data, values)
 
 
@@ -191,7 +193,7 @@ def _vectors(path: Path) -> Path:
 
 @pytest.mark.parametrize("read", [read_image, read_labels])
 @pytest.mark.parametrize("case", WRONG)
-def test_one_sentence_says_what_is_wrong(case: str, read: object, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_one_sentence_says_what_is_wrong(case: str, read, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     make, words = WRONG[case]
     path = make(tmp_path)
     with pytest.raises(UserError, match=words) as caught:

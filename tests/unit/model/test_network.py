@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -147,13 +149,14 @@ def test_half_precision_keeps_gradients_and_affine_in_float32() -> None:
 def test_one_forward_pass_by_hand() -> None:
     """Input block and first down block on a constant image, away from the border, against arithmetic."""
     network = UResNet(ModelConfig(channels=(2, 2)))
+    level: Any = network.encoder.levels[0]
     with torch.no_grad():
         for p in network.encoder.parameters():
             p.zero_()
         network.encoder.input.convolution.weight[:, 0, 1, 1, 1] = torch.tensor([3.0, -2.0])  # centre tap on moving
-        network.encoder.levels[0].down.weight[0, 0] = 0.25  # sums 8 voxels of channel 0
-        network.encoder.levels[0].down.bias[0] = -10.0
-        network.encoder.levels[0].convolution.weight[1, 0, 1, 1, 1] = 2.0
+        level.down.weight[0, 0] = 0.25  # sums 8 voxels of channel 0
+        level.down.bias[0] = -10.0
+        level.convolution.weight[1, 0, 1, 1, 1] = 2.0
     moving, fixed = torch.full((1, 1, 8, 8, 8), 0.5), torch.full((1, 1, 8, 8, 8), 0.25)
     fine, coarse = network.encoder(torch.cat([moving, fixed], 1))
     # 3·0.5 + moving; leaky(-2·0.5) + fixed

@@ -36,7 +36,7 @@ FILES = {
 FIXED = turned(Grid.centred((52, 54, 48), (3.8, 3.9, 3.6), "LAS", (5.0, 20.0, -30.0)), (-6.0, 9.0, 14.0))
 
 
-@pytest.fixture(scope="module", params=FIELDS_OF_VIEW.values(), ids=FIELDS_OF_VIEW.keys())
+@pytest.fixture(scope="module", params=list(FIELDS_OF_VIEW.values()), ids=list(FIELDS_OF_VIEW))
 def moving(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A brain that lies in its file in each way round."""
     path = tmp_path_factory.mktemp("moving") / "moving.nii.gz"
@@ -80,7 +80,7 @@ def test_the_files_say_what_simpleitk_makes_of_them(written: Path, moving: Path,
 def test_every_output_is_on_the_right_grid(written: Path, moving: Path, fixed: Path) -> None:
     homes = {"moving_dseg": moving, "fixed_dseg": fixed, "warped": fixed, "warped_dseg": fixed, "jacobian": fixed}
     for name, home in homes.items():
-        image, like = nib.load(written / f"{name}.nii.gz"), nib.load(home)
+        image, like = nib.Nifti1Image.from_filename(written / f"{name}.nii.gz"), nib.Nifti1Image.from_filename(home)
         assert image.shape == like.shape, name
         np.testing.assert_allclose(image.affine, like.affine, atol=1e-4, err_msg=name)
         assert image.get_data_dtype() == (np.int16 if "dseg" in name else np.float32)
@@ -91,7 +91,7 @@ def test_every_output_is_on_the_right_grid(written: Path, moving: Path, fixed: P
 def test_the_jacobian_is_the_volume_change_of_the_written_transform(written: Path) -> None:
     image = sitk.ReadImage(str(written / "jacobian.nii.gz"))
     there = sitk.ReadTransform(str(written / "transform.h5"))
-    values = nib.load(written / "jacobian.nii.gz")
+    values = nib.Nifti1Image.from_filename(written / "jacobian.nii.gz")
     data = np.asanyarray(values.dataobj)
     size = np.array(data.shape)
     for voxel in np.random.default_rng(1).integers(15, size - 15, (20, 3)):
@@ -109,7 +109,7 @@ def test_volumes_are_those_of_the_label_maps(written: Path) -> None:
     rows = [line.split("\t") for line in (written / "volumes.tsv").read_text(encoding="utf-8").splitlines()]
     assert rows[0] == ["index", "name", "moving_mm3", "fixed_mm3"]
     for column, name in ((2, "moving"), (3, "fixed")):
-        image = nib.load(written / f"{name}_dseg.nii.gz")
+        image = nib.Nifti1Image.from_filename(written / f"{name}_dseg.nii.gz")
         voxel = abs(np.linalg.det(image.affine[:3, :3]))
         for row in (row for row in rows[1:] if row[0] != "n/a"):
             count = int((np.asanyarray(image.dataobj) == int(row[0])).sum())

@@ -13,7 +13,7 @@ from uresnet.errors import UserError
 from uresnet.pipeline.segment import segment
 
 
-@pytest.fixture(scope="module", params=FIELDS_OF_VIEW.values(), ids=FIELDS_OF_VIEW.keys())
+@pytest.fixture(scope="module", params=list(FIELDS_OF_VIEW.values()), ids=list(FIELDS_OF_VIEW))
 def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A brain that lies in its file in each way round."""
     path = tmp_path_factory.mktemp("image") / "image.nii.gz"
@@ -23,7 +23,7 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_segmenting_alone_gives_the_native_grid(tiny_model: Path, image: Path, tmp_path: Path) -> None:
     result = segment(image, model=tiny_model)
     result.save(tmp_path / "dseg.nii.gz")
-    written, like = nib.load(tmp_path / "dseg.nii.gz"), nib.load(image)
+    written, like = nib.Nifti1Image.from_filename(tmp_path / "dseg.nii.gz"), nib.Nifti1Image.from_filename(image)
     assert written.shape == like.shape and written.get_data_dtype() == np.int16
     np.testing.assert_allclose(written.affine, like.affine, atol=1e-4)
     counts = {value: int((np.asanyarray(written.dataobj) == value).sum()) for value in (2, 3, 4)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_a_brain_of_no_possible_size(litres: float) -> None:
 
 def test_an_unknown_method() -> None:
     with pytest.raises(UserError, match="auto, none"):
-        extract_brain(image_of(ball(ROOMY, 1.4)), "hd-bet")
+        extract_brain(image_of(ball(ROOMY, 1.4)), "hd-bet")  # type: ignore[arg-type]
 
 
 def damaged(where: np.ndarray) -> Image:
@@ -205,7 +206,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("method", ["auto", "none"])
 @pytest.mark.usefixtures("no_network")
-def test_odd_inputs_that_hold_no_brain(name: str, method: str, shared_data: Path) -> None:
+def test_odd_inputs_that_hold_no_brain(name: str, method: Literal["auto", "none"], shared_data: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
         image = read_image(shared_data / "odd_inputs" / name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -245,7 +246,7 @@ def test_a_pair_of_one_size_keeps_its_grids() -> None:
 
 @pytest.mark.parametrize("normalisation", ["paper", "percentile"])
 @pytest.mark.parametrize("codes", ["LIA", "PSR"])
-def test_the_scale_of_the_file_does_not_matter(normalisation: str, codes: str) -> None:
+def test_the_scale_of_the_file_does_not_matter(normalisation: Literal["paper", "percentile"], codes: str) -> None:
     image = brain_like(made_from_scratch((26, 30, 28), (1, 1, 1), codes, (0, 0, 0)))
     spec = replace(SMALL, normalisation=normalisation)
     expected = conform(image, spec=spec).tensor

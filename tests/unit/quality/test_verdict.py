@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,11 @@ def beyond(bounds: Bounds) -> list[tuple[float, Level]]:
     return [(at + step, level) for at, step, level in wanted if at is not None]
 
 
+def changed(signs: Any, **values: Any) -> Any:
+    """Signs of a pair or of an image with other values, by name."""
+    return replace(signs, **values)
+
+
 def own(rule: Rule) -> Bounds:
     """The bounds that hold for ``GOOD``."""
     return SCHEME_BOUNDS.get(MODEL.scheme, {}).get(rule.sign, rule.bounds)
@@ -78,7 +84,7 @@ def own(rule: Rule) -> Bounds:
 @pytest.mark.parametrize("rule", PAIR_RULES, ids=lambda rule: rule.sign)
 def test_each_sign_of_the_pair_can_spoil_it(rule) -> None:
     for value, level in beyond(own(rule)):
-        verdict = judge(replace(GOOD, **{rule.sign: value}), MODEL)
+        verdict = judge(changed(GOOD, **{rule.sign: value}), MODEL)
         assert verdict.level is level
         assert len(verdict.reasons) == 1
         assert verdict.reasons[0].endswith(".")
@@ -88,7 +94,7 @@ def test_each_sign_of_the_pair_can_spoil_it(rule) -> None:
 @pytest.mark.parametrize("who", ["moving", "fixed"])
 def test_each_sign_of_an_image_can_spoil_it(rule, who: str) -> None:
     for value, level in beyond(own(rule)):
-        verdict = judge(replace(GOOD, **{who: replace(BRAIN, **{rule.sign: value})}), MODEL)
+        verdict = judge(changed(GOOD, **{who: changed(BRAIN, **{rule.sign: value})}), MODEL)
         assert verdict.level is level
         assert verdict.reasons[0].startswith(f"{who.capitalize()} image: ")
 
@@ -97,7 +103,7 @@ def test_each_sign_of_an_image_can_spoil_it(rule, who: str) -> None:
 def test_each_sign_of_a_single_image_can_spoil_it(rule: Rule) -> None:
     assert judge_image(BRAIN, MODEL).level is Level.good
     for value, level in beyond(own(rule)):
-        verdict = judge_image(replace(BRAIN, **{rule.sign: value}), MODEL)
+        verdict = judge_image(changed(BRAIN, **{rule.sign: value}), MODEL)
         assert verdict.level is level
         assert not verdict.reasons[0].startswith("Image image")
 
@@ -129,7 +135,7 @@ def test_names_of_bounds_are_of_signs_that_exist() -> None:
 
 def test_not_a_number_is_never_good() -> None:
     for rule in PAIR_RULES:
-        assert judge(replace(GOOD, **{rule.sign: float("nan")}), MODEL).level is Level.failed
+        assert judge(changed(GOOD, **{rule.sign: float("nan")}), MODEL).level is Level.failed
 
 
 def test_structures_that_could_not_be_compared_call_for_a_look() -> None:

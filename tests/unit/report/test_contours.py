@@ -13,7 +13,7 @@ from uresnet.report.contours import SUBPIXELS, area_path, level_paths, path_data
 
 def points_of(path: str) -> np.ndarray:
     """Corners of one sub-path, pixels; read by hand so that the writer is held to SVG's grammar."""
-    start, steps = re.fullmatch(r"M(-?\d+ ?-?\d+)l([-\d ]+)z?", path).groups()  # type: ignore[union-attr]
+    start, steps = re.fullmatch(r"M(-?\d+ ?-?\d+)l([-\d ]+)z?", path).groups()
     numbers = [int(n) for n in re.findall(r"-?\d+", start)]
     moves = np.array([int(n) for n in re.findall(r"-?\d+", steps)]).reshape(-1, 2)
     return np.vstack([numbers, np.array(numbers) + np.cumsum(moves, axis=0)]) / SUBPIXELS

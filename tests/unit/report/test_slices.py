@@ -15,10 +15,10 @@ EXPECTED = {"axial": (-MARK[0], -MARK[1]), "coronal": (-MARK[0], -MARK[2]), "sag
 
 
 def big_enough(orientation: str, kind: str):
-    shape, zooms = STORED[kind]
+    _, zooms = STORED[kind]
     # Long enough along every array axis for the longest axis of the head, however the axes lie.
-    shape = tuple(int(130 / z) for z in zooms)
-    return grid_of(orientation, shape=shape, zooms=zooms)
+    i, j, k = (int(130 / z) for z in zooms)
+    return grid_of(orientation, shape=(i, j, k), zooms=zooms)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

@@ -32,8 +32,8 @@ def test_exchanging_the_images_turns_affine_and_velocity_round(pair: tuple[Solve
     there = affine_between(pair[0].probabilities, pair[1].probabilities)
     back = affine_between(pair[1].probabilities, pair[0].probabilities)
     np.testing.assert_allclose(there, -back, atol=1e-12)
-    one = velocity_between(*pair, there, QUICK)
-    other = velocity_between(*reversed(pair), back, QUICK)
+    one = velocity_between(pair[0], pair[1], there, QUICK)
+    other = velocity_between(pair[1], pair[0], back, QUICK)
     assert one.abs().max() > 0.05
     torch.testing.assert_close(one, -other, atol=1e-3, rtol=0)
 
@@ -41,7 +41,7 @@ def test_exchanging_the_images_turns_affine_and_velocity_round(pair: tuple[Solve
 def test_the_deformation_brings_the_structures_together_without_folds(pair: tuple[SolverImage, SolverImage]) -> None:
     """Without the affine, all the work is the deformation's."""
     log = np.zeros((4, 4))
-    velocity = velocity_between(*pair, log, QUICK)
+    velocity = velocity_between(pair[0], pair[1], log, QUICK)
     forward, _ = exponentials(velocity, 2, SHAPE)
     where = identity_coordinates(SHAPE)
     up = [F.interpolate(side.probabilities[None, 1:], size=SHAPE, mode="trilinear") for side in pair]
@@ -58,8 +58,8 @@ def test_the_residual_velocity_turns_round_and_brings_the_images_closer() -> Non
     """A millimetre apart, with all of it left to be done."""
     pair = blobs(affine(0.04, 0.02, 0.6)), blobs(affine(-0.02, 0.0, -0.4))
     nothing = torch.zeros((1, 3, *[n // 2 for n in SHAPE]))
-    there = residual_velocity(*pair, np.zeros((4, 4)), nothing, QUICK)
-    back = residual_velocity(*reversed(pair), np.zeros((4, 4)), nothing, QUICK)
+    there = residual_velocity(pair[0], pair[1], np.zeros((4, 4)), nothing, QUICK)
+    back = residual_velocity(pair[1], pair[0], np.zeros((4, 4)), nothing, QUICK)
     assert there.shape == (1, 3, *SHAPE)
     torch.testing.assert_close(there, -back, atol=1e-3, rtol=0)
     forward, _ = exponentials(nothing, 2, SHAPE, residual=there)
@@ -72,16 +72,16 @@ def test_the_residual_velocity_begins_where_the_velocity_ends(pair: tuple[Solver
     """Images that the affine brings together exactly leave it nothing to do; without the affine there is much."""
     log = affine_between(pair[0].probabilities, pair[1].probabilities)
     nothing = torch.zeros((1, 3, *[n // 2 for n in SHAPE]))
-    still = residual_velocity(*pair, log, nothing, QUICK)
-    moved = residual_velocity(*pair, np.zeros((4, 4)), nothing, QUICK)
+    still = residual_velocity(pair[0], pair[1], log, nothing, QUICK)
+    moved = residual_velocity(pair[0], pair[1], np.zeros((4, 4)), nothing, QUICK)
     assert still.square().mean() < 0.1 * moved.square().mean()
 
 
 def test_a_pair_does_not_depend_on_the_pair_before(pair: tuple[SolverImage, SolverImage]) -> None:
     log = affine_between(pair[0].probabilities, pair[1].probabilities)
-    first = velocity_between(*pair, log, QUICK)
+    first = velocity_between(pair[0], pair[1], log, QUICK)
     velocity_between(blobs(affine(0.3, 0.1, 3.0)), pair[0], log, QUICK)
-    assert torch.equal(velocity_between(*pair, log, QUICK), first)
+    assert torch.equal(velocity_between(pair[0], pair[1], log, QUICK), first)
 
 
 def test_equal_images_stay_where_they_are(pair: tuple[SolverImage, SolverImage]) -> None:
@@ -97,7 +97,7 @@ def test_less_divergence_means_volumes_that_change_less(pair: tuple[SolverImage,
     spread, apart = [], []
     for divergence in (0, 3):
         levels = (Level(8, 6, divergence_steps=divergence), Level(4, 12, divergence_steps=divergence), Level(2, 6))
-        velocity = velocity_between(*pair, log, SolverSettings(levels))
+        velocity = velocity_between(pair[0], pair[1], log, SolverSettings(levels))
         forward, _ = exponentials(velocity, 2, SHAPE)
         spread.append(float(lattice_determinant(forward).log().std()))
         where = identity_coordinates(SHAPE) + forward[None]

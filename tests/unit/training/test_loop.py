@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from small_training import AUGMENTED, assert_identical, blobs, config, trainer, 
 from uresnet.config import Stage
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import load_model
-from uresnet.training import state as state_module
 from uresnet.training.context import TrainingContext
 from uresnet.training.events import CheckpointFailed, Event, StepDone
 from uresnet.training.pair_trainer import PairTrainer
@@ -105,7 +105,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_the_training(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(state_module.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         small._save_or_report(small.save_state)
         with pytest.raises(UserError, match="No space left on device"):
             small.save_state()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -108,7 +110,7 @@ def test_warped_true_labels() -> None:
     shifted = torch.zeros_like(b.moving_labels)
     shifted[..., :-1] = b.moving_labels[..., 1:]
     moved = Batch(b.moving, b.fixed, b.moving_labels, shifted)
-    settings = {"warped_labels": 1.0, "warped_label_scheme": "tissue3"}
+    settings: dict[str, Any] = {"warped_labels": 1.0, "warped_label_scheme": "tissue3"}
     assert objective(**settings)(output(shift=1.0), moved)["warped_labels"].item() == pytest.approx(0, abs=1e-4)
     assert objective(**settings)(output(), moved)["warped_labels"].item() > 0.3
 
@@ -133,7 +135,7 @@ def test_the_target_of_blocks_is_the_share_of_every_class() -> None:
     b = batch(downsampling=2)
     shares = class_shares(b.moving_labels, class_table(SCHEME), 4, 2)
     exact = objective()(
-        output(logits=shares.clamp_min(1e-9).log()), Batch(b.moving, b.moving, *[b.moving_labels] * 2, 2)
+        output(logits=shares.clamp_min(1e-9).log()), Batch(b.moving, b.moving, b.moving_labels, b.moving_labels, 2)
     )
     assert exact["gamma"].item() == pytest.approx(0, abs=1e-4)
     assert exact["delta"].item() == pytest.approx(0, abs=1e-4)
@@ -146,7 +148,7 @@ def test_warped_labels_of_blocks_follow_a_shift_of_whole_blocks() -> None:
     shifted = torch.zeros_like(b.moving_labels)
     shifted[..., :-2] = b.moving_labels[..., 2:]
     moved = Batch(b.moving, b.fixed, b.moving_labels, shifted, 2)
-    settings = {"warped_labels": 1.0, "warped_label_scheme": "tissue3"}
+    settings: dict[str, Any] = {"warped_labels": 1.0, "warped_label_scheme": "tissue3"}
     assert objective(**settings)(output(shift=1.0), moved)["warped_labels"].item() == pytest.approx(0, abs=1e-4)
     assert objective(**settings)(output(), moved)["warped_labels"].item() > 0.1
     assert score_pair(output(shift=1.0), moved, SCHEME, CONVENTION).registration == pytest.approx(1)

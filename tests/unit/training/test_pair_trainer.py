@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_a_training_on_blocks_makes_a_model_that_sees_blocks(tmp_path: Path) -> 
 
 def test_heads_have_their_own_rates(tmp_path: Path) -> None:
     small = trainer(config(affine_rate=0.5, deformable_rate=0.0, learning_rate=1e-2), tmp_path)
-    last = small.network.deformable_head.layers[-1].weight
+    last: Any = small.network.deformable_head.layers[-1].weight
     before = last.detach().clone()
     small.step()
     assert torch.equal(last, before)

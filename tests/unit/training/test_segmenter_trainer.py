@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,14 +27,14 @@ SMALL = SegmenterConfig(channels=(8, 8), blocks=(1, 1), hidden=8)
 
 
 def trainer(
-    folder: Path, events: list[Event] | None = None, blocks: BlockConfig | None = None, **training: object
+    folder: Path, events: list[Event] | None = None, blocks: BlockConfig | None = None, **training: Any
 ) -> SegmenterTrainer:
-    defaults = {"epochs": 3, "learning_rate": 3e-3, "optimiser": "muon", "averaging": 0.9}
+    defaults: dict[str, Any] = {"epochs": 3, "learning_rate": 3e-3, "optimiser": "muon", "averaging": 0.9}
     quiet = {"validate_every_minutes": 1e9, "checkpoint_every_minutes": 1e9}
     changing = replace(STILL, rotation=10.0, noise=0.02, flip=0.5, elastic=1.0, ventricles=0.5)
     config = Config(
         segmenter=SMALL, blocks=blocks or changing, training=TrainingConfig(**{**defaults, **quiet, **training})
-    )  # type: ignore[arg-type]
+    )
     spec = ConformSpec(shape=(16, 16, 16), axis_codes=("R", "A", "S"))
     kept = [] if events is None else events
     context = TrainingContext(folder, kept.append, description=ModelDescription(conform=spec), report_every=1)

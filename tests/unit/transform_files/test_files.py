@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel as nib
@@ -12,7 +13,7 @@ import torch
 from spatial_cases import LPS, ORIENTATIONS, grid_of, half_affine, known_affine, points_in, smooth_field
 from transform_cases import FIXED, MOVING, sentence
 from uresnet.errors import UserError
-from uresnet.transform import Affine, Composite
+from uresnet.transform import Affine, Composite, DisplacementField
 from uresnet.transform_files import (
     FileKind,
     convert_transform,
@@ -42,6 +43,7 @@ def test_what_is_written_is_read_back(orientation, tmp_path):
     for exact, tolerance in ((True, 1e-5), (False, 3e-5)):
         write_itk_composite(transform, tmp_path / "t.h5", exact)
         back = read_transform(tmp_path / "t.h5")
+        assert isinstance(back.parts[1], DisplacementField)
         assert [type(part) for part in back.parts] == [type(part) for part in transform.parts]
         assert back.parts[1].grid.same_as(grid, 1e-9)
         np.testing.assert_allclose(ours(back, points), ours(transform, points), atol=tolerance)
@@ -52,7 +54,9 @@ def test_what_is_written_is_read_back(orientation, tmp_path):
 def test_affines_in_itk_files(ending, tmp_path):
     affine = known_affine()
     write_itk_affine(affine, tmp_path / f"a{ending}")
-    np.testing.assert_allclose(read_transform(tmp_path / f"a{ending}").parts[0].matrix, affine.matrix, atol=1e-12)
+    (found,) = read_transform(tmp_path / f"a{ending}").parts
+    assert isinstance(found, Affine)
+    np.testing.assert_allclose(found.matrix, affine.matrix, atol=1e-12)
     points = points_in(grid_of("RAS"), 20)
     np.testing.assert_allclose(itk_points(sitk.ReadTransform(tmp_path / f"a{ending}"), points), ours(affine, points))
 
@@ -128,7 +132,9 @@ def test_a_dense_warp_is_read_as_simpleitk_reads_it(orientation, tmp_path):
 
 def test_a_plain_ras_matrix(tmp_path):
     np.savetxt(tmp_path / "greedy.mat", known_affine().matrix)
-    np.testing.assert_allclose(read_transform(tmp_path / "greedy.mat").parts[0].matrix, known_affine().matrix)
+    (found,) = read_transform(tmp_path / "greedy.mat").parts
+    assert isinstance(found, Affine)
+    np.testing.assert_allclose(found.matrix, known_affine().matrix)
 
 
 # -- what cannot be read -------------------------------------------------------------------------------------------
@@ -225,7 +231,7 @@ def test_a_truncated_warp(files, name, kept):
     assert name in sentence(read_transform, files / name)
 
 
-def make(files: Path, name: str, format: str) -> Path:
+def make(files: Path, name: str, format: Any) -> Path:
     convert_transform(files / "t.h5", files / name, format, FileKind(None, FIXED, MOVING))
     return files / name
 

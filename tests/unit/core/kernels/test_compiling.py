@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 import pytest
@@ -21,7 +22,7 @@ FILES = sorted(Path(kernels.__file__).parent.glob("*.py"))
 def test_where_nothing_can_be_written_they_are_compiled_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
     compile_it = numba.njit
 
-    def no_place(*functions: Callable[..., object], cache: bool = False, **how: object) -> Callable[..., object]:
+    def no_place(*functions: Any, cache: bool = False, **how: Any) -> Callable[..., object]:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return compile_it(*functions, **how)

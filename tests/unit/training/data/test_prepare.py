@@ -194,7 +194,7 @@ def test_a_real_freesurfer_subject(shared_data: Path) -> None:
     assert sources[0].mask is not None
     conformed, ids = conformed_scan(sources[0], PrepareOptions())
     assert "voxels copied without interpolation" in conformed.notes
-    aseg = np.asanyarray(nib.load(sources[0].labels).dataobj)
+    aseg = np.asanyarray(nib.MGHImage.from_filename(sources[0].labels).dataobj)
     for structure in (2, 41, 17, 53, 4, 43, 16):
         assert (ids == structure).sum() == (aseg == structure).sum()
     assert not (conformed.tensor[0, 0].numpy()[~conformed.brain_mask.numpy()] > 0.5).any()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def test_singular_values_come_near_one_and_vectors_stay(shape: tuple[int, int]) 
 def test_updates_are_those_of_pytorchs_muon() -> None:
     start = torch.randn(16, 72, generator=torch.Generator().manual_seed(1))
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    settings = {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.9}
+    settings: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.9}
     one = Muon([{"params": [ours], "orthogonal": True}], **settings)
     other = torch.optim.Muon([theirs], nesterov=True, adjust_lr_fn="match_rms_adamw", **settings)
     for n in range(4):
