@@ -8,32 +8,98 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
+from uresnet.core.exchange import check_free, exchange, is_plain_name, new_name, recover, uninterrupted
 from uresnet.errors import UserError
 
 RECORD = "run.json"
 """The record of a run. It is moved last and removed first: a folder that has it is complete."""
 
+_ADDED_LATER = ("report.html",)
+"""What other commands write into the folder of a run, whose record does not list it."""
+
 
 def check_exist(*paths: Path | None) -> None:
-    """Raises :class:`UserError` for an input that does not exist, or is a link to nothing. None is skipped.
+    """Raises :class:`UserError` for an input that does not exist, may not be read, or is a link to nothing. None is
+    skipped.
 
     ``FOLDER#2``, one series of a DICOM folder, exists where the folder does.
     """
     for path in paths:
-        if path is None or path.exists():
+        if path is None or _exists(path):
             continue
         if path.is_symlink():
             raise UserError(
                 f"{path} is a link to a file that is not here; fetch its content first (git annex get, or copy it)."
             )
-        if not split_series(path)[0].exists():
-            raise UserError(f"{path} does not exist; check the path.")
+        if not _exists(split_series(path)[0]):
+            raise UserError(f"{_shortened(path)} does not exist; check the path.")
+
+
+def _exists(path: Path) -> bool:
+    check_utf8(path)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UserError(f"{_shortened(path)} cannot be read ({error.strerror}); check the path.") from error
+    return True
+
+
+def check_utf8(*names: str | Path) -> None:
+    """Raises :class:`UserError` for a name that is no text: the record of a run, which is UTF-8, could not hold it."""
+    for name in names:
+        try:
+            os.fsencode(name)
+            str(name).encode("utf-8")
+        except UnicodeEncodeError:
+            shown = _shortened(ascii(str(name)))
+            raise UserError(
+                f"{shown} is a name that is not UTF-8, or that this system cannot write; rename it."
+            ) from None
+        if "\0" in str(name):
+            raise UserError(f"{_shortened(ascii(str(name)))} is no name: it holds a zero byte; check the path.")
+
+
+def check_name(path: Path, room: int = 0) -> None:
+    """Raises :class:`UserError` for a path that is too long for its file system, or is no text.
+
+    ``room``: how many bytes will be added to its name.
+    """
+    check_utf8(path)
+    place = _existing(path)
+    longest, deepest = _limits(place)
+    for part in path.parts[len(path.parts) - 1 :] if path.parent == place else path.parts:
+        size = len(os.fsencode(part)) + (room if part == path.name else 0)
+        if size > longest:
+            added = f", of which {room} are added to it" if room and part == path.name else ""
+            raise UserError(
+                f"{_shortened(part)} is too long a name: {size} bytes{added}, and at most {longest} fit here; choose a "
+                "shorter one."
+            )
+    if len(os.fsencode(path.absolute())) + max(room, 64) > deepest:
+        raise UserError(f"{_shortened(path)} is too long a path for this system; choose a shorter one.")
+
+
+def _limits(folder: Path) -> tuple[int, int]:
+    """(bytes of a name, bytes of a path) that the file system takes."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX"), os.pathconf(folder, "PC_PATH_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows, or a file system that does not say
+        return 255, 4096
+
+
+def _shortened(text: object) -> str:
+    """At most 200 characters of it."""
+    shown = str(text)
+    return shown if len(shown) <= 200 else f"{shown[:95]} … {shown[-95:]}"
 
 
 def split_series(path: Path) -> tuple[Path, int | None]:
@@ -44,48 +110,118 @@ def split_series(path: Path) -> tuple[Path, int | None]:
     return path, None
 
 
-def check_output_folder(folder: Path, overwrite: bool) -> None:
-    """Raises :class:`UserError` when ``folder`` cannot take results: it exists, is a file, or may not be written."""
+def check_output_folder(
+    folder: Path, overwrite: bool, inputs: Sequence[Path | None] = (), names: Sequence[str] = ()
+) -> None:
+    """Raises :class:`UserError` when ``folder`` cannot take results: it exists, is a file, may not be written, holds
+    one of the ``inputs``, or holds a file of somebody else whose name is one of the results'.
+
+    ``names`` are those of the results; ``*`` stands for anything.
+    """
+    check_name(folder)
+    if folder.is_symlink() and not folder.exists():
+        raise UserError(f"{folder} is a link to a folder that is not here; choose another folder.")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a folder for the results.")
     if folder.exists() and not overwrite:
         raise UserError(f"{folder} exists already; choose another folder, or replace its results with --overwrite.")
     _check_writable(folder if folder.exists() else folder.parent, folder)
+    if not folder.exists():
+        return
+    for path in inputs:
+        if path is not None and path.exists() and folder.resolve() in (path.resolve(), *path.resolve().parents):
+            raise UserError(f"{path} is an input, and lies in the folder for the results; choose another folder.")
+    recover(folder)
+    taken = [path.name for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in (*names, RECORD))]
+    check_free(folder, taken, _files_of_earlier_run(folder))
 
 
-def check_output_file(file: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...] = ()) -> None:
-    """Raises :class:`UserError` when ``file`` cannot be written, has another ending, or is one of the ``inputs``."""
+def check_output_file(file: Path, suffixes: tuple[str, ...], inputs: Sequence[Path | None] = (), room: int = 0) -> None:
+    """Raises :class:`UserError` when ``file`` cannot be written, has another ending, or is one of the ``inputs``.
+
+    ``room``: how many bytes will be added to its name, at most, for files beside it.
+    """
+    check_name(file, room)
     if not file.name.endswith(suffixes):
         raise UserError(f"{file} should end in {' or '.join(suffixes)}.")
     if file.is_dir():
         raise UserError(f"{file} is a folder; give the name of a file.")
-    if any(file.exists() and path.exists() and file.samefile(path) for path in inputs):
+    if any(path is not None and file.exists() and path.exists() and file.samefile(path) for path in inputs):
         raise UserError(f"{file} is also an input; give the result another name.")
     _check_writable(file.parent, file)
     if not file.parent.is_dir():
         raise UserError(f"{file} cannot be written because its folder does not exist; create it first.")
 
 
+def check_output_files(files: Sequence[Path], overwrite: bool, inputs: Sequence[Path | None] = ()) -> None:
+    """The same for files of one folder that are written together, and none of which exists without ``overwrite``."""
+    for folder in {file.parent for file in files if file.parent.is_dir()}:
+        recover(folder)
+    for file in files:
+        check_output_file(file, ("",), inputs)
+        if os.path.lexists(file) and not overwrite:
+            raise UserError(f"{file} exists already; choose another name, or replace it with --overwrite.")
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; it takes the name ``path`` when the block ends well, and is removed when not.
 
-    The name keeps its suffixes, because writers choose the format by them. Raises :class:`UserError` when the folder
-    is missing, may not be written to, or is full.
+    An empty file is there already, under a name that nobody can guess, so that no link planted there is followed. The
+    name keeps its suffixes, because writers choose the format by them. Raises :class:`UserError` when the folder is
+    missing, may not be written to, or is full.
     """
     path = Path(path)
+    check_name(path)
     if not path.parent.is_dir():
         raise UserError(f"{path} cannot be written because its folder does not exist; create it first.")
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    beside = new_name(path.parent, _ending(path))
     try:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+        os.close(os.open(beside, flags, 0o666))
         yield beside
         beside.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); check the folder and its free space."
-        ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        reason = _reason(error, path.parent)
+        if reason is None:
+            raise
+        raise UserError(f"{path} cannot be written ({reason}); check the folder and its free space.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _ending(path: Path) -> str:
+    """What of a name says the format; nothing of a suffix so long that it says none."""
+    last = path.suffix if len(os.fsencode(path.suffix)) <= 16 else ""
+    return ".nii" + last if path.name.lower().endswith(".nii.gz") else last
+
+
+def _reason(error: BaseException, folder: Path) -> str | None:
+    """Why the system did not write, in words; None where the system was not the reason.
+
+    Libraries hide it: HDF5 gives a number in its message, or none where a file is closed.
+    """
+    known: BaseException | None = error
+    while known is not None:
+        number = re.search(r"errno = (\d+)", str(known))
+        if isinstance(known, OSError) and known.strerror:
+            return known.strerror
+        if number:
+            return os.strerror(int(number[1]))
+        known = known.__cause__ or known.__context__
+    probe = new_name(folder, ".probe")
+    try:
+        with probe.open("xb") as file:
+            file.write(bytes(2**20))
+    except OSError as full:
+        return full.strerror
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return _shortened(error) if isinstance(error, OSError) else None
 
 
 def write_text(text: str, path: str | Path) -> None:
@@ -101,50 +237,100 @@ def write_bytes(content: bytes, path: str | Path) -> None:
 
 @contextmanager
 def fresh_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` to write into; takes its place when the block ends well, else vanishes.
+    """A temporary folder to write into, which becomes ``folder`` when the block ends well, and vanishes when not.
 
-    With ``overwrite``, the files of an earlier run (those that its record lists) go; all others in the folder stay.
+    With ``overwrite``, the files of an earlier run (those that its record lists) go; all others in the folder stay, and
+    a new file in the place of one of them is an error. So is a folder that came while the block ran. Raises
+    :class:`UserError`.
     """
     check_output_folder(folder, overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
-        beside.chmod(0o777 & ~_umask())  # mkdtemp keeps others out; results follow the user's own habit
+    if folder.exists():
+        with _temporary_folder(folder) as beside:
+            yield beside
+            _take_places(beside, folder, _files_of_earlier_run(folder), RECORD)
+        return
+    with _temporary_folder(folder.parent) as beside:
         yield beside
-        if folder.exists():
-            _replace_results(beside, folder)
-        else:
-            beside.rename(folder)
+        try:
+            with uninterrupted():
+                beside.rename(folder)
+        except OSError as error:
+            if not os.path.lexists(folder):
+                raise UserError(f"{folder} cannot be written ({error.strerror}); check the folder.") from error
+            raise UserError(
+                f"{folder} was written by another run in the meantime, and is left as it is; choose another folder."
+            ) from error
+
+
+@contextmanager
+def fresh_files(folder: Path, overwrite: bool = False, record: str = "") -> Iterator[Path]:
+    """A temporary folder to write into, whose files all move into ``folder`` when the block ends well; none if not.
+
+    With ``overwrite`` they take the places of files of the same names, and the other files that an earlier ``record``
+    lists go; without it an existing file is an error. The record comes last. Raises :class:`UserError`.
+    """
+    with _temporary_folder(folder) as beside:
+        yield beside
+        names = [path.name for path in beside.iterdir()]
+        leaving = {*names, *_listed(folder / record)} if overwrite else set()
+        _take_places(beside, folder, leaving, record)
+
+
+def _take_places(source: Path, target: Path, leaving: set[str], last: str) -> None:
+    try:
+        exchange(source, target, leaving, last)
+    except OSError as error:
+        raise UserError(
+            f"The results in {target} cannot be written ({error.strerror or error}); check the folder."
+        ) from error
+
+
+@contextmanager
+def _temporary_folder(place: Path) -> Iterator[Path]:
+    """A folder in ``place`` that is gone in the end, unless it has been renamed."""
+    made = [path for path in (place, *place.parents) if not path.exists()]
+    beside = new_name(place, ".partial")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        beside.mkdir()
+    except OSError as error:
+        raise UserError(f"{place} cannot be written ({error.strerror}); check the folder.") from error
+    try:
+        yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        with suppress(OSError):  # what was made for nothing
+            for path in made:
+                path.rmdir()
 
 
-def _replace_results(source: Path, target: Path) -> None:
-    earlier = _files_of_earlier_run(target)
-    (target / RECORD).unlink(missing_ok=True)
-    for name in earlier:
-        (target / name).unlink(missing_ok=True)
-    for file in sorted(source.iterdir(), key=lambda f: f.name == RECORD):
-        file.replace(target / file.name)
+def _files_of_earlier_run(folder: Path) -> set[str]:
+    """The names in ``folder`` that an earlier run wrote, as its record says; none without a record."""
+    listed = _listed(folder / RECORD)
+    return {*listed, RECORD, *_ADDED_LATER} if listed else set()
 
 
-def _files_of_earlier_run(folder: Path) -> list[str]:
+def _listed(record: Path) -> list[str]:
+    """The names that a record lists; never one that leads out of its folder."""
     try:
-        listed = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
-        return [name for name in listed if name == Path(name).name]  # never follow a path out of the folder
-    except (OSError, ValueError, KeyError, TypeError):
+        listed = json.loads(record.read_text(encoding="utf-8"))["files"]
+        return [name for name in listed if is_plain_name(name)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 
+def _existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    for place in (path.absolute(), *path.absolute().parents):
+        with suppress(OSError):
+            if os.path.lexists(place):
+                return place
+    return Path("/")
+
+
 def _check_writable(folder: Path, wanted: Path) -> None:
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    existing = _existing(folder)
     if not existing.is_dir():
         raise UserError(f"{wanted} cannot be written: {existing} is a file, not a folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"{wanted} cannot be written: no permission to write in {existing}.")
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from uresnet.core.files import (
     check_exist,
     check_output_file,
     check_output_folder,
+    fresh_files,
     fresh_folder,
     split_series,
     write_bytes,
@@ -170,3 +172,224 @@ def test_one_series_of_a_folder(tmp_path: Path) -> None:
         assert split_series(Path(name)) == (Path(name), None)
     (tmp_path / "odd#3").mkdir()
     assert split_series(tmp_path / "odd#3") == (tmp_path / "odd#3", None)
+
+
+# -- replacing ---------------------------------------------------------------------------------------------------------
+
+
+class Failing:
+    """``Path.replace`` that fails at its n-th call, or from there on."""
+
+    def __init__(self, at: int, how: BaseException, ever_after: bool) -> None:
+        self.at, self.how, self.ever_after, self.calls = at, how, ever_after, 0
+        self.replace = Path.replace
+
+    def __call__(self, path: Path, target: Path) -> Path:
+        self.calls += 1
+        if self.calls == self.at or (self.ever_after and self.calls > self.at):
+            raise self.how
+        return self.replace(path, target)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text(encoding="utf-8") for p in folder.iterdir() if p.is_file()}
+
+
+@pytest.mark.parametrize("how", [OSError(5, "Input/output error"), KeyboardInterrupt(), SystemExit(143)], ids=repr)
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_replacement_that_fails_anywhere_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, how: BaseException
+) -> None:
+    out = tmp_path / "out"
+    write_run(out, ["both", "old"])
+    (out / "both").write_text("earlier")
+    (out / "notes.txt").write_text("mine")
+    before = contents(out)
+    failing = Failing(at, how, ever_after=False)
+    with monkeypatch.context() as patch, pytest.raises((UserError, KeyboardInterrupt, SystemExit)):
+        patch.setattr(Path, "replace", lambda path, target: failing(path, target))
+        write_run(out, ["both", "new"], overwrite=True)
+        raise SystemExit  # more calls than there are: 3 go, 3 come
+    if at <= 6:
+        assert contents(out) == before and listing(tmp_path) == ["out"]
+        assert sorted(before) == listing(out)
+    else:
+        assert sorted(contents(out)) == ["both", "new", "notes.txt", RECORD]
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_what_a_killed_process_left_is_put_back_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """No rename works from some moment on, not even those that undo: the state that SIGKILL leaves."""
+    out = tmp_path / "out"
+    write_run(out, ["both", "old"])
+    (out / "both").write_text("earlier")
+    before = contents(out)
+    with monkeypatch.context() as patch, pytest.raises(BaseException):  # noqa: B017  whatever it ends in
+        failing = Failing(at, KeyboardInterrupt(), ever_after=True)
+        patch.setattr(Path, "replace", lambda path, target: failing(path, target))
+        write_run(out, ["both", "new"], overwrite=True)
+    check_output_folder(out, overwrite=True)
+    assert contents(out) == before and listing(out) == sorted(before)
+    write_run(out, ["both", "new"], overwrite=True)
+    assert listing(out) == ["both", "new", RECORD]
+
+
+def test_a_folder_in_place_of_a_file_is_an_error_and_nothing_is_lost(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_run(out, ["x", "y"])
+    (out / "y").unlink()
+    (out / "y").mkdir()
+    (out / "y" / "precious").write_text("mine")
+    with pytest.raises(UserError, match=r"out/y is a folder"):
+        check_output_folder(out, True, names=("x", "y"))
+    with pytest.raises(UserError, match=r"out/y is a folder"):
+        write_run(out, ["x", "y"], overwrite=True)
+    assert listing(out) == [RECORD, "x", "y"] and (out / "y" / "precious").is_file()
+    write_run(out, ["x", "z"], overwrite=True)  # what is listed, and a folder, stays
+    assert listing(out) == [RECORD, "x", "y", "z"]
+
+
+@pytest.mark.parametrize("names", [[".."], ["sub"], ["sub/deep"], [""], ["."], [3, None], "x", ["x\0"]])
+def test_a_record_that_lists_what_is_no_file(tmp_path: Path, names: object) -> None:
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    (out / "sub" / "deep").write_text("mine")
+    listed = [*names, RECORD] if isinstance(names, list) else names
+    (out / RECORD).write_text(json.dumps({"files": listed}))
+    with suppress(UserError):
+        write_run(out, ["new"], overwrite=True)
+    assert (out / "sub" / "deep").read_text(encoding="utf-8") == "mine"
+    assert listing(tmp_path) == ["out"] and (out / RECORD).is_file()
+    assert listing(out) in ([RECORD, "sub"], ["new", RECORD, "sub"])
+
+
+@pytest.mark.parametrize("record", [None, "{", "[]", '{"files": 3}'])
+def test_a_foreign_file_in_a_folder_without_a_record_is_never_replaced(tmp_path: Path, record: str | None) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "x").write_text("mine")
+    if record is not None:
+        (out / RECORD).write_text(record)
+    before = contents(out)
+    with pytest.raises(UserError, match="may not be replaced"):
+        check_output_folder(out, overwrite=True, names=("x", "ants_*"))
+    with pytest.raises(UserError, match="may not be replaced"):
+        write_run(out, ["x"], overwrite=True)
+    assert contents(out) == before and listing(out) == sorted(before)
+
+
+def test_of_two_runs_on_one_new_folder_one_wins_and_the_other_says_so(tmp_path: Path) -> None:
+    for overwrite in (False, True):
+        out = tmp_path / f"out{overwrite}"
+        with pytest.raises(UserError, match="written by another run"), fresh_folder(out, overwrite) as beside:
+            (beside / "x").write_text("second")
+            write_run(out, ["x"])
+        assert (out / "x").read_text(encoding="utf-8") == "new x"
+        assert listing(out) == [RECORD, "x"]
+    assert listing(tmp_path) == ["outFalse", "outTrue"]
+
+
+def test_an_input_in_the_output_folder_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_run(out, ["warped.nii"])
+    (tmp_path / "link").symlink_to(out)
+    for path in (out / "warped.nii", tmp_path / "link" / "warped.nii", out):
+        with pytest.raises(UserError, match="is an input, and lies in the folder"):
+            check_output_folder(out, True, (None, path))
+    check_output_folder(out, True, (tmp_path / "elsewhere.nii",))
+
+
+def test_files_that_come_together(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("mine")
+    with pytest.raises(UserError, match="may not be replaced"), fresh_files(tmp_path) as beside:
+        (beside / "a").write_text("1")
+        (beside / "b").write_text("2")
+    assert contents(tmp_path) == {"b": "mine"} and listing(tmp_path) == ["b"]
+    with pytest.raises(ZeroDivisionError), fresh_files(tmp_path, overwrite=True) as beside:
+        (beside / "b").write_text("half")
+        raise ZeroDivisionError
+    assert contents(tmp_path) == {"b": "mine"} and listing(tmp_path) == ["b"]
+    for name in ("a", "c"):
+        with fresh_files(tmp_path, overwrite=True, record="r.json") as beside:
+            (beside / name).write_text(name)
+            (beside / "r.json").write_text(json.dumps({"files": [name, "r.json"]}))
+    assert listing(tmp_path) == ["b", "c", "r.json"]
+
+
+# -- names, links and full disks ---------------------------------------------------------------------------------------
+
+
+def test_names_are_checked_with_what_is_added_to_them(tmp_path: Path) -> None:
+    fits = tmp_path / ("n" * 248 + ".nii.gz")
+    write_text("x", fits)  # a temporary name that grew with it would not fit
+    assert fits.is_file() and listing(tmp_path) == [fits.name]
+    check_output_file(tmp_path / ("n" * 224 + ".nii.gz"), (".nii.gz",), room=24)
+    for path, room in (("n" * 249 + ".nii.gz", 0), ("n" * 225 + ".nii.gz", 24), ("é" * 125 + ".nii.gz", 0)):
+        with pytest.raises(UserError, match="too long a name") as caught:
+            check_output_file(tmp_path / path, (".nii.gz",), room=room)
+        assert len(str(caught.value)) < 400
+    with pytest.raises(UserError, match="too long a name"):
+        check_output_folder(tmp_path / ("n" * 256), False)
+    with pytest.raises(UserError, match="too long a name"):
+        check_output_folder(tmp_path / ("n" * 256) / "out", False)
+    with pytest.raises(UserError, match="too long a path"):
+        check_output_folder(tmp_path / Path(*["n" * 200] * 21), False)
+
+
+@pytest.mark.parametrize("name", ["a\udce9.nii.gz", "a\ud800.nii.gz", "a\0.nii.gz"])
+def test_names_that_are_no_text_are_refused(tmp_path: Path, name: str) -> None:
+    for check in (lambda path: check_exist(path), lambda path: check_output_file(path, (".nii.gz",))):
+        with pytest.raises(UserError, match=r"rename it|zero byte"):
+            check(tmp_path / name)
+    with pytest.raises(UserError, match=r"rename it|zero byte"):
+        check_output_folder(tmp_path / name, False)
+
+
+def test_a_planted_link_is_never_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "victim").write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr("secrets.token_hex", lambda size: "guessed")
+    (out / ".uresnet-guessed.txt").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match="File exists"):
+        write_text("theirs", out / "a.txt")
+    (tmp_path / ".uresnet-guessed.partial").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="File exists"), fresh_folder(tmp_path / "new"):
+        pass
+    assert (tmp_path / "victim").read_text(encoding="utf-8") == "mine"
+
+
+def test_temporary_names_differ(tmp_path: Path) -> None:
+    seen = set()
+    for _ in range(5):
+        with written_whole(tmp_path / "a.nii.gz") as beside:
+            seen.add(beside.name)
+            assert beside.stat().st_size == 0
+    assert len(seen) == 5 and all(len(name) > 20 for name in seen)
+
+
+def test_what_hdf5_hides_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Can't synchronously write data (file write failed, errno = 28, error message = 'No space left on device')"
+    with pytest.raises(UserError, match="No space left on device"), written_whole(tmp_path / "t.h5"):
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="of ours"), written_whole(tmp_path / "t.h5"):
+        raise RuntimeError("a fault of ours")  # the disk takes more: not its fault
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(122, "Disk quota exceeded")
+
+    with pytest.raises(UserError, match="Disk quota exceeded"), written_whole(tmp_path / "t.h5"):
+        monkeypatch.setattr(Path, "open", full)
+        raise RuntimeError("Can't decrement id ref count")
+    assert listing(tmp_path) == []
+
+
+def test_what_may_not_be_looked_into_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", locked)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
+        check_exist(tmp_path / "a")
