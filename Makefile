@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := src tests benchmarks
 
-.PHONY: help demo test check format docs lock clean
+.PHONY: help demo test check format kills docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,10 @@ check: $(VENV)/.ready-test
 format: $(VENV)/.ready-test
 	@$(BIN)/ruff format $(CODE)
 	@$(BIN)/ruff check --fix $(CODE)
+
+# 100 kills of running commands at random moments: nothing may be lost.
+kills: $(VENV)/.ready-test
+	@$(BIN)/python tests/faults/kills.py $(KILLS_ARGS)
 
 docs: $(VENV)/.ready-docs
 	@$(BIN)/zensical build --strict --clean
