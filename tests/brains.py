@@ -48,8 +48,8 @@ def write_nifti(data: np.ndarray, grid: Grid, path: Path) -> Path:
     return path
 
 
-def write_tiny_model(path: Path, deforms: bool, segmentation: bool = True) -> Path:
-    """A network of a few hundred weights for 4 mm images: at the identity, or one that turns, shifts and deforms."""
+def write_tiny_model(path: Path, deforms: bool, segmentation: bool = True, spec: ConformSpec = COARSE) -> Path:
+    """A network of a few hundred weights: at the identity, or one that turns, shifts and deforms."""
     torch.manual_seed(0)
     config = ModelConfig(channels=(2, 4), segmentation=segmentation)
     network = UResNet(config)
@@ -58,5 +58,5 @@ def write_tiny_model(path: Path, deforms: bool, segmentation: bool = True) -> Pa
             network.deformable_head.layers[-1].weight.normal_(0, 0.02)  # type: ignore[operator]
             offsets = [0.02, 0.05, 0.0, 0.5, -0.05, 0.01, 0.0, -0.3, 0.0, 0.0, -0.01, 0.2]
             network.affine_head.dense.bias.copy_(torch.tensor(offsets))
-    save_model(path, network, uresnet_card("tiny", config, COARSE, licence="none", trained_on="nothing"))
+    save_model(path, network, uresnet_card("tiny", config, spec, licence="none", trained_on="nothing"))
     return path

@@ -9,6 +9,7 @@ import pytest
 
 from brains import write_tiny_model
 from grids import GRIDS
+from uresnet import Registration, register
 from uresnet.core.grid import Grid
 from uresnet.datasets.demo import COLIN27, ICBM152, fetch_brain
 from uresnet.errors import UserError
@@ -28,6 +29,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the labelled brains are not here ({folder}); set URESNET_SHARED to the folder that has them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def registered_1113_to_1107(shared_data: Path) -> Registration:
+    """Scan 1113 registered to scan 1107 by the default model, once for all tests that look at it."""
+    folder = shared_data / "oasis_malf"
+    return register(folder / "1113_T1.nii.gz", folder / "1107_T1.nii.gz")
 
 
 @pytest.fixture(scope="session")
