@@ -62,16 +62,20 @@ def figure(
 
 def view(
     folder: ResultsArgument,
+    fixed: Annotated[
+        Path | None,
+        typer.Option("--fixed", metavar="FILE", help="The fixed image, to show the result on it.", show_default="none"),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the server; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
     debug: DebugOption = False,
 ) -> None:
     """Show a result in the browser, slice by slice. Only this computer can connect; Ctrl-C ends it."""
     with session(debug=debug):
-        check_exist(folder)
+        check_exist(folder, fixed)
         from uresnet.report.viewer import make_server
 
-        with make_server(folder, port) as server:
+        with make_server(folder, port, fixed) as server:
             address = f"http://127.0.0.1:{server.server_address[1]}/"
             print(f"{address}  (Ctrl-C ends it)", flush=True)
             if browser:

@@ -7,7 +7,9 @@ the LGPL that two lines of scipy replace.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,12 @@ _QUICK = (96, 96, 96)
 # Mean probability inside the brain. Between the two best ways to turn a head: 0.0001 to 0.004, in five heads.
 _CLEARLY_MORE_CERTAIN = 3e-4
 _BOX_MARGIN = 0.1  # of the box, on either side
+# TorchScript is a program: only the files of these versions are run.
+_VERSIONS = ("1.0.2",)
+_KNOWN_SHA256 = {
+    "bbox_model.pt": {"39a7b2b5f799faa1391ea97bfcdc0b9299f20d84f2316a4ff8918dc4685e40aa"},
+    "model.pt": {"de8ee7c69654d0dd3935dc4a5d84571d8ecf4637a6bfc01df399c4c2bc86e0fd"},
+}
 _LOADING = Lock()  # filters of warnings belong to all threads
 _JIT: Any = torch.jit  # whose types are incomplete
 
@@ -111,9 +119,15 @@ def _network(name: str, device: str | torch.device) -> Any:
         path = Path("deepbet")
     if not path.is_file():
         raise UserError("Stripping a skull needs deepbet, which is not installed; install it, or give brain masks.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() not in _KNOWN_SHA256[name]:
+        raise UserError(
+            f"{path} is not a network of deepbet {' or '.join(_VERSIONS)}, and is not run because it may hold any "
+            "program; install deepbet again, or give brain masks."
+        )
     with _LOADING, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # inside torch.jit; ours, of another image, pass
-        return _JIT.load(str(path), map_location=device).eval()
+        return _JIT.load(io.BytesIO(content), map_location=device).eval()
 
 
 def _brain_channel(network: Any, volume: Tensor, low: float, high: float) -> Tensor:

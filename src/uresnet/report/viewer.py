@@ -2,13 +2,15 @@
 
 NiiVue comes from the ``ipyniivue`` package (an extra), whose JavaScript module is served unchanged;
 ``templates/viewer.js`` drives it as a notebook does. Nothing is fetched from the network. The server answers only for a
-fixed table of addresses, so that no address can reach any other file. Structures have the colours of
+fixed table of addresses, which lead to the result's own files and to an image that the user names, so that neither an
+address nor what the record says can reach any other file. Structures have the colours of
 ``core/labels.py``.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,13 +23,16 @@ from uresnet.core.labels import FREESURFER
 from uresnet.errors import UserError
 from uresnet.report.html import TEMPLATES, viewer_html
 from uresnet.report.record_text import image_names
-from uresnet.results.record import RunRecord, read_record
+from uresnet.results.record import read_record
 
 HOST = "127.0.0.1"
 POLICY = (
     "default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src blob:; font-src data:; base-uri 'none'"
 )
+TIMEOUT_S = 30
+"""How long a browser may take to say or to take something."""
+
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -71,13 +76,17 @@ def label_colours() -> dict[str, Any]:
     return {"lut": lut, "min": 0, "max": highest, "labels": names}
 
 
-def served_files(folder: Path) -> dict[str, Served]:
+def served_files(folder: Path, fixed: Path | None = None) -> dict[str, Served]:
     """Everything that the viewer of an output folder may ask for, by path.
 
-    Raises :class:`UserError` for a folder without a registration and where NiiVue is missing.
+    The ``fixed`` image lies elsewhere: it is served only if the caller names it, because a folder may come from
+    somebody else, and its record name any file. Raises :class:`UserError` for a folder without a registration, an image
+    that a browser cannot read, and where NiiVue is missing.
     """
     record = read_record(folder)
-    if not (folder / "warped.nii.gz").exists():
+    if fixed is not None and (not fixed.is_file() or not fixed.name.endswith((".nii", ".nii.gz", ".mgz"))):
+        raise UserError(f"{fixed} cannot be shown by the viewer; give a file .nii, .nii.gz or .mgz.")
+    if not _is_own(folder / "warped.nii.gz"):
         raise UserError(f"{folder} holds no registration; give the output folder of uresnet register.")
     files = {
         "/": Served("text/html; charset=utf-8", viewer_html(image_names(record)).encode()),
@@ -86,7 +95,7 @@ def served_files(folder: Path) -> dict[str, Served]:
         "/niivue.js": Served("text/javascript", niivue_widget()),
     }
     layers = []
-    for name, path in _layers(folder, record):
+    for name, path in _layers(folder, fixed):
         address = f"/images/{name}{'.mgz' if path.name.endswith('.mgz') else '.nii.gz'}"
         if path.name.endswith(".nii"):
             address = address.removesuffix(".gz")
@@ -97,27 +106,36 @@ def served_files(folder: Path) -> dict[str, Served]:
     return files
 
 
-def make_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
+class Server(ThreadingHTTPServer):
+    """Says nothing when a browser goes away in the middle of an answer."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Errors of a connection end the connection; others are shown."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+def make_server(folder: Path, port: int = 0, fixed: Path | None = None) -> ThreadingHTTPServer:
     """A server for the viewer of one output folder, bound to the loopback address; ``port`` 0 takes a free one.
 
     It is not started. Raises :class:`UserError` as :func:`served_files` does, and for a port that is taken.
     """
-    files = served_files(folder)
+    files = served_files(folder, fixed)
     try:
-        return ThreadingHTTPServer((HOST, port), _handler(files))
+        return Server((HOST, port), _handler(files))
     except OSError as error:
         raise UserError(f"Port {port} cannot be used ({error.strerror}); choose another with --port.") from error
 
 
-def _layers(folder: Path, record: RunRecord) -> list[tuple[str, Path]]:
-    found = []
-    given = Path(record.inputs["fixed"].path) if "fixed" in record.inputs else Path()
-    for place in (given, folder / given):
-        if place.is_file() and place.name.endswith((".nii", ".nii.gz", ".mgz")):
-            found.append(("fixed", place.resolve()))
-            break
+def _layers(folder: Path, fixed: Path | None) -> list[tuple[str, Path]]:
+    found = [] if fixed is None else [("fixed", fixed.resolve())]
     names = ("warped", "fixed_dseg", "warped_dseg", "jacobian")
-    return found + [(name, folder / f"{name}.nii.gz") for name in names if (folder / f"{name}.nii.gz").exists()]
+    return found + [(name, path) for name in names if _is_own(path := folder / f"{name}.nii.gz")]
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is a file of the folder, and no link that leads out of it."""
+    return path.is_file() and path.resolve().is_relative_to(path.parent.resolve())
 
 
 def _handler(files: Mapping[str, Served]) -> type[BaseHTTPRequestHandler]:
@@ -125,6 +143,7 @@ def _handler(files: Mapping[str, Served]) -> type[BaseHTTPRequestHandler]:
         """Answers GET for the addresses in the table, and only under this server's own name."""
 
         server_version = "uresnet"
+        timeout = TIMEOUT_S
         sys_version = ""
 
         def do_GET(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -21,13 +22,26 @@ from uresnet.preprocess import skull, strip_skull
 
 
 def test_without_deepbet_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.metadata
-
     def absent(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("uresnet.preprocess.skull.importlib.metadata.distribution", absent)
     with pytest.raises(UserError, match="needs deepbet"):
+        strip_skull(image_of(ball(ROOMY, 4.0)))
+
+
+def test_a_network_that_is_not_deepbets_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TorchScript is a program; here one whose file is deepbet's but for its last byte."""
+
+    class Elsewhere:
+        def locate_file(self, name: str) -> Path:
+            return tmp_path / Path(name).name
+
+    genuine = Path(str(importlib.metadata.distribution("deepbet").locate_file("data/models/bbox_model.pt")))
+    (tmp_path / "bbox_model.pt").write_bytes(genuine.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr("uresnet.preprocess.skull.importlib.metadata.distribution", lambda name: Elsewhere())
+    monkeypatch.setattr(skull._JIT, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(UserError, match=r"is not a network of deepbet 1\.0\.2, and is not run"):
         strip_skull(image_of(ball(ROOMY, 4.0)))
 
 

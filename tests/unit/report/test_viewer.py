@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def port(folder: Path) -> Iterator[int]:
     """Port of a running server for a made-up result."""
-    server = make_server(folder)
+    server = make_server(folder, fixed=folder.parent / "fixed.nii.gz")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_address[1]
     server.shutdown()
@@ -92,10 +93,39 @@ def test_structures_have_the_colours_of_the_label_table() -> None:
     assert shown == set(FREESURFER) - {0}
 
 
-def test_a_fixed_image_that_is_gone_is_left_out(tmp_path: Path) -> None:
+def test_only_the_folders_own_files_are_served(tmp_path: Path) -> None:
+    """Not what its record names, nor what its links lead to: the folder may come from somebody else."""
     folder = write_folder(made_up_results(), tmp_path / "out")
-    (tmp_path / "fixed.nii.gz").unlink()
-    assert not [address for address in served_files(folder) if address.startswith("/images/fixed.")]
+    private = tmp_path / "private.nii.gz"
+    private.write_bytes(b"secret")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["inputs"]["fixed"]["path"] = str(private)
+    record["files"] = [str(private), "../private.nii.gz"]
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "jacobian.nii.gz").unlink()
+    (folder / "jacobian.nii.gz").symlink_to(private)
+    files = served_files(folder)
+    inside = [found.content for found in files.values() if isinstance(found.content, Path)]
+    assert not [path for path in inside if path.resolve() == private]
+    assert sorted(address for address in files if address.startswith("/images/")) == [
+        "/images/fixed_dseg.nii.gz",
+        "/images/warped.nii.gz",
+        "/images/warped_dseg.nii.gz",
+    ]
+    asked = served_files(folder, private)["/images/fixed.nii.gz"].content
+    assert isinstance(asked, Path) and asked.resolve() == private
+    with pytest.raises(UserError, match="cannot be shown"):
+        served_files(folder, folder / "run.json")
+
+
+def test_a_browser_that_says_nothing_is_let_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewer, "TIMEOUT_S", 0.2)
+    with make_server(folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with socket.create_connection((HOST, server.server_address[1]), timeout=20) as silent:
+            silent.sendall(b"GET / HTTP/1.1\r\nHost:")
+            assert silent.recv(1) == b""  # closed by the server
+        server.shutdown()
 
 
 def test_what_is_missing_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
