@@ -54,6 +54,11 @@ class Terminal:
         for sentence in sentences:
             print(f"warning: {sentence}", file=sys.stderr)
 
+    def alert(self, text: str) -> None:
+        """What nobody may miss, whatever else is kept quiet."""
+        self.close()
+        print(text, file=sys.stderr)
+
     def say(self, text: str) -> None:
         """A result."""
         self.close()

@@ -7,6 +7,7 @@ have been checked: help and ``info`` answer at once.
 from __future__ import annotations
 
 import inspect
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -80,6 +81,8 @@ def _root(
 def main() -> NoReturn:
     """Run the command and exit, with the codes of :mod:`uresnet.cli.session`."""
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of another encoding shows \u2192 for an arrow
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="uresnet")
     except KeyboardInterrupt:  # outside a verb: while the command line is read

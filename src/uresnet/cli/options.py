@@ -7,10 +7,11 @@ from typing import Annotated, get_args
 
 import typer
 
-from uresnet.core.choices import BrainMethod, FormatName
+from uresnet.core.choices import BrainMethod, FailOn, FormatName
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 FORMATS = ", ".join(get_args(FormatName))
+POINT_SUFFIXES = (".csv", ".tsv", ".fcsv", ".mrk.json")
 TRANSFORM_SUFFIXES = (".h5", ".mat", ".txt", ".tfm", ".lta", ".mgz", ".nii.gz", ".nii")
 
 ModelOption = Annotated[
@@ -42,7 +43,7 @@ FromOption = Annotated[
     typer.Option(
         "--from",
         metavar="FORMAT",
-        help=f"The format of the transform files: {FORMATS}. FLIRT matrices and Learn2Reg fields need it.",
+        help=f"The format of the transform files: {FORMATS}. Bare 4×4 matrices and Learn2Reg fields need it.",
         show_default="what the files say",
     ),
 ]
@@ -72,5 +73,14 @@ OverwriteOption = Annotated[
 ReportOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Write report.html, a page that shows the results.")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and errors.")]
+FailOnOption = Annotated[
+    FailOn | None,
+    typer.Option(
+        help="End with exit code 3, after everything is written, when the verdict is this one or a worse one.",
+        show_default="exit code 0 whatever the verdict",
+    ),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and a verdict below good.")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Print the traceback of an unexpected error.")]

@@ -15,6 +15,7 @@ from uresnet.cli.options import (
     BrainOption,
     DebugOption,
     DeviceOption,
+    FailOnOption,
     ModelOption,
     OutputFolderOption,
     OverwriteOption,
@@ -23,10 +24,11 @@ from uresnet.cli.options import (
     ThreadsOption,
 )
 from uresnet.cli.pipes import is_piped, piped
-from uresnet.cli.session import session
-from uresnet.core.choices import Freedom
-from uresnet.core.files import check_exist, check_output_file, check_output_folder
+from uresnet.cli.session import Session, session
+from uresnet.core.choices import BrainMethod, FailOn, Freedom
+from uresnet.core.files import check_exist, check_output_file, check_output_files, check_output_folder
 from uresnet.model.catalogue import find_model
+from uresnet.pipeline.names import LONGEST_ENDING, registration_names, segmentation_files
 
 if TYPE_CHECKING:
     from uresnet.pipeline.save import Registration
@@ -60,14 +62,17 @@ def register(
     threads: ThreadsOption = None,
     report: ReportOption = True,
     overwrite: OverwriteOption = False,
+    fail_on: FailOnOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Register two brain images, and segment both, each on its own grid."""
     with session(device, threads, quiet, debug) as run:
-        check_output_folder(output, overwrite)
+        names = registration_names(report, ",".join(export or []).split(","))
+        inputs = (moving, fixed, moving_mask, fixed_mask)
+        check_output_folder(output, overwrite, (*inputs, _file(model)), names)
         model_file = find_model(model)
-        check_exist(moving, fixed, moving_mask, fixed_mask)
+        check_exist(*inputs)
         chosen = run.load_torch()
         from uresnet.pipeline.register import register as register_pair
         from uresnet.transform_files import parse_formats
@@ -87,6 +92,7 @@ def register(
         result.save(output, overwrite, _command(), report, formats, run.terminal.progress)
         run.terminal.warn(result.warnings)
         run.terminal.say(_summary(result, output))
+        _alert(run, result.record.quality, fail_on)
 
 
 def segment(
@@ -102,34 +108,58 @@ def segment(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write ..._report.html, a page that shows the result.")
     ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier run that have the same names.")
+    ] = False,
+    fail_on: FailOnOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment one brain image on its own grid.
 
     The values of the label map are FreeSurfer ids. Beside it the command writes tables of names and colours for BIDS,
-    Freeview, 3D Slicer and ITK-SNAP, the volumes in mm³, and a page that shows the result.
+    Freeview, 3D Slicer and ITK-SNAP, the volumes in mm³, the record of the run with its verdict, and a page that shows
+    the result.
 
     IMAGE can be - for standard input (NIfTI, MGZ, NRRD or a zip of DICOM files). With --output - the label map alone
     goes to standard output (.nii.gz).
     """
     to_pipe = is_piped(output)
     quiet, report = quiet or to_pipe, report and not to_pipe
-    with session(device, threads, quiet, debug) as run, piped(image, output) as (image, output):
-        check_output_file(output, IMAGE_SUFFIXES, (image, *([mask] if mask else [])))
-        model_file = find_model(model)
-        check_exist(image, mask)
-        chosen = run.load_torch()
-        from uresnet.pipeline.segment import segment as segment_image
+    with session(device, threads, quiet, debug) as run:
+        with piped(image, output) as (image, output):
+            quality = _segment(run, image, mask, output, model, brain, report, overwrite)
+        _alert(run, quality, fail_on)
 
-        result = segment_image(
-            image, model=model_file, brain=brain, mask=mask, device=chosen, progress=run.terminal.progress
-        )
-        result.save(output, report, run.terminal.progress)
-        run.terminal.warn(result.warnings)
-        found = sum(1 for volume in result.volumes.values() if volume)
-        run.terminal.say(f"{found} of {len(result.volumes)} structures found → {output}")
-        run.terminal.say(_verdict(result.record.quality))
+
+def _segment(
+    run: Session,
+    image: Path,
+    mask: Path | None,
+    output: Path,
+    model: str | None,
+    brain: BrainMethod,
+    report: bool,
+    overwrite: bool,
+) -> Quality | None:
+    """Writes the files and returns the verdict."""
+    inputs = (image, mask, _file(model))
+    check_output_file(output, IMAGE_SUFFIXES, inputs, LONGEST_ENDING)
+    check_output_files(list(segmentation_files(output, report).values()), overwrite, inputs)
+    model_file = find_model(model)
+    check_exist(image, mask)
+    chosen = run.load_torch()
+    from uresnet.pipeline.segment import segment as segment_image
+
+    result = segment_image(
+        image, model=model_file, brain=brain, mask=mask, device=chosen, progress=run.terminal.progress
+    )
+    result.save(output, report, run.terminal.progress, overwrite, _command())
+    run.terminal.warn(result.warnings)
+    found = sum(1 for volume in result.volumes.values() if volume)
+    run.terminal.say(f"{found} of {len(result.volumes)} structures found → {output}")
+    run.terminal.say(_verdict(result.record.quality))
+    return result.record.quality
 
 
 def demo(
@@ -145,7 +175,7 @@ def demo(
 ) -> None:
     """Download two public brain images, register one to the other, and segment both."""
     with session(device, threads, quiet, debug) as run:
-        check_output_folder(output, overwrite)
+        check_output_folder(output, overwrite, names=registration_names(True, ()))
         model_file = find_model(model)
         from uresnet.datasets.demo import COLIN27, ICBM152, cache_folder, fetch_brain
         from uresnet.pipeline.progress import Stages
@@ -162,6 +192,22 @@ def demo(
         say(f"\nmoving  {COLIN27.what}\nfixed   {ICBM152.what}\n        both kept in {cache_folder()}")
         say(_summary(result, output))
         say(f"\nOpen {output}/report.html first.\nYour own images: uresnet register MOVING FIXED -o OUT")
+        _alert(run, result.record.quality, None)
+
+
+def _alert(run: Session, quality: Quality | None, fail_on: FailOn | None) -> None:
+    """A verdict below good on standard error, also where all else is quiet, and the exit code that it asks for."""
+    assert quality is not None
+    if quality.verdict == "good":
+        return
+    run.terminal.alert(_verdict(quality))
+    if fail_on is not None and (quality.verdict == "failed" or fail_on == "look"):
+        raise typer.Exit(3)
+
+
+def _file(model: str | None) -> Path | None:
+    """The file that ``--model`` names, if it names one."""
+    return None if model is None else Path(model)
 
 
 def _command() -> list[str]:

@@ -1,6 +1,7 @@
 """How a verb runs: where it computes, what it prints, and how it ends.
 
-Exit codes: 0; 2 for errors that the user can correct; 130 after Ctrl-C; 143 after SIGTERM; 1 for faults of uresnet.
+Exit codes: 0; 2 for errors that the user can correct, or that the system reports (no permission, a full disk, no
+memory); 3 for a verdict that --fail-on names; 130 after Ctrl-C; 143 after SIGTERM; 1 for faults of uresnet.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import NoReturn
 import typer
 
 from uresnet.cli.console import Terminal
+from uresnet.core.device import check_device, check_device_name
+from uresnet.core.files import check_utf8
+from uresnet.core.limits import check_memory_limit, is_out_of_memory
 from uresnet.errors import InputWarning, UserError
 
 
@@ -34,25 +38,28 @@ class Session:
 
         Raises :class:`UserError` for a device that is not here: it would fail only in the middle of the work.
         """
-        kind, _, number = self.device.partition(":")
-        if kind not in ("auto", "cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdigit())):
-            raise UserError(f"There is no device {self.device}; choose auto, cpu, cuda, cuda:N or mps.")
-        _keep_freed_memory()
-        if self.threads is not None:
-            os.environ["OMP_NUM_THREADS"] = str(self.threads)  # read when torch is loaded
+        check_device_name(self.device)
+        if not check_memory_limit():
+            _keep_freed_memory()
+        threads = self._possible_threads()
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
         import torch
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        if kind == "auto":
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
-        if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-            raise UserError(
-                f"{self.device} is not here: {torch.cuda.device_count()} CUDA devices are visible; try --device cpu."
-            )
-        if kind == "mps" and not torch.backends.mps.is_available():
-            raise UserError("mps is not available on this computer; try --device cpu.")
+        check_device(self.device)
         return self.device
+
+    def _possible_threads(self) -> int | None:
+        """As many as were asked for, but no more than there are cores: threads that share one wait for each other."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if self.threads is None or self.threads <= cores:
+            return self.threads
+        self.terminal.warn([f"--threads {self.threads} is more than the {cores} cores here; {cores} are used."])
+        return cores
 
 
 @contextmanager
@@ -62,6 +69,8 @@ def session(
     """Runs a verb: every failure becomes a sentence on standard error and an exit code, every warning about an input a
     sentence."""
     with _failures_as_exit_codes(debug), closing(Terminal(quiet)) as terminal, _warnings_as_sentences(terminal):
+        for word in sys.argv[1:]:  # the record keeps the command
+            check_utf8(word)
         yield Session(terminal, device, threads)
 
 
@@ -77,8 +86,8 @@ def _failures_as_exit_codes(debug: bool) -> Iterator[None]:
         yield
     except UserError as error:
         fail(f"error: {error}", 2)
-    except KeyboardInterrupt:
-        fail("Interrupted; nothing was written.", 130)
+    except KeyboardInterrupt as interrupt:
+        fail(str(interrupt) or "Interrupted; nothing was written.", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
         raise typer.Exit(1) from None
@@ -87,7 +96,21 @@ def _failures_as_exit_codes(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        fail(f"unexpected error: {type(error).__name__}: {error} (add --debug to see the traceback)", 1)
+        reason = _reason_of_system(error)
+        if reason is not None:
+            fail(f"error: {reason}", 2)
+        message = str(error) if len(str(error)) <= 300 else f"{str(error)[:300]} …"
+        fail(f"unexpected error: {type(error).__name__}: {message} (add --debug to see the traceback)", 1)
+
+
+def _reason_of_system(error: Exception) -> str | None:
+    """What the system refused, as a sentence; None for a fault of uresnet."""
+    if is_out_of_memory(error):
+        return "The memory does not suffice; close other programs, give smaller images, or use a computer with more."
+    if isinstance(error, OSError) and error.errno is not None:
+        place = "A file" if error.filename is None else str(os.fsdecode(error.filename))[:200]
+        return f"{place} cannot be used ({error.strerror}); check its permissions, its folder and the free space."
+    return None
 
 
 @contextmanager

@@ -246,11 +246,13 @@ def fresh_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     check_output_folder(folder, overwrite)
     if folder.exists():
         with _temporary_folder(folder) as beside:
-            yield beside
+            with _named(beside, folder):
+                yield beside
             _take_places(beside, folder, _files_of_earlier_run(folder), RECORD)
         return
     with _temporary_folder(folder.parent) as beside:
-        yield beside
+        with _named(beside, folder):
+            yield beside
         try:
             with uninterrupted():
                 beside.rename(folder)
@@ -270,7 +272,8 @@ def fresh_files(folder: Path, overwrite: bool = False, record: str = "") -> Iter
     lists go; without it an existing file is an error. The record comes last. Raises :class:`UserError`.
     """
     with _temporary_folder(folder) as beside:
-        yield beside
+        with _named(beside, folder):
+            yield beside
         names = [path.name for path in beside.iterdir()]
         leaving = {*names, *_listed(folder / record)} if overwrite else set()
         _take_places(beside, folder, leaving, record)
@@ -302,6 +305,15 @@ def _temporary_folder(place: Path) -> Iterator[Path]:
         with suppress(OSError):  # what was made for nothing
             for path in made:
                 path.rmdir()
+
+
+@contextmanager
+def _named(beside: Path, folder: Path) -> Iterator[None]:
+    """Errors name the place that the user knows."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(beside), str(folder))) from error
 
 
 def _files_of_earlier_run(folder: Path) -> set[str]:

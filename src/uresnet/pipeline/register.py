@@ -24,6 +24,7 @@ from uresnet.pipeline.save import Registration
 from uresnet.pipeline.steps import (
     ImageSource,
     ModelSource,
+    check_arguments,
     chosen_model,
     find_brain,
     image_of,
@@ -68,8 +69,20 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
     ``model`` is a packaged name, a model file or a loaded model; ``transform`` is what the registration may change;
     ``refine`` takes more time for a more accurate result; ``brain`` "auto" strips a skull where there is one, "none"
     takes every voxel above zero; ``masks`` are brain masks of (moving, fixed) to use instead. Raises
-    :class:`UserError` for a mistake in the inputs.
+    :class:`UserError` for a mistake in the inputs or arguments.
     """
+    check_arguments(
+        "uresnet.register",
+        device,
+        progress,
+        moving=(moving, ImageSource),
+        fixed=(fixed, ImageSource),
+        model=(model, ModelSource),
+        transform=(transform, Freedom),
+        refine=(refine, bool),
+        brain=(brain, BrainMethod),
+        masks=(masks, tuple[str | Path | None, str | Path | None]),
+    )
     stages, sentences = Stages(progress), list[str]()
     with collected_warnings(sentences), ThreadPoolExecutor(2) as background:
         with stages("read"):

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 
-from uresnet.core.choices import FormatName
-from uresnet.core.files import RECORD, fresh_folder, write_text
+from uresnet.core.choices import FormatName, check_choices
+from uresnet.core.files import RECORD, check_output_files, fresh_files, fresh_folder, write_text
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.io import (
-    WRITABLE_SUFFIXES,
     write_colour_table,
     write_image,
     write_itksnap_labels,
@@ -24,6 +23,7 @@ from uresnet.io import (
     write_slicer_colours,
 )
 from uresnet.measures.volumes import volumes_table
+from uresnet.pipeline.names import LABEL_TABLES, segmentation_files
 from uresnet.pipeline.progress import Progress, Stages, silent
 from uresnet.report.pages import PAGE, registration_page, segmentation_page
 from uresnet.results.record import Measures, RunRecord
@@ -67,6 +67,13 @@ class Registration(RegisteredPair):
 
         Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
         """
+        check_choices(
+            "Registration.save",
+            folder=(folder, str | Path),
+            overwrite=(overwrite, bool),
+            report=(report, bool),
+            formats=(formats, Sequence[FormatName]),
+        )
         with Stages(progress)("write"):
             return _write_folder(Path(folder), self._writers(report, formats), self.record, overwrite, command)
 
@@ -87,7 +94,7 @@ class Registration(RegisteredPair):
             if labels is not None:
                 writers[name] = partial(write_labels, labels, scheme=self.scheme)
         if self.scheme is not None:
-            writers |= _label_tables(self.scheme, "dseg")
+            writers |= _label_tables(self.scheme, LABEL_TABLES)
             writers["volumes.tsv"] = partial(write_text, _volumes_text(self.scheme, self.volumes, self.record))
         if report:
             writers[PAGE] = lambda path: write_text(registration_page(self), path)
@@ -99,28 +106,46 @@ class Registration(RegisteredPair):
 class Segmentation(SegmentedImage):
     """A segmented image that can be saved."""
 
-    def save(self, path: str | Path, report: bool = True, progress: Progress = silent) -> None:
-        """Write the label map, and beside it, named after it, its label tables, its ``_volumes.tsv`` and, unless
-        ``report`` is False, ``_report.html``, a page to look at. ``progress`` receives one stage, "write"."""
-        path = Path(path)
-        with Stages(progress)("write"):
-            write_labels(self.labels, path, self.scheme)
-            stem = next(path.name[: -len(end)] for end in WRITABLE_SUFFIXES if path.name.lower().endswith(end))
-            for name, write in _label_tables(self.scheme, stem).items():
-                write(path.with_name(name))
-            volumes = _volumes_text(self.scheme, {"image": self.volumes}, self.record)
-            write_text(volumes, path.with_name(f"{stem}_volumes.tsv"))
-            if report:
-                write_text(segmentation_page(self), path.with_name(f"{stem}_{PAGE}"))
+    def save(
+        self,
+        path: str | Path,
+        report: bool = True,
+        progress: Progress = silent,
+        overwrite: bool = False,
+        command: Sequence[str] = (),
+    ) -> list[Path]:
+        """Write the label map, and beside it, named after it, its label tables, its ``_volumes.tsv``, its
+        ``_run.json`` with the verdict and, unless ``report`` is False, ``_report.html``, a page to look at: all of them
+        or, after an error, none. Returns their paths. ``progress`` receives one stage, "write".
+
+        Raises :class:`UserError` when one of them exists and ``overwrite`` is not set, or cannot be written.
+        """
+        check_choices("Segmentation.save", path=(path, str | Path), report=(report, bool), overwrite=(overwrite, bool))
+        files = segmentation_files(Path(path), report)
+        names = {kind: file.name for kind, file in files.items()}
+        check_output_files(list(files.values()), overwrite)
+        writers: Writers = {
+            names["labels"]: partial(write_labels, self.labels, scheme=self.scheme),
+            **_label_tables(self.scheme, names),
+            names["volumes"]: partial(write_text, _volumes_text(self.scheme, {"image": self.volumes}, self.record)),
+        }
+        if report:
+            writers[names["report"]] = lambda page: write_text(segmentation_page(self), page)
+        record = replace(self.record, command=tuple(command), files=tuple(names.values()))
+        with Stages(progress)("write"), fresh_files(Path(path).parent, overwrite, names["record"]) as beside:
+            for name, write in writers.items():
+                write(beside / name)
+            write_text(record.to_json(), beside / names["record"])
+        return list(files.values())
 
 
-def _label_tables(scheme: LabelScheme, stem: str) -> Writers:
+def _label_tables(scheme: LabelScheme, names: Mapping[str, str]) -> Writers:
     """What BIDS, Freeview, 3D Slicer and ITK-SNAP read beside a segmentation to name and colour it."""
     return {
-        f"{stem}.tsv": partial(write_label_table, scheme),
-        f"{stem}_freeview.txt": partial(write_colour_table, scheme),
-        f"{stem}_slicer.ctbl": partial(write_slicer_colours, scheme),
-        f"{stem}_itksnap.txt": partial(write_itksnap_labels, scheme),
+        names["table"]: partial(write_label_table, scheme),
+        names["freeview"]: partial(write_colour_table, scheme),
+        names["slicer"]: partial(write_slicer_colours, scheme),
+        names["itksnap"]: partial(write_itksnap_labels, scheme),
     }
 
 

@@ -15,6 +15,7 @@ from uresnet.pipeline.save import Segmentation
 from uresnet.pipeline.steps import (
     ImageSource,
     ModelSource,
+    check_arguments,
     chosen_model,
     find_brain,
     image_of,
@@ -43,6 +44,15 @@ def segment(
     Arguments and errors are those of :func:`uresnet.register`; ``mask`` is a brain mask to use instead of searching for
     the brain. Raises :class:`UserError` also for a model that does not segment.
     """
+    check_arguments(
+        "uresnet.segment",
+        device,
+        progress,
+        image=(image, ImageSource),
+        model=(model, ModelSource),
+        brain=(brain, BrainMethod),
+        mask=(mask, str | Path | None),
+    )
     stages, warnings = Stages(progress), list[str]()
     with collected_warnings(warnings):
         with stages("read"):

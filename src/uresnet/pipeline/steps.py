@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from uresnet.core.choices import BrainMethod
+from uresnet.core.choices import BrainMethod, check_choices
+from uresnet.core.device import check_device
+from uresnet.core.files import check_utf8
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
@@ -17,7 +20,7 @@ from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
 from uresnet.model.catalogue import ModelFile, find_model
 from uresnet.model.checkpoint import Model, load_model
-from uresnet.pipeline.progress import Stages
+from uresnet.pipeline.progress import Progress, Stages
 from uresnet.preprocess import Conformed, extract_brain
 from uresnet.results.record import InputRecord, ModelRecord, RunRecord, environment, now
 from uresnet.transform import Affine, resample
@@ -35,6 +38,19 @@ class FoundBrain:
     image: Image
     mask: LabelMap
     how: str
+
+
+def check_arguments(function: str, device: str, progress: Progress, **given: tuple[Any, Any]) -> None:
+    """Raises :class:`UserError` for an argument of another type, a word that is no choice, a device that is not here
+    and a name that is no text."""
+    kinds = {"device": (device, str | torch.device), "progress": (progress, Callable)}
+    check_choices(function, **given, **kinds)
+    if str(device) == "auto":
+        raise UserError(f"{function}: device is 'auto', which only the command knows; give cpu, cuda, cuda:N or mps.")
+    check_device(str(device))
+    for value, _ in given.values():
+        if isinstance(value, str | Path | Image):
+            check_utf8(value.path if isinstance(value, Image) else value)
 
 
 def chosen_model(model: ModelSource) -> ModelFile | Model:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from command import assert_refused, run
+from uresnet.pipeline.names import LONGEST_ENDING, registration_names, segmentation_files
+from uresnet.results.record import Level, Quality
+from uresnet.transform_files import FORMATS
 
 
 def test_register_tells_and_writes(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
@@ -31,10 +38,139 @@ def test_formats_may_be_named_together_or_one_by_one(pair: tuple[str, str], tiny
     assert {"transform.h5", "ants", "fsl", "freesurfer"} <= written
 
 
-def test_quiet_says_nothing(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
-    result = run("register", *pair, "-o", tmp_path / "out", "--model", tiny_model, "--quiet", "--no-report")
-    assert result.exit_code == 0 and result.output == ""
+@pytest.fixture
+def verdict(monkeypatch: pytest.MonkeyPatch) -> Callable[[Level], None]:
+    """Sets what registrations and segmentations are judged to be."""
+
+    def set_to(level: Level) -> None:
+        reasons = () if level is Level.good else ("The brains do not match.",)
+        judged = SimpleNamespace(quality=lambda signs: Quality(verdict=level, reasons=reasons, signs=None))
+        for module in ("register.judge", "segment.judge_image"):
+            monkeypatch.setattr(f"uresnet.pipeline.{module}", lambda *_: judged)
+
+    return set_to
+
+
+@pytest.mark.parametrize(
+    ("level", "fail_on", "code"),
+    [
+        (Level.good, "look", 0),
+        (Level.look, None, 0),
+        (Level.look, "failed", 0),
+        (Level.look, "look", 3),
+        (Level.failed, None, 0),
+        (Level.failed, "failed", 3),
+        (Level.failed, "look", 3),
+    ],
+)
+def test_a_verdict_below_good_is_never_quiet_and_can_fail(
+    pair: tuple[str, str],
+    tiny_model: Path,
+    tmp_path: Path,
+    verdict: Callable[[Level], None],
+    level: Level,
+    fail_on: str | None,
+    code: int,
+) -> None:
+    verdict(level)
+    end = ("--model", tiny_model, "--quiet", "--no-report", *(("--fail-on", fail_on) if fail_on else ()))
+    done = [
+        run("register", *pair, "-o", tmp_path / "out", *end),
+        run("segment", pair[1], "-o", tmp_path / "seg.nii.gz", *end),
+        run("segment", pair[1], "-o", "-", *end),
+    ]
+    said = "" if level is Level.good else f"verdict {level}: The brains do not match.\n"
+    assert [(result.exit_code, result.stderr) for result in done] == [(code, said)] * 3
+    assert [result.stdout for result in done[:2]] == ["", ""]
+    assert done[2].stdout_bytes.startswith(b"\x1f\x8b")  # everything was written before the command failed
+    for record in (tmp_path / "out" / "run.json", tmp_path / "seg_run.json"):
+        content = json.loads(record.read_text(encoding="utf-8"))
+        assert content["quality"]["verdict"] == level
+        assert all((record.parent / name).is_file() for name in content["files"])
     assert (tmp_path / "out" / "warped.nii.gz").is_file()
+
+
+def test_a_segmentation_leaves_its_record_and_is_never_replaced_unasked(
+    pair: tuple[str, str], tiny_model: Path, tmp_path: Path
+) -> None:
+    command = ("segment", pair[1], "-o", tmp_path / "a_dseg.nii.gz", "--model", tiny_model, "-q")
+    assert run(*command).exit_code == 0
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    record = json.loads(first["a_dseg_run.json"])
+    assert sorted(record["files"]) == sorted(first) and record["command"][0] == "uresnet"
+    assert record["inputs"]["image"]["path"] == pair[1] and record["quality"]["verdict"] in ("good", "look", "failed")
+    assert_refused(run(*command), "a_dseg.nii.gz exists already; .* --overwrite")
+    (tmp_path / "a_dseg.nii.gz").unlink()
+    assert_refused(run(*command), r"a_dseg\.tsv exists already")  # each of its files counts
+    assert run(*command, "--overwrite", "--no-report").exit_code == 0
+    # The earlier page shows the earlier result.
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(set(first) - {"a_dseg_report.html"})
+    assert (tmp_path / "a_dseg.nii.gz").read_bytes() == first["a_dseg.nii.gz"]
+
+
+def test_what_is_in_the_way_is_found_before_any_work(
+    pair: tuple[str, str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uresnet.pipeline.register.couple", lambda *_: pytest.fail("it worked in vain"))
+    out = tmp_path / "out"
+    (out / "warped.nii.gz").mkdir(parents=True)
+    end = ("-o", out, "--model", tiny_model, "--overwrite")
+    assert_refused(run("register", *pair, *end), r"warped\.nii\.gz is a folder")
+    (out / "warped.nii.gz").rmdir()
+    for name, options in (("volumes.tsv", ()), ("ants_1Warp.nii.gz", ("--export", "itk,ants"))):
+        (out / name).write_text("mine")
+        assert_refused(run("register", *pair, *end, *options), f"{name} is there already and may not be replaced")
+        assert (out / name).read_text(encoding="utf-8") == "mine"
+        (out / name).unlink()
+    image = out / "moving.nii.gz"
+    image.write_bytes(Path(pair[0]).read_bytes())
+    assert_refused(run("register", image, pair[1], *end), "is an input, and lies in the folder")
+    model = out / "m.safetensors"
+    model.write_bytes(tiny_model.read_bytes())
+    assert_refused(run("register", *pair, "-o", out, "-m", model, "--overwrite"), "is an input, and lies in the folder")
+    assert sorted(path.name for path in out.iterdir()) == ["m.safetensors", "moving.nii.gz"]
+
+
+@pytest.mark.parametrize("size", [232, 244, 251])
+def test_names_that_will_not_fit_are_found_before_any_work(
+    pair: tuple[str, str], tiny_model: Path, tmp_path: Path, size: int
+) -> None:
+    name = "n" * (size - 7) + ".nii.gz"
+    assert_refused(run("segment", pair[0], "-o", tmp_path / name, "--model", tiny_model), "too long a name")
+    name = "n" * 256
+    assert_refused(run("register", *pair, "-o", tmp_path / name, "--model", tiny_model), "too long a name")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_just_fits_is_written(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
+    name = "n" * (231 - 7) + ".nii.gz"
+    assert run("segment", pair[0], "-o", tmp_path / name, "--model", tiny_model, "-q").exit_code == 0
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_names_are_what_is_written(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
+    formats = [name for name in FORMATS if name != "itk"]
+    out = tmp_path / "out"
+    run("register", *pair, "-o", out, "--model", tiny_model, "-q", "--export", ",".join(formats))
+    names = registration_names(True, formats)
+    written = {path.name for path in out.iterdir()}
+    assert len(written) > 20 and all(any(fnmatch(name, pattern) for pattern in names) for name in written)
+    assert {name for name in names if "*" not in name} <= written
+    # What convert adds to the beginning of a name is what stands after the format's name here.
+    endings = [name.partition("_")[2] for name in written if name.partition("_")[0] in formats]
+    assert max(map(len, endings)) <= LONGEST_ENDING
+    endings = [path.name[1:] for path in segmentation_files(Path("x.nii.gz"), True).values()]
+    assert max(map(len, endings)) <= LONGEST_ENDING
+
+
+def test_a_name_that_is_not_utf8_is_found_before_any_work(
+    pair: tuple[str, str], tiny_model: Path, tmp_path: Path
+) -> None:
+    latin = tmp_path / os.fsdecode(b"caf\xe9.nii.gz")
+    latin.write_bytes(Path(pair[0]).read_bytes())
+    out = tmp_path / "out"
+    assert_refused(run("register", latin, pair[1], "-o", out, "--model", tiny_model), "not UTF-8.*rename it", out)
+    assert_refused(run("segment", pair[1], "-o", latin, "--model", tiny_model), "not UTF-8.*rename it")
 
 
 def test_segment_writes_what_it_was_asked_for(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
@@ -42,6 +178,7 @@ def test_segment_writes_what_it_was_asked_for(pair: tuple[str, str], tiny_model:
     assert result.exit_code == 0, result.output
     assert (tmp_path / "seg.nii.gz").is_file()
     assert all(p.name.startswith("seg") for p in tmp_path.iterdir())  # its tables are named after it
+    assert (tmp_path / "seg_run.json").is_file()
     page = (tmp_path / "seg_report.html").read_text(encoding="utf-8")
     verdict = re.search(r"^verdict (\w+): ", result.stdout, re.MULTILINE)
     assert verdict is not None
@@ -50,7 +187,7 @@ def test_segment_writes_what_it_was_asked_for(pair: tuple[str, str], tiny_model:
 
 def test_segment_leaves_its_page_out_when_asked(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
     result = run("segment", pair[1], "-o", tmp_path / "seg.nii.gz", "--model", tiny_model, "--no-report", "-q")
-    assert result.exit_code == 0 and result.output == ""
+    assert result.exit_code == 0 and result.stdout == ""
     assert not list(tmp_path.glob("*.html"))
 
 

@@ -39,8 +39,11 @@ def test_a_registration_in_every_format(tmp_path: Path, tiny_model: Path) -> Non
         ("learn2reg_disp.nii.gz", FileKind("learn2reg", FIXED, MOVING)),
     ):
         torch.testing.assert_close(read_transform(out / name, kind).apply(points), expected, atol=2e-3, rtol=0)
-    for chain in (("ants_1Warp.nii.gz", "ants_0GenericAffine.mat"), ("greedy_warp.nii.gz", "greedy_affine.mat")):
-        found = read_chain([out / name for name in chain]).apply(points)
+    for format, *chain in (
+        ("ants", "ants_1Warp.nii.gz", "ants_0GenericAffine.mat"),
+        ("greedy", "greedy_warp.nii.gz", "greedy_affine.mat"),
+    ):
+        found = read_chain([out / name for name in chain], FileKind(format)).apply(points)
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
     assert {path.name for path in out.iterdir()} >= {
         "fsl_flirt.mat",
@@ -62,7 +65,7 @@ def test_a_segmentation_has_its_tables_beside_it(tmp_path: Path, tiny_model: Pat
     (tmp_path / "out").mkdir()
     segment(image, model=tiny_model, brain="none").save(tmp_path / "out" / "sub-01_dseg.nii.gz", report=False)
     tables = {"sub-01_dseg.tsv", "sub-01_dseg_volumes.tsv", "sub-01_dseg_itksnap.txt"}
-    tables |= {"sub-01_dseg_freeview.txt", "sub-01_dseg_slicer.ctbl"}
+    tables |= {"sub-01_dseg_freeview.txt", "sub-01_dseg_slicer.ctbl", "sub-01_dseg_run.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"sub-01_dseg.nii.gz", *tables}
     rows = [
         line.split("\t")
