@@ -19,3 +19,11 @@ class InputWarning(UserWarning):
 def warn_about_input(sentence: str) -> None:
     """Issue an :class:`InputWarning`."""
     warnings.warn(sentence, InputWarning, stacklevel=3)
+
+
+def quoted(value: object, most: int = 120) -> str:
+    """What a message quotes of an input: at most ``most`` characters and three dots, and none that a terminal would not
+    print."""
+    text = value if isinstance(value, str) else repr(value) if not isinstance(value, bytes) else value.decode("latin-1")
+    shown = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)

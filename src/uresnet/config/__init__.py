@@ -6,6 +6,7 @@
 from uresnet.config.conform import ConformSpec
 from uresnet.config.loading import (
     config_from_dict,
+    conform_spec_from_dict,
     load_config,
     model_config_from_dict,
     segmenter_config_from_dict,
@@ -25,6 +26,7 @@ __all__ = [
     "Stage",
     "TrainingConfig",
     "config_from_dict",
+    "conform_spec_from_dict",
     "load_config",
     "model_config_from_dict",
     "segmenter_config_from_dict",

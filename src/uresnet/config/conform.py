@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
-from uresnet.core.grid import AxisCodes, Shape, directions
+from uresnet.config.checks import BadValue, Side, Within, check_numbers, require
+from uresnet.core.grid import AxisCodes, directions
+
+Zoom = Annotated[float, Within(0.01, 100)]
+Margin = Annotated[int, Within(0, 1024)]
 
 Normalisation = Literal["paper", "percentile"]
 Centre = Literal["mass", "box"]
+
+
+_MOST_VOXELS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -23,26 +31,27 @@ class ConformSpec:
     multiple of it.
     """
 
-    shape: Shape = (160, 176, 208)
-    zooms: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    shape: tuple[Side, Side, Side] = (160, 176, 208)
+    zooms: tuple[Zoom, Zoom, Zoom] = (1.0, 1.0, 1.0)
     axis_codes: AxisCodes = ("L", "I", "A")
-    multiple_of: int = 4
+    multiple_of: Side = 4
     normalisation: Normalisation = "paper"
     centre: Centre = "mass"
-    margin: int = 0
-    blocks: int = 1
+    margin: Margin = 0
+    blocks: Side = 1
 
     def __post_init__(self) -> None:
+        """Raises ``ValueError`` for a grid that there cannot be."""
+        try:
+            self._check()
+        except ValueError as error:
+            raise BadValue(f"images cannot be conformed like this: {error}") from None
+
+    def _check(self) -> None:
+        check_numbers(self, "conform")
+        require(len(self.shape) == len(self.zooms) == len(self.axis_codes) == 3, "three axes are needed")
+        require(math.prod(self.shape) <= _MOST_VOXELS, f"conform.shape may have at most {_MOST_VOXELS:,} voxels")
         directions(self.axis_codes)  # raises for codes that are none
-        if (
-            len(self.shape) != 3
-            or min(self.shape) < 1
-            or min(self.zooms) <= 0
-            or self.multiple_of < 1
-            or self.margin < 0
-            or self.blocks < 1
-            or self.multiple_of % self.blocks
-        ):
-            raise ValueError(f"not a grid that images can be conformed to: {self}")
-        if self.normalisation not in ("paper", "percentile") or self.centre not in ("mass", "box"):
-            raise ValueError(f"no such normalisation or centre: {self.normalisation}, {self.centre}")
+        require(self.multiple_of % self.blocks == 0, "conform.multiple_of must be a multiple of conform.blocks")
+        known = self.normalisation in get_args(Normalisation) and self.centre in get_args(Centre)
+        require(known, f"there is no normalisation or centre {self.normalisation}, {self.centre}")

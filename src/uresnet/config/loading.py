@@ -11,12 +11,12 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
-from uresnet.config.checks import BadValue
+from uresnet.config.conform import ConformSpec
 from uresnet.config.model import ModelConfig, SegmenterConfig
 from uresnet.config.training import Config
-from uresnet.errors import UserError
+from uresnet.config.yaml_text import MOST_YAML, parse_yaml
+from uresnet.core.reading import read_text
+from uresnet.errors import UserError, quoted
 
 Built = TypeVar("Built")
 
@@ -25,11 +25,11 @@ def load_config(path: Path | str) -> Config:
     """Read a YAML file. Raises :class:`UserError` for a file or a value that does not fit, naming the key."""
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = parse_yaml(read_text(path, MOST_YAML))
     except OSError as error:
         raise UserError(f"Cannot read the configuration {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not YAML that a configuration may hold: {quoted(str(error), 200)}.") from error
     return config_from_dict({} if tree is None else tree, str(path))
 
 
@@ -53,6 +53,11 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
+def conform_spec_from_dict(tree: Any, where: str) -> ConformSpec:
+    """Build a :class:`ConformSpec`, as model files and prepared data hold it."""
+    return _build(ConformSpec, tree, where, "conform")
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_dict(value)
@@ -63,15 +68,15 @@ def _build(kind: type[Built], tree: Any, where: str, key: str) -> Built:
     """An instance of the dataclass ``kind`` from the mapping ``tree``; ``where`` and ``key`` name it in errors."""
     if not isinstance(tree, dict):
         raise UserError(f"{where}: {key or 'the file'} must be a mapping of names to values.")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind)  # the ranges of numbers are checked by the dataclasses themselves
     unknown = [name for name in tree if name not in hints]
     if unknown:
-        raise UserError(f"{where}: unknown key '{_join(key, unknown[0])}'; known are {', '.join(hints)}.")
+        raise UserError(f"{where}: unknown key '{quoted(_join(key, unknown[0]))}'; known are {', '.join(hints)}.")
     values = {name: _convert(hints[name], value, where, _join(key, name)) for name, value in tree.items()}
     try:
         return kind(**values)
-    except BadValue as error:
-        raise UserError(f"{where}: {error}.") from error
+    except ValueError as error:
+        raise UserError(f"{where}: {quoted(str(error), 200)}.") from error
 
 
 def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
@@ -79,23 +84,25 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast("type[Any]", hint), value, where, key)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
         return _convert(next(kind for kind in arguments if kind is not type(None)), value, where, key)
     if origin is Literal and value in arguments:
         return value
     if origin is tuple and isinstance(value, list | tuple):
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise UserError(f"{where}: {key} must be a list of {len(arguments)}, not of {len(value)}.")
         return tuple(_convert(arguments[0], item, where, f"{key}[{n}]") for n, item in enumerate(value))
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     if hint in (int, bool, str) and type(value) is hint:
         return value
     wanted = f"one of {', '.join(map(str, arguments))}" if origin is Literal else _type_name(hint)
-    raise UserError(f"{where}: {key} must be {wanted}, not {value!r}.")
+    raise UserError(f"{where}: {key} must be {wanted}, not {quoted(repr(value))}.")
 
 
 def _type_name(hint: Any) -> str:

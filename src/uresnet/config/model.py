@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from uresnet.config.checks import require
+from uresnet.config.checks import Positive, Share, Width, Within, check_numbers, require
 from uresnet.core.labels import label_scheme
+
+Blocks = Annotated[int, Within(0, 64)]
+Classes = Annotated[int, Within(2, 256)]
+_MOST_LEVELS = 8
 
 
 @dataclass(frozen=True)
@@ -29,20 +33,21 @@ class ModelConfig:
     above it uses those of the affine, the slope and the convention.
     """
 
-    channels: tuple[int, ...] = (4, 8, 16)
+    channels: tuple[Width, ...] = (4, 8, 16)
     scheme: str = "tissue3"
     segmentation: bool = True
     affine: bool = True
     deformable: bool = True
-    negative_slope: float = 0.3
-    affine_linear_scale: float = 1.0
-    affine_translation_scale: float = 1.0
+    negative_slope: Share = 0.3
+    affine_linear_scale: Positive = 1.0
+    affine_translation_scale: Positive = 1.0
     convention: Literal["identity_at_one", "published_2019"] = "identity_at_one"
     network: Literal["uresnet", "christodoulidis"] = "uresnet"
 
     def __post_init__(self) -> None:
+        check_numbers(self, "model")
         label_scheme(self.scheme)
-        require(len(self.channels) >= 2, "model.channels needs at least two levels")
+        require(2 <= len(self.channels) <= _MOST_LEVELS, f"model.channels needs two to {_MOST_LEVELS} levels")
         require(all(width >= 2 and width % 2 == 0 for width in self.channels), "model.channels must be even numbers")
         require(self.affine or self.deformable, "model.affine and model.deformable cannot both be off")
         segments = self.network == "christodoulidis" and self.segmentation
@@ -58,10 +63,14 @@ class SegmenterConfig:
     the number of features from which the ``classes`` classes, background included, are computed.
     """
 
-    channels: tuple[int, ...] = (24, 48, 80, 96)
-    blocks: tuple[int, ...] = (1, 1, 2, 2)
-    hidden: int = 64
-    classes: int = 33
+    channels: tuple[Width, ...] = (24, 48, 80, 96)
+    blocks: tuple[Blocks, ...] = (1, 1, 2, 2)
+    hidden: Width = 64
+    classes: Classes = 33
 
     def __post_init__(self) -> None:
-        require(len(self.channels) == len(self.blocks), "model.channels and model.blocks must have the same length")
+        check_numbers(self, "segmenter")
+        require(1 <= len(self.channels) <= _MOST_LEVELS, f"segmenter.channels needs one to {_MOST_LEVELS} levels")
+        require(
+            len(self.channels) == len(self.blocks), "segmenter.channels and segmenter.blocks must have the same length"
+        )

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from uresnet.config.checks import require
+from uresnet.config.checks import (
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Real,
+    Share,
+    Side,
+    Within,
+    check_numbers,
+    require,
+)
 from uresnet.config.model import ModelConfig, SegmenterConfig
 from uresnet.core.labels import label_scheme
+
+Knots = Annotated[float, Within(1, 64)]
+Seed = Annotated[int, Within(0, 2**63 - 1)]
 
 
 @dataclass(frozen=True)
@@ -26,24 +40,24 @@ class LossConfig:
     ``roughness`` weighs the mean square of the change of the spatial gradients between neighbours.
     """
 
-    w1: float = 1.0
-    w2: float = 1.0
-    mse: float = 1.0
-    lcc: float = 1.0
-    lcc_window: int = 9
-    alpha: float = 0.1
-    beta: float = 1e-5
-    gamma: float = 1.0
-    delta: float = 1.0
-    warped_labels: float = 0.0
+    w1: NotNegative = 1.0
+    w2: NotNegative = 1.0
+    mse: NotNegative = 1.0
+    lcc: NotNegative = 1.0
+    lcc_window: Side = 9
+    alpha: NotNegative = 0.1
+    beta: NotNegative = 1e-5
+    gamma: NotNegative = 1.0
+    delta: NotNegative = 1.0
+    warped_labels: NotNegative = 0.0
     warped_label_scheme: str = "table1"
-    downsampling: int = 1
-    roughness: float = 0.0
+    downsampling: Side = 1
+    roughness: NotNegative = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self, "losses")
         label_scheme(self.warped_label_scheme)
         require(self.lcc_window % 2 == 1, "losses.lcc_window must be odd")
-        require(self.downsampling >= 1, "losses.downsampling must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -58,19 +72,23 @@ class AugmentConfig:
     ``noise``: largest standard deviation of white noise. Intensities are those of conformed images, in [0, 1].
     """
 
-    rotation: float = 0.0
-    scaling: float = 0.0
-    shear: float = 0.0
-    translation: float = 0.0
-    elastic: float = 0.0
-    elastic_spacing: int = 24
-    ventricles: float = 0.0
-    ventricle_growth: tuple[float, ...] = (-2.0, 12.0)
-    flip: float = 0.0
-    gamma: float = 0.0
-    brightness: float = 0.0
-    bias: float = 0.0
-    noise: float = 0.0
+    rotation: NotNegative = 0.0
+    scaling: NotNegative = 0.0
+    shear: NotNegative = 0.0
+    translation: NotNegative = 0.0
+    elastic: NotNegative = 0.0
+    elastic_spacing: Side = 24
+    ventricles: Share = 0.0
+    ventricle_growth: tuple[Real, Real] = (-2.0, 12.0)
+    flip: Share = 0.0
+    gamma: NotNegative = 0.0
+    brightness: NotNegative = 0.0
+    bias: NotNegative = 0.0
+    noise: NotNegative = 0.0
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "augment")
+        require(_is_range(self.ventricle_growth), "augment.ventricle_growth must be two numbers, from and to")
 
     @property
     def moves(self) -> bool:
@@ -95,38 +113,39 @@ class BlockConfig:
     largest standard deviation; ``blur`` and ``thick_slices``: probabilities. Probabilities are of one block.
     """
 
-    shape: tuple[int, ...] = (96, 112, 96)
+    shape: tuple[Side, Side, Side] = (96, 112, 96)
     parts: int = 2
-    background: float = 0.1
+    background: Share = 0.1
     label_maps: str = ""
-    synthetic: float = 0.22
-    grey_variation: float = 0.05
-    rotation: float = 14.0
-    rare_rotation: float = 35.0
-    rare: float = 0.15
-    scaling: float = 0.26
-    shear: float = 0.06
-    translation: float = 8.0
-    elastic: float = 0.85
-    knots: tuple[float, ...] = (3.0, 8.0)
-    elastic_strength: float = 0.2
-    ventricles: float = 0.5
-    ventricle_growth: tuple[float, ...] = (-2.0, 12.0)
-    flip: float = 0.5
-    gamma: float = 0.7
-    brightness: float = 0.2
-    bias: float = 0.2
-    noise: float = 0.05
-    blur: float = 0.3
-    thick_slices: float = 0.15
+    synthetic: Share = 0.22
+    grey_variation: NotNegative = 0.05
+    rotation: NotNegative = 14.0
+    rare_rotation: NotNegative = 35.0
+    rare: Share = 0.15
+    scaling: NotNegative = 0.26
+    shear: NotNegative = 0.06
+    translation: NotNegative = 8.0
+    elastic: Share = 0.85
+    knots: tuple[Knots, Knots] = (3.0, 8.0)
+    elastic_strength: NotNegative = 0.2
+    ventricles: Share = 0.5
+    ventricle_growth: tuple[Real, Real] = (-2.0, 12.0)
+    flip: Share = 0.5
+    gamma: NotNegative = 0.7
+    brightness: NotNegative = 0.2
+    bias: NotNegative = 0.2
+    noise: NotNegative = 0.05
+    blur: Share = 0.3
+    thick_slices: Share = 0.15
 
     def __post_init__(self) -> None:
+        check_numbers(self, "blocks")
         require(
             len(self.shape) == 3 and all(n >= 16 and n % 16 == 0 for n in self.shape),
             "blocks.shape must be three multiples of 16",
         )
         require(1 <= self.parts <= 8, "blocks.parts must be 1 to 8")
-        are_ranges = len(self.knots) == 2 and len(self.ventricle_growth) == 2
+        are_ranges = _is_range(self.knots) and _is_range(self.ventricle_growth)
         require(are_ranges, "blocks.knots and blocks.ventricle_growth are two numbers each, from and to")
 
 
@@ -137,9 +156,12 @@ class Stage:
     ``loss_downsampling``, when given, replaces ``losses.downsampling`` in this part.
     """
 
-    downsampling: int = 1
-    fraction: float = 1.0
-    loss_downsampling: int | None = None
+    downsampling: Side = 1
+    fraction: Share = 1.0
+    loss_downsampling: Side | None = None
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "training.stages")
 
 
 @dataclass(frozen=True)
@@ -160,33 +182,33 @@ class TrainingConfig:
     ``start`` names a model, packaged or a file, whose weights the training begins with.
     """
 
-    epochs: int = 100
-    max_minutes: float | None = None
-    pairs_per_epoch: int = 0
-    batch_size: int = 1
-    accumulate: int = 1
+    epochs: Count = 100
+    max_minutes: Positive | None = None
+    pairs_per_epoch: CountOrNone = 0
+    batch_size: Count = 1
+    accumulate: Count = 1
     splits: tuple[str, ...] = ("train",)
     start: str = ""
     optimiser: Literal["adam", "soap", "muon"] = "adam"
-    learning_rate: float = 1e-3
-    averaging: float = 0.0
-    affine_rate: float = 1.0
-    deformable_rate: float = 1.0
+    learning_rate: Positive = 1e-3
+    averaging: Share = 0.0
+    affine_rate: NotNegative = 1.0
+    deformable_rate: NotNegative = 1.0
     schedule: Literal["halving", "cosine"] = "halving"
-    halvings: int = 5
-    warmup_steps: int = 0
-    clip_norm: float = 0.0
+    halvings: CountOrNone = 5
+    warmup_steps: CountOrNone = 0
+    clip_norm: NotNegative = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool | None = None
     stages: tuple[Stage, ...] = (Stage(),)
-    validate_every_minutes: float = 10.0
-    checkpoint_every_minutes: float = 5.0
-    seed: int = 0
+    validate_every_minutes: NotNegative = 10.0
+    checkpoint_every_minutes: NotNegative = 5.0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "training.epochs must be at least 1")
+        check_numbers(self, "training")
         require(0 <= self.averaging < 1, "training.averaging must be at least 0 and below 1")
-        require(self.batch_size >= 1 and self.accumulate >= 1, "training.batch_size and accumulate must be at least 1")
+        require(len(self.splits) >= 1, "training.splits must name at least one split")
         require(
             abs(sum(stage.fraction for stage in self.stages) - 1) < 1e-6,
             "training.stages: the fractions must add up to 1",
@@ -225,3 +247,7 @@ class Config:
             self.segmenter is None or self.training.stages == (Stage(),),
             "training.stages are for networks that take a pair; the segmenter has none",
         )
+
+
+def _is_range(pair: tuple[float, ...]) -> bool:
+    return len(pair) == 2 and pair[0] <= pair[1]

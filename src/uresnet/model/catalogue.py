@@ -16,7 +16,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from uresnet.errors import UserError
+from uresnet.core.reading import is_file, parse_json
+from uresnet.errors import UserError, quoted
 
 FORMAT = 1
 """Version of the card. A file of a later format is refused: its meaning may have changed."""
@@ -26,6 +27,8 @@ METADATA_KEY = "uresnet"
 
 PUBLISHED_SUFFIXES = (".hdf5", ".h5")
 """Endings of the Keras checkpoints of 2019, which carry no card."""
+
+_MOST_CHARACTERS = 10_000
 
 PREFERENCE = ("default", "paper")
 """The model that commands use when none is named: the first of these that is packaged."""
@@ -60,15 +63,36 @@ class ModelCard:
     def from_json(cls, text: str, where: str) -> ModelCard:
         """Reads a card; raises :class:`UserError` naming ``where`` for another text or a card of a later version."""
         try:
-            content = json.loads(text)
-            version = int(content["format"])
+            content = parse_json(text)
+            if content["format"] > FORMAT:
+                raise UserError(f"{where} was written by a later version of uresnet; update uresnet to use it.")
             known = {f.name for f in fields(cls)}
             card = cls(**{key: value for key, value in content.items() if key in known})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{where} holds no readable uresnet model description.") from error
-        if version > FORMAT:
-            raise UserError(f"{where} was written by a later version of uresnet; update uresnet to use it.")
+        wrong = next((f.name for f in fields(cls) if not _is_of_type(f.name, getattr(card, f.name))), None)
+        if wrong is not None:
+            raise UserError(f"{where} holds a uresnet model description that is damaged: its {wrong} cannot be right.")
         return card
+
+
+def _is_of_type(name: str, value: object) -> bool:
+    """Whether a field of a card can have such a value."""
+    if name == "format":
+        return type(value) is int and 1 <= value <= FORMAT
+    if name in ("network", "conform", "figures"):
+        return isinstance(value, dict)
+    if name == "classes":
+        return isinstance(value, list) and all(map(_is_class, value))
+    required = name in ("name", "kind")
+    return isinstance(value, str) and len(value) < _MOST_CHARACTERS and (bool(value) or not required)
+
+
+def _is_class(value: object) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    name, ids = value
+    return isinstance(name, str) and isinstance(ids, list | tuple) and all(type(i) is int for i in ids)
 
 
 @dataclass(frozen=True)
@@ -113,22 +137,22 @@ def find_model(name_or_path: str | Path | None = None) -> ModelFile:
     if str(name_or_path) in packaged:
         return packaged[str(name_or_path)]
     path = Path(name_or_path)
-    if path.suffix in (".safetensors", *PUBLISHED_SUFFIXES) or path.is_file():
+    if path.suffix in (".safetensors", *PUBLISHED_SUFFIXES) or is_file(path):
         return read_model_file(path)
     known = f"Known: {', '.join(packaged)}; or" if packaged else "No model is packaged;"
-    raise UserError(f"There is no model {name_or_path}. {known} give a .safetensors or .hdf5 file.")
+    raise UserError(f"There is no model {quoted(str(name_or_path))}. {known} give a .safetensors or .hdf5 file.")
 
 
 def read_model_file(path: Path) -> ModelFile:
     """Reads the header of a model file; raises :class:`UserError` when it is missing or no model."""
-    if not path.is_file():
-        raise UserError(f"There is no model file {path}.")
+    if not is_file(path):
+        raise UserError(f"There is no model file {quoted(str(path), 300)}; check the path.")
     if path.suffix in PUBLISHED_SUFFIXES:
         return ModelFile(path, None)
     try:
         with safe_open(path, framework="numpy") as content:
             metadata = content.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable .safetensors file.") from error
     if METADATA_KEY not in metadata:
         raise UserError(f"{path} is a .safetensors file, but not a uresnet model.")

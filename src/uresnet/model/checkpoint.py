@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from uresnet.config import ConformSpec, ModelConfig, model_config_from_dict, segmenter_config_from_dict, to_dict
+from uresnet.config import (
+    ConformSpec,
+    ModelConfig,
+    conform_spec_from_dict,
+    model_config_from_dict,
+    segmenter_config_from_dict,
+    to_dict,
+)
 from uresnet.core.files import write_bytes
 from uresnet.core.labels import SCHEMES, LabelScheme, label_scheme
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 from uresnet.model.catalogue import METADATA_KEY, ModelCard, ModelFile, find_model
 from uresnet.model.christodoulidis import pair_network
 from uresnet.model.network import placed
@@ -128,16 +135,24 @@ def uresnet_card(name: str, config: ModelConfig, conform: ConformSpec, **about: 
 
 def _load_with_card(card: ModelCard, where: str, content: bytes, sha256: str) -> Model:
     if card.kind not in NETWORKS:
-        raise UserError(f"{where} holds a network of kind {card.kind}, which this version of uresnet does not know.")
-    network = NETWORKS[card.kind](card.network, where)
+        raise UserError(
+            f"{where} holds a network of kind {quoted(card.kind)}, which this version of uresnet does not know."
+        )
+    scheme, conform = _scheme(card, where), conform_spec(card, where)
     try:
         weights = load(content)
-        network.load_state_dict(weights)
-    except (SafetensorError, RuntimeError) as error:
-        raise UserError(f"The weights in {where} do not fit the network that the file describes.") from error
-    if not all(bool(value.isfinite().all()) for value in weights.values()):
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise UserError(f"{where} is damaged: its weights cannot be read; copy or download it again.") from error
+    with torch.device("meta"):  # the shapes alone: a damaged description may be of a network that fills the memory
+        described = NETWORKS[card.kind](card.network, where).state_dict()
+    if {name: value.shape for name, value in described.items()} != {name: w.shape for name, w in weights.items()}:
+        raise UserError(f"The weights in {where} do not fit the network that the file describes.")
+    network = NETWORKS[card.kind](card.network, where)
+    network.load_state_dict(weights)
+    numbers = all(value.is_floating_point() for value in weights.values())
+    if not numbers or not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise UserError(f"{where} holds weights that are not numbers; its training failed.")
-    return Model(card, _for_inference(network), _scheme(card, where), conform_spec(card, where), sha256)
+    return Model(card, _for_inference(network), scheme, conform, sha256)
 
 
 def _load_published(file: ModelFile, content: bytes, sha256: str) -> Model:
@@ -159,22 +174,16 @@ def _scheme(card: ModelCard, where: str) -> LabelScheme | None:
     scheme = SCHEMES.get(card.scheme)
     recorded = [(name, tuple(ids)) for name, ids in card.classes]
     if scheme is None or recorded != [(structure.name, structure.ids) for structure in scheme.classes]:
-        raise UserError(f"The structures in {where} ({card.scheme}) are not those that this version of uresnet knows.")
+        raise UserError(
+            f"The structures in {where} ({quoted(card.scheme)}) are not those that this version of uresnet knows."
+        )
     return scheme
 
 
 def conform_spec(card: ModelCard, where: str) -> ConformSpec:
     """How images are conformed for a model. Raises :class:`UserError` naming ``where`` for a card with impossible
     values."""
-    known = {f.name for f in fields(ConformSpec)}
-    unknown = set(card.conform) - known
-    if unknown:
-        raise UserError(f"{where} asks for images conformed in a way that this version of uresnet does not know.")
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in card.conform.items()}
-    try:
-        return ConformSpec(**values)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{where} asks for images conformed in an impossible way.") from error
+    return conform_spec_from_dict(card.conform, f"{where} asks for images conformed in an impossible way")
 
 
 def _for_inference(network: nn.Module) -> nn.Module:

@@ -20,6 +20,7 @@ from uresnet.config import ModelConfig
 from uresnet.errors import UserError
 from uresnet.model.network import UResNet
 
+_MOST_WEIGHTS = 1 << 20  # of one layer; the published networks have 39,183 in all
 _KIND = {"conv3d": nn.Conv3d, "conv3d_transpose": nn.ConvTranspose3d, "dense": nn.Linear}
 
 
@@ -36,10 +37,13 @@ def load_published(path: Path | str, content: bytes | None = None) -> UResNet:
     if set(layers) != set(arrays):
         raise UserError(f"{path} is not one of the published 2019 networks: its layers are others.")
     for name, layer in layers.items():
-        weight = torch.from_numpy(_torch_weight(layer, arrays[name]["kernel"]))
-        bias = torch.from_numpy(arrays[name]["bias"])
-        if weight.shape != layer.weight.shape or bias.shape != layer.bias.shape:
+        kernel, bias = arrays[name]["kernel"], torch.from_numpy(arrays[name]["bias"])
+        right = kernel.ndim == layer.weight.ndim and bias.shape == layer.bias.shape
+        weight = torch.from_numpy(_torch_weight(layer, kernel)) if right else bias
+        if weight.shape != layer.weight.shape:
             raise UserError(f"{path} is not one of the published 2019 networks: layer {name} has another shape.")
+        if not (weight.isfinite().all() and bias.isfinite().all()):
+            raise UserError(f"{path} holds weights that are not numbers; copy or download it again.")
         with torch.no_grad():
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)
@@ -53,12 +57,18 @@ def _read_arrays(path: Path | str, content: bytes | None) -> dict[str, dict[str,
     def visit(name: str, item: object) -> None:
         match = re.search(r"(?:^|/)((?:conv3d|conv3d_transpose|dense)_\d+)/(kernel|bias):0$", name)
         if match and isinstance(item, h5py.Dataset):
+            # Checked before it is read: a small file can claim gigabytes, or that its numbers are in another file.
+            if item.size > _MOST_WEIGHTS or item.dtype.kind != "f" or item.external or item.is_virtual:
+                raise ValueError(f"{name} cannot be a layer of these networks")
             arrays.setdefault(match[1], {})[match[2]] = np.asarray(item, dtype=np.float32)
 
     try:
         with h5py.File(path if content is None else io.BytesIO(content), "r") as file:
-            file.get("model_weights", file).visititems(visit)
-    except OSError as error:
+            nested = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
+            group = file["model_weights"] if nested else file
+            if isinstance(group, h5py.Group):
+                group.visititems(visit)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise UserError(
             f"{path} cannot be read as a Keras checkpoint (HDF5); give one of the two that the authors published."
         ) from error

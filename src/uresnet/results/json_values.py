@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar
+
+from uresnet.errors import quoted
 
 Kind = TypeVar("Kind")
 
@@ -73,13 +75,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return tuple(_convert(h, v, f"{where}[{n}]") for n, (h, v) in enumerate(zip(hints, value, strict=True)))
     if origin is not None and issubclass(origin, Mapping):
         return {key: _convert(arguments[1], v, f"{where}.{key}") for key, v in _mapping(value, where).items()}
-    if isinstance(hint, type) and issubclass(hint, Enum):
+    if isinstance(hint, type) and issubclass(hint, Enum) and isinstance(value, str):
         return hint(value)
-    if hint is float and type(value) in (int, float) and math.isfinite(value):
+    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     if hint in (int, bool, str) and type(value) is hint:
         return value
-    raise ValueError(f"{where} is {value!r}")
+    raise ValueError(f"{quoted(where)} is {quoted(repr(value))}")
 
 
 def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -96,5 +98,5 @@ def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{where or 'the file'} is not a mapping of names to values")
+        raise ValueError(f"{quoted(where) or 'the file'} is not a mapping of names to values")
     return value

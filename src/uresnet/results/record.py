@@ -6,7 +6,6 @@ memory, because all numbers in it are rounded when it is made.
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from typing import Any
 
 from uresnet._version import __version__
 from uresnet.core.files import RECORD
-from uresnet.errors import UserError
+from uresnet.core.reading import parse_json, read_text
+from uresnet.errors import UserError, quoted
 from uresnet.results.json_values import from_json_value, json_text, number, to_json_value
 from uresnet.results.signs import ImageSigns, PairSigns
 
@@ -152,19 +152,20 @@ class RunRecord:
     @classmethod
     def from_json(cls, text: str) -> RunRecord:
         """Raises ``ValueError`` for a text that is no JSON or no such record."""
-        return from_json_value(cls, json.loads(text))
+        return from_json_value(cls, parse_json(text))
 
 
 def read_record(folder: Path) -> RunRecord:
     """``run.json`` of an output folder. Raises :class:`UserError` where there is none, or a damaged one."""
     path = folder / RECORD
     try:
-        return RunRecord.from_json(path.read_text(encoding="utf-8"))
+        return RunRecord.from_json(read_text(path))
     except FileNotFoundError:
         raise UserError(f"{folder} has no {RECORD}; give the output folder of uresnet register.") from None
     except (OSError, ValueError) as error:
+        what = quoted(str(error), 200)
         raise UserError(
-            f"{path} is damaged, or is not the record of a registration ({error}); run uresnet register again."
+            f"{path} is damaged, or is not the record of a registration ({what}); run uresnet register again."
         ) from None
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +60,85 @@ def test_what_is_wrong_is_a_sentence(tmp_path: Path, text: str, sentence: str) -
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Cannot read the configuration"):
         load_config(tmp_path / "no.yaml")
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (BOMB, r"config\.yaml is not YAML that a configuration may hold: line 1 has an anchor or alias"),
+        ("data: &x somewhere", "line 1 has an anchor or alias"),
+        ("data: !!python/object:os.system x", r"line 1 has a tag \(!\)"),
+        ("data: !!timestamp 2020-99-99", "line 1 has a tag"),
+        ("[" * 5000, "nested too deep"),
+        ("training: {seed: 0x_}", "invalid literal"),
+        ("training: {epochs: 3, epochs: 4}", "a mapping has the name 'epochs' two times"),
+        ("training: {epochs: 2020-01-01}", r"training\.epochs must be a whole number, not '2020-01-01'"),
+        ("model: {channels: [4, 4, 4, 4, 4, 4, 4, 4, 4]}", "two to 8 levels"),
+        ("blocks: {knots: [3]}", r"blocks\.knots must be a list of 2, not of 1"),
+        ("blocks: {knots: [8, 3]}", "are two numbers each, from and to"),
+        ("augment: {ventricle_growth: [3, 2]}", r"augment\.ventricle_growth must be two numbers, from and to"),
+    ],
+)
+def test_yaml_that_could_do_harm_or_mislead_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        load_config(written(tmp_path, text))
+    assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
+
+
+def test_a_date_is_text(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "data: 2020-99-99")).data == "2020-99-99"
+
+
+def test_a_file_too_long_for_a_configuration(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has more than 262,144 bytes"):
+        load_config(written(tmp_path, "#" * 300_000))
+
+
+@pytest.mark.parametrize("text", ["data: {long}", "model: {{scheme: [{long}]}}", "{long}: 1", "model: {{{long}: 1}}"])
+def test_messages_quote_little(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(written(tmp_path, text.format(long="[" + "x" * 200_000 + "]")))
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 600
+
+
+def numbers(kind: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The way to every field of a configuration that is a number, or a list of numbers."""
+    found = []
+    for name, hint in typing.get_type_hints(kind).items():
+        options = [option for option in (typing.get_args(hint) or (hint,)) if option is not type(None)]
+        if dataclasses.is_dataclass(options[0]):
+            found += numbers(options[0], (*path, name))
+        elif options[0] in (int, float):
+            found.append((*path, name))
+    return found
+
+
+NUMBERS = numbers(Config)
+
+
+def test_every_number_is_found() -> None:
+    assert len(NUMBERS) > 60
+    assert ("losses", "lcc_window") in NUMBERS and ("training", "stages", "fraction") in NUMBERS
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -3, 1e300, 10**40])
+@pytest.mark.parametrize("path", NUMBERS, ids=".".join)
+def test_no_number_is_absurd(path: tuple[str, ...], value: float) -> None:
+    """Every number of every configuration is finite, has a plausible size, and is not negative unless it may be."""
+    default = config_from_dict({"segmenter": {}} if path[0] == "segmenter" else {})
+    tree = to_dict(default)
+    place = tree
+    for name in path[:-1]:
+        place = place[name][0] if isinstance(place[name], list) else place[name]
+    old = place[path[-1]]
+    place[path[-1]] = [value] * len(old) if isinstance(old, list) else value
+    if value == -3 and path[-1] == "ventricle_growth":  # mm by which they may also shrink
+        assert config_from_dict(tree) != default
+        return
+    with pytest.raises(UserError, match=rf"{path[0]}.*{path[-1]}"):
+        config_from_dict(tree)

@@ -11,6 +11,8 @@ and ``licence`` of the data, for the cards of models trained on them.
 from __future__ import annotations
 
 import json
+import re
+import tokenize
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,11 +21,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from uresnet.config import ConformSpec
+from uresnet.config import ConformSpec, conform_spec_from_dict
 from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Grid
 from uresnet.core.labels import FREESURFER, fold_parcels
-from uresnet.errors import UserError
+from uresnet.core.reading import parse_json, read_text
+from uresnet.errors import UserError, quoted
+
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, OverflowError, MemoryError),
+    *(SyntaxError, tokenize.TokenError, RecursionError),  # the header of an .npy file is parsed as Python
+)
+"""What NumPy raises for a damaged array."""
+
+_NAME = re.compile(r"[^/\\\x00]{1,200}")
+_MOST_SIDE = 4096
 
 Volume = npt.NDArray[np.uint8]
 
@@ -78,22 +90,31 @@ class PackedDataset:
             zooms = [self.conform.blocks * zoom for zoom in self.conform.zooms]
             return Grid.centred(self.shape, zooms, self.conform.axis_codes, (0.0, 0.0, 0.0))
         try:
-            note = json.loads(path.read_text(encoding="utf-8"))
-            written = Grid(tuple(note["shape"]), np.array(note["voxel_to_world"], dtype=np.float64))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            note = parse_json(read_text(path))
+            matrix = np.array(note["voxel_to_world"], dtype=np.float64)
+            if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
+                raise ValueError("no grid")
+            written = Grid(_shape(note["shape"]), matrix)
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"Cannot read {path}; prepare the data again.") from error
         # A scan that was padded to the shape of a larger one kept its centre, voxel shape // 2.
         return written.subgrid([m // 2 - n // 2 for n, m in zip(self.shape, written.shape, strict=True)], self.shape)
 
     def _open(self, scan: Scan, what: str) -> Volume:
         path = self.folder / f"{scan.id}_{what}.npy"
-        try:
-            array: Volume = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"Cannot read {path}; prepare the data again.") from error
+        array = mapped_array(path)
         if array.shape != self.shape or array.dtype != np.uint8:
             raise UserError(f"{path} does not fit {self.folder / INDEX}; prepare the data again.")
         return array
+
+
+def mapped_array(path: Path) -> Volume:
+    """An array on disk, memory-mapped. Raises :class:`UserError` for a file that is missing or damaged."""
+    try:
+        array: Volume = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _DAMAGE as error:
+        raise UserError(f"Cannot read {path}; prepare the data again.") from error
+    return array
 
 
 def open_dataset(folder: Path | str) -> PackedDataset:
@@ -101,28 +122,29 @@ def open_dataset(folder: Path | str) -> PackedDataset:
     folder = Path(folder)
     path = folder / INDEX
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        scans = tuple(Scan(scan["id"], scan["subject"], scan["split"]) for scan in index["scans"])
-        conform: dict[str, Any] = index.get("conform", {})
-        conform = {key: tuple(v) if isinstance(v, list) else v for key, v in conform.items()}
+        index = parse_json(read_text(path))
+        if index["format"] != FORMAT:
+            found = quoted(repr(index["format"]))
+            raise UserError(f"{path} has format {found}, this version reads {FORMAT}; prepare it again.")
+        scans = tuple(Scan(_name(s["id"]), _name(s["subject"]), _name(s["split"])) for s in index["scans"])
         dataset = PackedDataset(
             folder,
-            tuple(index["shape"]),
-            float(index["image_scale"]),
+            _shape(index["shape"]),
+            _scale(index["image_scale"]),
             scans,
-            ConformSpec(**conform),
-            str(index.get("name", "")),
-            str(index.get("licence", "")),
+            conform_spec_from_dict(index.get("conform", {}), str(path)),
+            _text(index.get("name", "")),
+            _text(index.get("licence", "")),
         )
     except OSError as error:
         raise UserError(
             f"{folder} is not a prepared data folder, it has no readable {INDEX}; make one with 'uresnet prepare', "
             "or name another with --data."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged; prepare the data again.") from error
-    if index.get("format") != FORMAT:
-        raise UserError(f"{path} has format {index.get('format')}, this version reads {FORMAT}; prepare it again.")
+    if len({scan.id for scan in scans}) < len(scans):
+        raise UserError(f"{path} is damaged: it names a scan twice; prepare the data again.")
     check_split(scans, str(path))
     return dataset
 
@@ -133,7 +155,8 @@ def check_split(scans: Sequence[Scan], where: str) -> None:
     for scan in scans:
         if split_of.setdefault(scan.subject, scan.split) != scan.split:
             raise UserError(
-                f"{where}: person {scan.subject} is in the splits {split_of[scan.subject]} and {scan.split}; "
+                f"{where}: person {quoted(scan.subject)} is in the splits {quoted(split_of[scan.subject])} and "
+                f"{quoted(scan.split)}; "
                 "move all of a person's scans to one."
             )
 
@@ -157,6 +180,33 @@ def write_index(folder: Path, shape: Sequence[int], scans: Sequence[Scan], **mor
     index = {"format": FORMAT, "shape": [int(n) for n in shape], "image_scale": 1 / 255, **more}
     index["scans"] = [asdict(scan) for scan in scans]
     write_text(json.dumps(index, indent=1), folder / INDEX)
+
+
+def _name(value: object) -> str:
+    """A name that can be part of a file's name. Raises ``ValueError`` for another value."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError("no name")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    return value
+
+
+def _shape(value: object) -> tuple[int, int, int]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError("no shape")
+    if not all(type(side) is int and 1 <= side <= _MOST_SIDE for side in value):
+        raise ValueError("no shape")
+    return (value[0], value[1], value[2])
+
+
+def _scale(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise ValueError("no scale")
+    return float(value)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

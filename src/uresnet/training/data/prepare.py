@@ -25,14 +25,15 @@ from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Shape, voxel_to_voxel
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import FREESURFER, fold_parcels, left_of_midline, neuromorphometrics_to_freesurfer
+from uresnet.core.reading import parse_json, read_text
 from uresnet.core.sampling import sample_labels
 from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
 from uresnet.model.catalogue import find_model
 from uresnet.model.checkpoint import conform_spec
 from uresnet.preprocess import Conformed, conform, extract_brain
-from uresnet.training.data.dataset import Scan, check_split, write_index, write_scan
-from uresnet.training.data.sources import Skipped, Source
+from uresnet.training.data.dataset import Scan, check_split, mapped_array, write_index, write_scan
+from uresnet.training.data.sources import Skipped, Source, check_names
 from uresnet.training.data.tables import write_table
 
 SKIPPED, SPLIT = "skipped.tsv", "split.tsv"
@@ -88,9 +89,10 @@ def prepare(
 
     ``progress`` is called with the id of each source before it is conformed. Scans that an earlier run wrote from the
     same files with the same options are left as they are. Raises :class:`UserError` when no scan can be used, when one
-    person is in two splits, and when the folder cannot be written.
+    person is in two splits, for names that files cannot have, and when the folder cannot be written.
     """
     check_split([_scan(source) for source in sources], "the table")
+    check_names(sources)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -220,12 +222,12 @@ def _note(source: Source, options: PrepareOptions) -> dict[str, Any]:
 def _shape_if_done(source: Source, folder: Path, options: PrepareOptions) -> Shape | None:
     """The shape that an earlier run wrote of the same files with the same options; None if there is none."""
     try:
-        note = json.loads(_note_path(folder, source.id).read_text(encoding="utf-8"))
-        shapes: set[Shape] = {np.load(path, mmap_mode="r").shape for path in _array_paths(folder, source.id)}
-    except (OSError, ValueError):
+        note = parse_json(read_text(_note_path(folder, source.id)))
+        shapes: set[Shape] = {mapped_array(path).shape for path in _array_paths(folder, source.id)}
+    except (OSError, ValueError, UserError):
         return None
     wanted = _note(source, options)
-    if any(note.get(key) != value for key, value in wanted.items()) or len(shapes) != 1:
+    if not isinstance(note, dict) or any(note.get(key) != value for key, value in wanted.items()) or len(shapes) != 1:
         return None
     return shapes.pop()
 
@@ -237,7 +239,7 @@ def _array_paths(folder: Path, scan_id: str) -> list[Path]:
 def _enlarge(source: Source, folder: Path, shape: Shape) -> None:
     """Pad a written scan to the larger ``shape`` about the same centre, voxel shape // 2, as conforming does."""
     for path in _array_paths(folder, source.id):
-        small = np.load(path)
+        small = np.array(mapped_array(path))
         large = np.zeros(shape, small.dtype)
         first = [n // 2 - m // 2 for n, m in zip(shape, small.shape, strict=True)]
         large[tuple(slice(start, start + m) for start, m in zip(first, small.shape, strict=True))] = small

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 from uresnet.training.data.dataset import Scan, check_split
 from uresnet.training.data.tables import read_table
 
 SPLITS = ("train", "val", "test")
+
+_MOST_BYTES = 200
+"""Of the id of a scan; endings such as ``_source.json`` are added to it."""
 
 _SUFFIX = re.compile(r"\.(nii\.gz|nii|mgz|mgh|nrrd|mha|nhdr|mhd)$", re.IGNORECASE)
 _FREESURFER_NAMES = {"image": ("orig.mgz", "norm.mgz", "brainmask.mgz"), "labels": ("aseg.mgz",)}
@@ -56,9 +60,10 @@ def sources_from_table(path: Path) -> list[Source]:
         mask = path.parent / row["mask"] if row.get("mask") else None
         scan = row.get("id") or _SUFFIX.sub("", image.name)
         if not re.fullmatch(r"[\w.+-]+", scan):
-            raise UserError(f"{path}, line {number}: '{scan}' cannot be part of a file name; give another id.")
+            raise UserError(f"{path}, line {number}: '{quoted(scan)}' cannot be part of a file name; give another id.")
         sources.append(Source(scan, row.get("subject") or scan, row.get("split") or "", image, labels, mask))
     _check_ids([source.id for source in sources], path)
+    check_names(sources, f"{path}: ")
     check_splits(sources, path)
     return sources
 
@@ -74,6 +79,9 @@ def sources_from_subjects(folder: Path) -> tuple[list[Source], list[Skipped]]:
         raise UserError(f"{folder} is not a folder; give a folder of FreeSurfer subjects.")
     sources, skipped = [], []
     for name, files in sorted(_candidates(folder).items()):
+        if _unusable(name):
+            skipped.append(Skipped(quoted(name), f"its name {_unusable(name)}; rename it."))
+            continue
         image, labels = files.get("image"), files.get("labels")
         if image is None or labels is None:
             missing = "aseg.mgz" if labels is None else "orig.mgz, norm.mgz or brainmask.mgz"
@@ -113,14 +121,37 @@ def person_of(name: str) -> str:
 
 
 def _check_ids(ids: Sequence[str], path: Path) -> None:
-    repeated = next((name for name in ids if ids.count(name) > 1), None)
+    repeated = next((name for name, count in Counter(ids).items() if count > 1), None)
     if repeated is not None:
-        raise UserError(f"{path} has two scans named {repeated}; tell them apart in a column id.")
+        raise UserError(f"{path} has two scans named {quoted(repeated)}; tell them apart in a column id.")
+
+
+def check_names(sources: Sequence[Source], where: str = "") -> None:
+    """Raises :class:`UserError`, which begins with ``where``, for ids, persons and paths that cannot be names of files
+    or be written to a table: found at the end, they would cost the work of all scans."""
+    for source in sources:
+        paths = [str(path) for path in (source.image, source.labels, source.mask) if path is not None]
+        parts = [part for path in paths for part in Path(path).parts]
+        for name, most in [(source.id, _MOST_BYTES), (source.subject, _MOST_BYTES), *((part, 255) for part in parts)]:
+            if reason := _unusable(name, most):
+                raise UserError(f"{where}the name '{quoted(name)}' {reason}; give another.")
+
+
+def _unusable(name: str, most: int = _MOST_BYTES) -> str:
+    """Why a name cannot be used; empty where it can."""
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "is not in UTF-8"
+    if size > most:
+        return f"is longer than {most} bytes"
+    return "" if name.isprintable() else "holds characters that cannot be printed"
 
 
 def check_splits(sources: Sequence[Source], path: Path) -> None:
     """Raises :class:`UserError` naming the table ``path`` for an unknown split, or one person in two splits."""
     for source in sources:
         if source.split and source.split not in SPLITS:
-            raise UserError(f"{path}: the split {source.split} of {source.id} is unknown; use {', '.join(SPLITS)}.")
+            split, name = quoted(source.split), quoted(source.id)
+            raise UserError(f"{path}: the split {split} of {name} is unknown; use {', '.join(SPLITS)}.")
     check_split([Scan(source.id, source.subject, source.split) for source in sources if source.split], str(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 from uresnet.training.data.sources import SPLITS, Skipped, Source, check_splits
 from uresnet.training.data.tables import read_table
 
@@ -41,7 +41,7 @@ def with_splits_of(sources: Sequence[Source], path: Path) -> list[Source]:
     for source in sources:
         row = row_of.get(source.id) or row_of.get(source.subject)
         if row is None:
-            raise UserError(f"{path} has no row for {source.id}; add one with its id and split.")
+            raise UserError(f"{path} has no row for {quoted(source.id)}; add one with its id and split.")
         divided.append(replace(source, split=row["split"], subject=row.get("subject") or source.subject))
     check_splits(divided, path)
     return divided

@@ -1,0 +1,45 @@
+"""Small files of text, JSON and tables, read whole: how long they may be, and what JSON is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from uresnet.errors import UserError
+
+MOST_TEXT = 16 << 20
+"""Bytes of a file of text, where nothing else is said."""
+
+
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
+    """The text of a file in UTF-8, with or without a mark at its start.
+
+    Raises :class:`UserError` for a file of more than ``most`` bytes, before more of it is read; ``OSError``, and
+    ``ValueError`` for a file that is no text.
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise UserError(
+            f"{path} has more than {most:,} bytes, too many for such a file; check that it is the right one."
+        )
+    return content.decode("utf-8-sig")
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises ``ValueError`` for what is none, is nested too deep, or is not in Unicode."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # halves of surrogate pairs could not be written again
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return value
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; also for names that no file system takes."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,36 @@
+"""Small files of text and JSON: what is too long, too deep or no Unicode is refused before it does harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uresnet.core.reading import is_file, parse_json, read_text
+from uresnet.errors import UserError, quoted
+
+
+def test_a_file_that_is_too_long_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("12345", encoding="utf-8")
+    assert read_text(tmp_path / "a.txt", most=5) == "12345"
+    with pytest.raises(UserError, match=r"a\.txt has more than 4 bytes"):
+        read_text(tmp_path / "a.txt", most=4)
+    with pytest.raises(UserError, match="has more than 1,000 bytes"):
+        read_text(Path("/dev/zero"), most=1000)  # without an end
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '"\\ud800"', "{", "9" * 5000, ""])
+def test_what_is_no_json_is_one_kind_of_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+def test_a_name_that_no_file_can_have_is_no_file(tmp_path: Path) -> None:
+    assert not is_file(tmp_path / ("x" * 5000))
+    assert not is_file(tmp_path / "a\0b")
+
+
+def test_what_is_quoted_is_short_and_can_be_printed() -> None:
+    assert quoted("x" * 200_000, 10) == "xxxxxxxxxx..."
+    assert quoted("a\x1b[2J\n\ud800") == "a\\x1b[2J\\n\\ud800"
+    assert quoted("größe") == "größe"
