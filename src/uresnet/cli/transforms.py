@@ -11,6 +11,7 @@ from uresnet.cli.console import Terminal, counted
 from uresnet.cli.options import (
     FORMATS,
     IMAGE_SUFFIXES,
+    POINT_SUFFIXES,
     TRANSFORM_SUFFIXES,
     DebugOption,
     FixedOption,
@@ -38,7 +39,7 @@ def apply(
     ],
     image: Annotated[
         Path,
-        typer.Argument(metavar="IMAGE", help="The moving image, its label map, or points (.csv).", show_default=False),
+        typer.Argument(metavar="IMAGE", help="The moving image, its label map, or points.", show_default=False),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.", show_default=False)
@@ -77,7 +78,8 @@ def apply(
     Points go the other way than images. transform.h5 resamples the MOVING image onto the FIXED grid, and maps points of
     the FIXED image (world mm, columns x, y, z) to the moving image. For points of the moving image, use
     inverse_transform.h5. A last column "inside" is 0 for points outside the deformation, or outside --like if it is
-    given, else 1. If the table has no header, this column has no name.
+    given, else 1. If the table has no header, this column has no name. Points are read from .csv and .tsv tables with
+    a header that names x, y, z, or with exactly three columns, and from 3D Slicer's .fcsv and .mrk.json.
 
     IMAGE can be - for standard input (NIfTI, MGZ, NRRD or a zip of DICOM files; no points). With --output - the result
     goes to standard output (.nii.gz).
@@ -86,13 +88,14 @@ def apply(
         session("cpu", threads, quiet or is_piped(output), debug) as run,
         piped(image, output) as (image, output),
     ):
-        points = image.suffix.lower() == ".csv"
+        kept = next((ending for ending in POINT_SUFFIXES if image.name.lower().endswith(ending)), None)
+        points = kept is not None
         if points and interpolation is not None:
             raise UserError(f"{image} holds points, which are not interpolated; leave out --interpolation.")
         if not points and like is None:
             raise UserError("The grid of the result is missing; give the fixed image with --like FIXED.")
         inputs = [*transforms, image, *([like] if like else [])]
-        check_output_file(output, (".csv",) if points else IMAGE_SUFFIXES, tuple(inputs))
+        check_output_file(output, (".csv", ".tsv", kept) if kept else IMAGE_SUFFIXES, tuple(inputs))
         check_exist(*inputs, moving, fixed)
         run.load_torch()
         kind = _file_kind(format, moving, fixed)
@@ -122,6 +125,9 @@ def _report_points(table: PointTable, output: Path, known: str, terminal: Termin
     assert table.inside is not None
     outside = [str(n) for n, inside in enumerate(table.inside, start=1) if not inside]
     column = "column inside" if table.header else "the last column"
+    meaning = f"{column}: 1 inside, 0 outside"
+    if output.name.lower().endswith((".fcsv", ".mrk.json")):
+        column = meaning = "the descriptions of points"
     if outside:
         first = ", ".join(outside[:10]) + (", …" if len(outside) > 10 else "")
         terminal.warn(
@@ -131,7 +137,7 @@ def _report_points(table: PointTable, output: Path, known: str, terminal: Termin
             ]
         )
     mapped = counted(len(table.points), "point")
-    terminal.say(f"{mapped} of the fixed image → moving image: {output} ({column}: 1 inside, 0 outside)")
+    terminal.say(f"{mapped} of the fixed image → moving image: {output} ({meaning})")
 
 
 def _file_kind(format: FormatName | None, moving: Path | None, fixed: Path | None) -> FileKind | None:
@@ -142,7 +148,7 @@ def _file_kind(format: FormatName | None, moving: Path | None, fixed: Path | Non
     from uresnet.transform_files import FileKind
 
     grids = {name: read_grid(path) for name, path in (("fixed", fixed), ("moving", moving)) if path is not None}
-    return FileKind(format, **grids)
+    return FileKind(format, grids.get("fixed"), grids.get("moving"))
 
 
 def compose(
@@ -232,6 +238,9 @@ def invert(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The transform to write (.h5).", show_default=False)
     ],
+    format: FromOption = None,
+    moving: MovingOption = None,
+    fixed: FixedOption = None,
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -239,11 +248,11 @@ def invert(
     """Invert a transform, and print how exact the inverse is."""
     with session("cpu", threads, quiet, debug) as run:
         check_output_file(output, (".h5", ".mat", ".txt"), (transform,))
-        check_exist(transform)
+        check_exist(transform, moving, fixed)
         run.load_torch()
         from uresnet.transform_files import invert_transform, write_transform
 
-        inverse, residual = invert_transform(transform)
+        inverse, residual = invert_transform(transform, _file_kind(format, moving, fixed))
         write_transform(inverse, output)
         run.terminal.say(f"inverse {'exact' if residual is None else residual} → {output}")
 
@@ -263,6 +272,9 @@ def jacobian(
         bool,
         typer.Option("--log", help="Write the natural logarithm: 0 where nothing grows or shrinks, -20.7 at folds."),
     ] = False,
+    format: FromOption = None,
+    moving: MovingOption = None,
+    fixed: FixedOption = None,
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -270,11 +282,11 @@ def jacobian(
     """Write the Jacobian determinant of a transform: above 1 where tissue is larger in the moving image."""
     with session("cpu", threads, quiet, debug) as run:
         check_output_file(output, IMAGE_SUFFIXES, (transform, *([like] if like else [])))
-        check_exist(transform, like)
+        check_exist(transform, like, moving, fixed)
         run.load_torch()
         from uresnet.io import write_image
         from uresnet.transform_files import jacobian_of
 
-        determinant, folded = jacobian_of(transform, like, log)
+        determinant, folded = jacobian_of(transform, like, log, _file_kind(format, moving, fixed))
         write_image(determinant, output)
         run.terminal.say(f"{100 * folded:.3g} % of the voxels fold → {output}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +50,12 @@ def read_chain(files: Files, kind: FileKind | None = None) -> Composite:
     """Transform files as one transform, the first applied first to a fixed point: the order of ``antsApplyTransforms
     -t A -t B`` and ``greedy -r A B``.
 
-    Raises :class:`UserError` for a file that is no transform, and where one ends far from where the next is defined.
+    The format of ``kind`` is that of the files that do not say what they are. Raises :class:`UserError` for a file that
+    is no transform, and where one ends far from where the next is defined.
     """
     paths = [files] if isinstance(files, str | Path) else list(files)
+    if kind is not None and len(paths) > 1:
+        kind = replace(kind, one_of_several=True)
     found = [read_transform(path, kind) for path in paths]
     for n in range(len(found) - 1):
         _check_meeting(Composite(found[: n + 1]), found[n + 1], paths[n], paths[n + 1])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from uresnet.core.choices import FormatName
+from uresnet.core.choices import FormatName, check_choices
+from uresnet.core.files import fresh_files
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.transform import Composite, DisplacementField, Transform
@@ -25,6 +26,7 @@ def convert_transform(
     Raises :class:`UserError` for a file that is no such transform, a format that needs an image that ``kind`` lacks,
     and an affine file for a transform that deforms.
     """
+    check_choices("convert_transform", output=(output, str | Path), to=(to, FormatName))
     kind, output = kind or FileKind(), Path(output)
     original = read_chain(transform, kind).simplified()
     if output.name.lower().endswith(_ENDINGS):
@@ -36,10 +38,11 @@ def convert_transform(
     taken = [path for path in written if path.exists()]
     if taken:
         raise UserError(f"{taken[0]} exists already; choose another beginning for the names with --output.")
-    for path, write in written.items():
-        write(path)
+    with fresh_files(output.parent) as beside:
+        for path, write in written.items():
+            write(beside / path.name)
     if to in ("ants", "greedy"):
-        return _accuracy_of_chain(original, list(written), kind)
+        return _accuracy_of_chain(original, list(written), to, kind)
     kinds = {False: FileKind(to, pair.fixed, kind.moving), True: FileKind(to, kind.moving, pair.fixed)}
     accuracy = {}
     for path in written:
@@ -63,16 +66,17 @@ def _accuracy(original: Transform, path: Path, to: FormatName, kind: FileKind) -
     return f"differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most, between the image's voxels"
 
 
-def _accuracy_of_chain(original: Transform, files: list[Path], kind: FileKind) -> dict[Path, str]:
+def _accuracy_of_chain(original: Transform, files: list[Path], to: FormatName, kind: FileKind) -> dict[Path, str]:
     """The same for a warp and an affine in two files, and the inverse warp in a third."""
     affine, *warps = files
     accuracy = {affine: "exact: an affine"}
     if not warps:
         return accuracy
     forward, backward = warps
-    grid = _comparison_grid(original, kind)
-    error = difference(original, read_chain([forward, affine]), grid)
-    trip = round_trip(original, Composite([read_transform(affine).inverse(), read_transform(backward)]), grid)
+    grid, written = _comparison_grid(original, kind), FileKind(to)
+    error = difference(original, read_chain([forward, affine], written), grid)
+    undone = Composite([read_transform(affine, written).inverse(), read_transform(backward, written)])
+    trip = round_trip(original, undone, grid)
     accuracy[forward] = (
         f"then {affine.name}: differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most"
     )

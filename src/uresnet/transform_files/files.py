@@ -16,6 +16,7 @@ from uresnet.core.files import check_exist
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.transform import Affine, Composite, Transform
+from uresnet.transform_files.contents import reading
 from uresnet.transform_files.formats.ants import ants_files
 from uresnet.transform_files.formats.freesurfer import (
     freesurfer_files,
@@ -41,12 +42,8 @@ from uresnet.transform_files.formats.itk import (
 from uresnet.transform_files.formats.learn2reg import learn2reg_files, read_voxel_displacement, write_voxel_displacement
 from uresnet.transform_files.formats.matrices import parse_matrix, read_text, write_matrix
 from uresnet.transform_files.formats.nifti import (
-    FSL_INTENT,
-    LPS,
-    LPS_INTENT,
     NIFTI_SUFFIXES,
-    NO_INTENT,
-    RAS_INTENT,
+    VectorKind,
     field_of,
     nifti_files,
     read_vectors,
@@ -93,12 +90,14 @@ class FileKind:
     """What the caller knows about a transform file and the file does not say.
 
     ``format`` is the program's name; None: the file itself says whose it is. ``fixed`` and ``moving`` are the grids of
-    the images that the file belongs to, for formats that need them.
+    the images that the file belongs to, for formats that need them. ``one_of_several``: the format is that of one file
+    of a chain, and another that says itself what it is may be of another program.
     """
 
     format: FormatName | None = None
     fixed: Grid | None = None
     moving: Grid | None = None
+    one_of_several: bool = False
 
     def grid(self, which: Literal["fixed", "moving"], path: Path) -> Grid:
         """The fixed or moving grid. ``UserError`` naming ``path`` where it was not given."""
@@ -112,29 +111,35 @@ def read_transform(path: str | Path, kind: FileKind | None = None) -> Composite:
     """Read a transform, fixed world → moving world, from a file.
 
     ITK ``.h5`` (composite or single; float or double; affine, rigid, similarity, translation and displacement fields),
-    ITK ``.mat``, ITK ``.txt``/``.tfm``, a plain-text 4×4 RAS matrix (``.txt``, ``.mat``: greedy, c3d), FreeSurfer
-    ``.lta`` and ``.mgz`` warps, and dense warps ``.nii``/``.nii.gz`` by their intent: 1007 (LPS mm), 1006 (RAS mm),
-    2006 (FSL). ``kind`` says what a file does not: that a matrix is FLIRT's, that vectors are Learn2Reg's, which grids
+    ITK ``.mat``, ITK ``.txt``/``.tfm``, FreeSurfer ``.lta`` and ``.mgz`` warps, and dense warps ``.nii``/``.nii.gz`` by
+    their intent, code and name: 1007 (LPS mm), 1006 (RAS mm), 2006 (FSL), SPM's and NiftyReg's positions. ``kind`` says
+    what a file does not: whose a bare 4×4 matrix is (greedy's or FLIRT's), that vectors are Learn2Reg's, which grids
     they belong to. Anything else, a damaged file, and a file that is not of the stated format, is a ``UserError``.
     """
     path, kind = Path(path), kind or FileKind()
     check_exist(path)
     if not path.is_file():
         raise UserError(f"{path} is not a file; give a transform file.")
+    with reading(path):
+        return Composite(_parts(path, kind))
+
+
+def _parts(path: Path, kind: FileKind) -> list[Transform]:
+    """The parts of a file, by its ending. Damage raises anything."""
     name = path.name.lower()
     if name.endswith(H5_SUFFIXES):
         _check_format(path, kind, "itk", "ants")
-        return Composite(read_h5(path))
+        return read_h5(path)
     if name.endswith(NIFTI_SUFFIXES):
-        return Composite([_read_dense(path, kind)])
+        return [_read_dense(path, kind)]
     if name.endswith(".lta"):
         _check_format(path, kind, "freesurfer")
-        return Composite([read_lta(path)])
+        return [read_lta(path)]
     if name.endswith((".mgz", ".mgh")):
         _check_format(path, kind, "freesurfer")
-        return Composite([read_mgz_warp(path)])
+        return [read_mgz_warp(path)]
     if name.endswith((".mat", *TEXT_SUFFIXES)):
-        return Composite(_read_matrix_file(path, kind))
+        return _read_matrix_file(path, kind)
     if name.endswith(".m3z"):
         raise UserError(f"{path} is FreeSurfer's older warp; turn it into .mgz with mri_warp_convert first.")
     raise UserError(
@@ -152,39 +157,56 @@ def _read_matrix_file(path: Path, kind: FileKind) -> list[Transform]:
         return read_itk_text(path, text)
     if kind.format == "fsl":
         return [read_flirt(path, kind.grid("fixed", path), kind.grid("moving", path))]
-    _check_format(path, kind, "greedy")
-    return [Affine(parse_matrix(path, text))]
+    matrix = parse_matrix(path, text)
+    if kind.format is None:
+        raise UserError(
+            f"{path} is a bare 4×4 matrix, which does not say whose it is; say so with --from greedy (also c3d: RAS "
+            "millimetres, fixed → moving) or --from fsl (FLIRT)."
+        )
+    _check_format(path, kind, "greedy", said=False)
+    return [Affine(matrix)]
+
+
+_LPS_FORMATS: tuple[FormatName, ...] = ("nifti", "itk", "ants", "greedy")
+_SAYING: dict[VectorKind, tuple[FormatName, ...]] = {
+    "lps": _LPS_FORMATS,
+    "ras": ("freesurfer",),
+    "position": (),
+    "fsl": ("fsl",),
+    "not said": (*_LPS_FORMATS, "fsl", "learn2reg"),
+}
+"""What a file says its vectors are → what ``--from`` may say of them."""
 
 
 def _read_dense(path: Path, kind: FileKind) -> Transform:
     volume = read_vectors(path)
-    stated = {LPS_INTENT: "nifti", RAS_INTENT: "freesurfer", FSL_INTENT: "fsl"}.get(volume.intent)
-    wanted = {"itk": "nifti", "ants": "nifti", "greedy": "nifti"}.get(kind.format or "", kind.format)
-    if stated is None and (wanted is None or volume.intent != NO_INTENT):
+    agreeing: tuple[FormatName, ...] = _SAYING[volume.kind]
+    if volume.kind == "not said" and kind.format not in agreeing:
         raise UserError(
             f"{path} has {volume.meaning}; say what its vectors are with --from (nifti: LPS mm; fsl; learn2reg: "
             "voxels)."
         )
-    if stated is not None and wanted not in (None, stated):
+    if kind.format is not None and kind.format not in agreeing and not kind.one_of_several:
         raise UserError(
             f"{path} has {volume.meaning}, and is not a {kind.format} warp; leave out --from, or give another file."
         )
-    meant = stated or wanted
-    if meant == "fsl":
-        field = read_fsl_warp(path, kind.grid("moving", path))
-    elif meant == "freesurfer":
-        field = read_ras_warp(path)
+    meant = kind.format if volume.kind == "not said" else None
+    if volume.kind == "fsl" or meant == "fsl":
+        field = read_fsl_warp(volume, kind.grid("moving", path))
     elif meant == "learn2reg":
-        field = read_voxel_displacement(path, kind.grid("moving", path), kind.fixed)
+        field = read_voxel_displacement(volume, kind.grid("moving", path), kind.fixed)
+    elif volume.kind == "ras":
+        return read_ras_warp(volume)
     else:
-        field = field_of(path, volume.values * LPS.diagonal()[:3], volume.voxel_to_world)
-    if kind.fixed is not None and meant in ("fsl", "learn2reg") and not field.grid.same_as(kind.fixed, 1e-2):
+        return field_of(path, volume.ras_displacement(), volume.grid)
+    if kind.fixed is not None and not field.grid.same_as(kind.fixed, 1e-2):
         raise UserError(f"{path} is a warp on another grid than the fixed image's; give the image it was made for.")
     return field
 
 
-def _check_format(path: Path, kind: FileKind, *formats: FormatName) -> None:
-    if kind.format is not None and kind.format not in formats:
+def _check_format(path: Path, kind: FileKind, *formats: FormatName, said: bool = True) -> None:
+    """``said``: whether the file itself says that it is of one of these ``formats``."""
+    if kind.format is not None and kind.format not in formats and not (kind.one_of_several and said):
         raise UserError(
             f"{path} is a transform of another kind ({formats[0]}), not {kind.format}; leave out --from, or give "
             "another file."

@@ -22,6 +22,7 @@ from picsl_greedy import Greedy3D
 from parity.formats.known import FIXED, MOVING
 from parity.formats.test_written import affine_of, apart, grey, itk_points
 from spatial_cases import LPS
+from uresnet.core.choices import FormatName
 from uresnet.core.image import Image
 from uresnet.transform import resample
 from uresnet.transform_files import FileKind, read_chain, read_transform
@@ -68,7 +69,7 @@ def test_what_greedy_finds(known, target, opened, tmp_path):
         greedy.execute(f"-d 3 -a -dof 12 -i {target} {moving} -o {affine} -n 20 -ia-identity -m SSD", log, log)
         greedy.execute(f"-d 3 -i {target} {moving} -it {affine} -o {warp} -n 20x10 -m SSD -s 2vox 1vox", log, log)
         greedy.execute(f"-d 3 -rf {target} -rm {moving} {out} -ri LINEAR -r {warp} {affine}", log, log)
-    chain = read_chain([warp, affine])
+    chain = read_chain([warp, affine], FileKind("greedy"))
     inner = torch.zeros(MOVING.shape)
     inner[2:-2, 2:-2, 2:-2] = 1
     certain = resample(chain, Image(inner, MOVING), FIXED).data.numpy() > 0.999
@@ -187,7 +188,7 @@ def test_forward_then_inverse_of_one_file(known, opened):
         opened(f"{file}, then {inverse}", "uresnet", "points", apart(ours(back, ours(there, points)), points))
 
 
-WARP_AND_AFFINE = {
+WARP_AND_AFFINE: dict[FormatName, tuple[str, str, str]] = {
     "ants": ("0GenericAffine.mat", "1Warp.nii.gz", "1InverseWarp.nii.gz"),
     "greedy": ("affine.mat", "warp.nii.gz", "inverse_warp.nii.gz"),
 }
@@ -196,9 +197,10 @@ WARP_AND_AFFINE = {
 def test_forward_then_inverse_of_a_warp_and_an_affine(known, opened):
     points = inside_both(known)
     for format, (affine, warp, inverse) in WARP_AND_AFFINE.items():
-        there = read_chain([known.path(f"{format}_{name}") for name in (warp, affine)])
-        moved = ours(read_transform(known.path(f"{format}_{affine}")).inverse(), ours(there, points))
-        back = ours(read_transform(known.path(f"{format}_{inverse}")), moved)
+        kind = FileKind(format)
+        there = read_chain([known.path(f"{format}_{name}") for name in (warp, affine)], kind)
+        moved = ours(read_transform(known.path(f"{format}_{affine}"), kind).inverse(), ours(there, points))
+        back = ours(read_transform(known.path(f"{format}_{inverse}"), kind), moved)
         opened(f"{format}_{warp} + {affine}, then its inverse", "uresnet", "points", apart(back, points))
 
 

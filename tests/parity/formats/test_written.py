@@ -21,7 +21,7 @@ from scipy.ndimage import map_coordinates
 from parity.formats.known import FIXED, MOVING
 from spatial_cases import LPS
 from uresnet.transform import Composite, resample
-from uresnet.transform_files import read_transform
+from uresnet.transform_files import FileKind, read_transform
 
 
 def apart(found, expected) -> float:
@@ -108,7 +108,8 @@ def test_greedy(known, opened):
 def inverse_of_two(known, opened, inverse, program, files, found):
     """The program against us on the same two files; and both against the transform that they were made from."""
     image, certain = known.warped(backward=True)
-    chain = Composite([read_transform(files[0]).inverse(), read_transform(files[1])])
+    affine, warp = (read_transform(file, FileKind("greedy" if program == "greedy" else "ants")) for file in files)
+    chain = Composite([affine.inverse(), warp])
     same = resample(chain, known.fixed, MOVING).data.numpy()
     opened(inverse, program, "image", grey(found, same, certain))
     # One affine and one warp in NIfTI, which has right angles, cannot hold the inverse of a mid-space transform: it is

@@ -44,10 +44,11 @@ def test_apply_says_what_it_took_the_image_for(folder):
 def test_compose_in_the_stated_order(folder):
     assert type_line("convert t.h5 --to itk -o again.h5").exit_code == 0
     np.savetxt("a.txt", known_affine().matrix)
-    done = type_line("compose t.h5 a.txt -o both.h5")
+    assert "--from" in type_line("compose t.h5 a.txt -o both.h5").stderr
+    done = type_line("compose t.h5 a.txt --from greedy -o both.h5")
     assert done.exit_code == 0 and "2 transforms, 2 parts" in done.stdout  # the affines are one
     same_points("both.h5", Composite([TRANSFORM, known_affine()]))
-    assert type_line("compose t.h5 a.txt -o both.nii.gz --like fixed.nii.gz").exit_code == 0
+    assert type_line("compose t.h5 a.txt --from greedy -o both.nii.gz --like fixed.nii.gz").exit_code == 0
     same_points("both.nii.gz", Composite([TRANSFORM, known_affine()]))
 
 
@@ -77,7 +78,7 @@ def test_points_without_names_or_without_a_deformation(folder):
     Path("p.csv").write_text("".join("{},{},{}\n".format(*point) for point in (centre, beyond)))
     np.savetxt("a.txt", known_affine().matrix)
     for line, last in (("", ["1", "1"]), (" --like fixed.nii.gz", ["1", "0"])):
-        done = type_line(f"apply a.txt p.csv -o q.csv{line}")
+        done = type_line(f"apply a.txt p.csv --from greedy -o q.csv{line}")
         assert done.exit_code == 0 and "the last column: 1 inside" in " ".join(done.stdout.split())
         assert ("point 2" in done.stderr and "fixed.nii.gz" in done.stderr) == bool(line)
         rows = [row.split(",") for row in Path("q.csv").read_text(encoding="utf-8").splitlines()]

@@ -71,7 +71,18 @@ def itk_kinds() -> list[sitk.Transform]:
     affine.SetMatrix([1.1, 0.1, 0, -0.05, 0.9, 0.02, 0, 0.1, 1.2])
     affine.SetTranslation((5, 6, -7))
     affine.SetCenter(centre)
+    rigid_and_scales = (0.1, -0.2, 0.3, 4.0, 5.0, -6.0, 1.1, 0.9, 1.2)
+    scaled = []
+    for skewed, skews in (
+        (sitk.ScaleVersor3DTransform(), ()),
+        (sitk.ScaleSkewVersor3DTransform(), (0.01, -0.02, 0.03, 0.04, -0.05, 0.06)),
+        (sitk.ComposeScaleSkewVersor3DTransform(), (0.1, -0.2, 0.3)),
+    ):
+        skewed.SetCenter(centre)
+        skewed.SetParameters((*rigid_and_scales, *skews))
+        scaled.append(skewed)
     return [
+        *scaled,
         euler,
         zyx,
         similarity,
@@ -96,7 +107,7 @@ def test_itks_own_kinds(kind, ending, tmp_path):
 
 @pytest.mark.parametrize("ending", [".h5", ".tfm"])
 def test_itks_own_composites_keep_their_order(ending, tmp_path):
-    parts = itk_kinds()[:4]
+    parts = itk_kinds()[2:7]
     composite = sitk.CompositeTransform(parts)
     sitk.WriteTransform(composite, tmp_path / f"t{ending}")
     points = points_in(grid_of("RAS"), 20)
@@ -130,9 +141,10 @@ def test_a_dense_warp_is_read_as_simpleitk_reads_it(orientation, tmp_path):
     np.testing.assert_allclose(ours(back, whole), ours(transform, whole), atol=1e-4)
 
 
-def test_a_plain_ras_matrix(tmp_path):
+def test_a_bare_matrix_is_read_as_what_it_is_said_to_be(tmp_path):
     np.savetxt(tmp_path / "greedy.mat", known_affine().matrix)
-    (found,) = read_transform(tmp_path / "greedy.mat").parts
+    assert "--from greedy" in sentence(read_transform, tmp_path / "greedy.mat")
+    (found,) = read_transform(tmp_path / "greedy.mat", FileKind("greedy")).parts
     assert isinstance(found, Affine)
     np.testing.assert_allclose(found.matrix, known_affine().matrix)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -60,8 +62,135 @@ def test_points_in_lps(files):
         ("a,b,c\n1,2,3\n", "columns x, y, z"),
         ("x,y,z\n1,2\n", "three numbers"),
         ("x,y,z\n1,2,nan\n", "finite"),
+        ("x,y,z\n1,2,1e999\n", "finite"),
+        ("x,y,z\n1_0,2,3\n", "three numbers"),
+        ("x,y,z\n1,5,2,5,3,5\n", "row (1) of 6 cells"),
+        ("1,10,20,30\n2,11,21,31\n", "4 columns and no header"),
+        ("10,20,30,0.5\n", "4 columns and no header"),
+        ("10,20\n", "2 columns and no header"),
+        ("10,20,30\n1,2,3,4\n", "row (2) of 4 cells"),
+        ("p1,1,2,3\n", "columns x, y, z"),
+        ("x;y;z\n1;2;3\n", "columns x, y, z"),
+        ("x,y,z,R,A,S\n1,2,3,4,5,6\n", "more than one column"),
+        ("x,y,z,x\n1,2,3,4\n", "more than one column"),
+        ("x,y,z\n", "no points"),
+        (f"{'a' * 200_000},y,z\n1,2,3\n", "points.csv cannot be read"),
+        (f"{'a,' * 5_000}y,z\n1,2,3\n", "columns x, y, z"),
     ],
 )
 def test_tables_that_hold_no_points(files, text, word):
-    (files / "p.csv").write_text(text)
-    assert word in sentence(read_points, files / "p.csv")
+    (files / "points.csv").write_text(text)
+    found = sentence(read_points, files / "points.csv")
+    assert word in found and len(found) < 400 + len(str(files))
+
+
+def test_points_of_a_table_are_never_guessed(files):
+    """A header names them, in any order and among others; without one there are three columns and no more."""
+    (files / "p.csv").write_text("# id,Z,X,Y,note\n1,30,10,20\n2,31,11,21,b\n")
+    table = read_points(files / "p.csv")
+    assert table.points.tolist() == [[10, 20, 30], [11, 21, 31]] and table.rows[0] == ("1", "30", "10", "20", "")
+    (files / "p.tsv").write_text("x\ty\tz\tlabel\n10\t20\t30\ta, b\n")
+    assert read_points(files / "p.tsv").points.tolist() == [[10, 20, 30]]
+    (files / "p.csv").write_text("10,20,30\n")
+    assert read_points(files / "p.csv").points.tolist() == [[10, 20, 30]]
+    (files / "p.csv").write_text("R,A,S\n1,2,3\n")
+    assert "leave out --lps" in sentence(read_points, files / "p.csv", lps=True)
+
+
+# -- 3D Slicer -----------------------------------------------------------------------------------------------------
+
+FCSV = """# Markups fiducial file version = 4.11
+# CoordinateSystem = {}
+# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID
+1,{},{},{},0,0,0,1,1,1,0,F-1,a note,
+"""
+
+
+def markup(system: str, position: list[float], **fields: object) -> dict[str, object]:
+    points = [{"id": "1", "label": "F-1", "position": position}, {"label": "later", "positionStatus": "undefined"}]
+    return {"type": "Fiducial", "coordinateSystem": system, "controlPoints": points, "measurements": [7]} | fields
+
+
+def save_markups(path, *markups: object):
+    path.write_text(json.dumps({"@schema": "x", "markups": markups}))
+    return path
+
+
+@pytest.mark.parametrize(("name", "sign"), [("LPS", -1), ("1", -1), ("RAS", 1), ("0", 1)])
+def test_slicers_tables(name, sign, files):
+    """A point of the fixed image lands where the transform sends it, in the coordinates that the file names."""
+    point = FIXED.points_to_world([10, 14, 8])
+    there = TRANSFORM.apply(torch.from_numpy(point)[None])[0].numpy()
+    flip = np.array([sign, sign, 1])
+    (files / "p.fcsv").write_text(FCSV.format(name, *(point * flip)))
+    table = apply_to_points(files / "t.h5", files / "p.fcsv")
+    write_points(table, files / "q.fcsv")
+    lines = (files / "q.fcsv").read_text(encoding="utf-8").splitlines()
+    assert lines[:3] == FCSV.format(name, *(point * flip)).splitlines()[:3]
+    np.testing.assert_allclose(np.array(lines[3].split(",")[1:4], float) * flip, there, atol=1e-4)
+    write_points(table, files / "q.csv")  # whose header says in which coordinates
+    np.testing.assert_allclose(read_points(files / "q.csv").points[0], there, atol=1e-4)
+
+
+def test_slicers_markups(files):
+    point = FIXED.points_to_world([10, 14, 8])
+    far = FIXED.corners_world[0] + 3 * (FIXED.corners_world[0] - FIXED.centre_world)
+    lps = np.array([-1, -1, 1])
+    path = save_markups(
+        files / "p.mrk.json", markup("LPS", list(point * lps)), markup("LPS", list(far * lps), type="Line")
+    )
+    table = apply_to_points(files / "t.h5", path)
+    there = TRANSFORM.apply(torch.from_numpy(np.stack([point, far]))).numpy()
+    np.testing.assert_allclose(table.points, there, atol=1e-4)
+    write_points(table, files / "q.mrk.json")
+    first, second = json.loads((files / "q.mrk.json").read_text(encoding="utf-8"))["markups"]
+    np.testing.assert_allclose(np.array(first["controlPoints"][0]["position"]) * lps, there[0], atol=1e-4)
+    assert "outside" in second["controlPoints"][0]["description"] and "description" not in first["controlPoints"][0]
+    assert "measurements" not in first and "position" not in first["controlPoints"][1]
+    np.testing.assert_allclose(read_points(files / "q.mrk.json").points, there, atol=1e-4)
+    write_points(table, files / "q.csv")
+    np.testing.assert_allclose(read_points(files / "q.csv").points, there, atol=1e-4)
+    assert "another kind" in sentence(write_points, table, files / "q.fcsv")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (FCSV.format("IJK", 1, 2, 3), "coordinates IJK"),
+        (FCSV.format("2", 1, 2, 3), "coordinates 2"),
+        (FCSV.format("LPS", 1, 2, "x"), "three numbers"),
+        (FCSV.format("LPS", 1, 2, 3).replace("# CoordinateSystem = LPS\n", ""), "coordinate system"),
+        (FCSV.format("LPS", 1, 2, 3).replace("# columns", "# rows"), "columns"),
+        (FCSV.format("LPS", 1, 2, 3).rsplit("\n", 2)[0], "no points"),
+    ],
+)
+def test_slicers_tables_that_do_not_say_where_points_are(text, word, files):
+    (files / "p.fcsv").write_text(text)
+    assert word in sentence(read_points, files / "p.fcsv")
+
+
+@pytest.mark.parametrize(
+    ("markups", "word"),
+    [
+        ([markup("RAS", [1, 2, 3]), markup("LPS", [1, 2, 3])], "LPS and in RAS"),
+        ([markup("IJK", [1, 2, 3])], "coordinates IJK"),
+        ([markup("LPS", [1, 2, 3], type="ROI")], "ROI"),
+        ([markup("LPS", [1, 2, 3], coordinateUnits="m")], "millimetres"),
+        ([markup("LPS", [1, 2])], "three numbers"),
+        ([markup("LPS", [1, 2, True])], "three numbers"),
+        ([markup("LPS", [1, 2, float("nan")])], "p.mrk.json"),
+        ([markup("LPS", [1, 2, 10**400])], "p.mrk.json"),
+        ([markup("LPS", [1, 2, 3], controlPoints=7)], "cannot be read"),
+        ([{"type": "Fiducial", "controlPoints": []}], "coordinate system"),
+        ([3], "not a file of 3D Slicer"),
+        ([], "no points"),
+    ],
+)
+def test_markups_that_do_not_say_where_points_are(markups, word, files):
+    assert word in sentence(read_points, save_markups(files / "p.mrk.json", *markups))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"markups": 3}', "null"])
+def test_no_markups(text, files):
+    (files / "p.mrk.json").write_text(text)
+    assert "p.mrk.json" in sentence(read_points, files / "p.mrk.json")

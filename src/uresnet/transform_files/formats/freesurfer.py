@@ -18,9 +18,11 @@ from isal import igzip
 from uresnet.core.files import write_bytes, write_text
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
+from uresnet.io.headers import checked_grid
 from uresnet.transform import Affine, DisplacementField, Transform
-from uresnet.transform_files.formats.matrices import affine_of, floats
-from uresnet.transform_files.formats.nifti import DAMAGE, RAS_INTENT, field_of, ras_vectors, read_vectors
+from uresnet.transform_files.contents import shown, volume_bytes, volume_content
+from uresnet.transform_files.formats.matrices import affine_of, floats, read_text
+from uresnet.transform_files.formats.nifti import VectorVolume, field_of, grid_of, ras_vectors
 from uresnet.transform_files.formats.pair import TransformPair, Writers, affine_part, is_affine
 
 _VOX_TO_VOX, _RAS_TO_RAS = 0, 1
@@ -28,7 +30,8 @@ _WARP = 3  # intent in an .mgz's version number
 _GEOMETRY_TAG, _META_TAG = 10, 13
 _ABSOLUTE_VOXEL, _VOXEL, _ABSOLUTE_RAS, _RAS = range(4)  # what the vectors of an .mgz warp are
 _NAME = 512
-_HEADER = 284
+_HEADER, _SCAN_PARAMETERS = 284, 20
+_FREESURFER_EXTENSION = 14
 
 
 def freesurfer_files(pair: TransformPair) -> Writers:
@@ -56,10 +59,9 @@ def write_lta(affine: Affine, fixed: Grid, moving: Grid, path: str | Path) -> No
 
 def read_lta(path: Path) -> Affine:
     """An LTA (voxel-to-voxel or RAS-to-RAS, one transform) as an affine fixed world → moving world."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not an LTA: it is not text; check that it is the right file.") from error
+    text = read_text(path)
+    if text is None:
+        raise UserError(f"{path} is not an LTA: it is not text; check that it is the right file.")
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     settings = dict(_setting(line) for line in lines if "=" in line)
@@ -67,7 +69,7 @@ def read_lta(path: Path) -> Affine:
     if "type" not in settings or start is None or len(lines) < start + 5:
         raise UserError(f"{path} is not an LTA, or is truncated; check that it is the right file.")
     if settings.get("nxforms", "1") != "1":
-        raise UserError(f"{path} holds {settings['nxforms']} transforms; give an LTA of one.")
+        raise UserError(f"{path} holds {shown(settings['nxforms'])} transforms; give an LTA of one.")
     rows = [floats(path, line.split()) for line in lines[start + 1 : start + 5]]
     if any(len(row) != 4 for row in rows):
         raise UserError(f"{path} is not an LTA, or is truncated; check that it is the right file.")
@@ -77,7 +79,9 @@ def read_lta(path: Path) -> Affine:
         source, target = (_geometry_after(path, lines, which) for which in ("src", "dst"))
         matrix = target.voxel_to_world @ matrix @ source.world_to_voxel
     elif kind != str(_RAS_TO_RAS):
-        raise UserError(f"{path} is an LTA of type {kind}: only voxel-to-voxel (0) and RAS-to-RAS (1) can be read.")
+        raise UserError(
+            f"{path} is an LTA of type {shown(kind)}: only voxel-to-voxel (0) and RAS-to-RAS (1) can be read."
+        )
     return affine_of(path, matrix).inverse()
 
 
@@ -106,13 +110,12 @@ def _geometry_after(path: Path, lines: list[str], which: str) -> Grid:
 
 
 def _grid(path: Path, shape: np.ndarray, zooms: np.ndarray, rotation: np.ndarray, centre: np.ndarray) -> Grid:
+    if any(len(numbers) != 3 for numbers in (shape, zooms, centre)) or rotation.shape != (3, 3):
+        raise UserError(f"{path} states a geometry that is not three-dimensional; it is damaged.")
     matrix = np.eye(4)
     matrix[:3, :3] = rotation * zooms
     matrix[:3, 3] = centre - matrix[:3, :3] @ (shape / 2)
-    try:
-        return Grid((int(shape[0]), int(shape[1]), int(shape[2])), matrix)
-    except ValueError as error:
-        raise UserError(f"{path} holds a geometry that no image can have; write the file again.") from error
+    return grid_of(path, shape, matrix)
 
 
 # -- dense warps ---------------------------------------------------------------------------------------------------
@@ -130,21 +133,25 @@ def write_mgz_warp(transform: Transform, fixed: Grid, moving: Grid, path: str | 
 
 def read_mgz_warp(path: Path) -> DisplacementField:
     """An ``.mgz`` warp, in voxels or RAS, absolute or relative, as a field. ``UserError`` for any other file."""
-    try:
-        with nib.openers.ImageOpener(str(path)) as file:
-            content = file.read()
+
+    def header_of(start: bytes) -> Any:
         # The version number also holds the intent, which nibabel takes for an unknown version.
-        (version,) = struct.unpack(">i", content[:4])
-        image: Any = nib.MGHImage.from_bytes(struct.pack(">i", version & 0xFF) + content[4:])
-        values = np.asarray(image.dataobj, dtype=np.float64)
-    except (*DAMAGE, struct.error) as error:
-        raise UserError(f"{path} cannot be read as a warp; it is damaged, truncated or of another kind.") from error
-    if values.ndim != 4 or values.shape[3] != 3 or version >> 8 != _WARP:
-        raise UserError(f"{path} is an image, not a warp (its shape is {values.shape}); give a warp or an LTA.")
+        return nib.MGHImage.header_class(struct.pack(">i", _version(start) & 0xFF) + start[4:], check=False)
+
+    def size_of(start: bytes) -> int:
+        header = header_of(start)
+        return volume_bytes(path, _HEADER, header.get_data_shape(), header.get_data_dtype().itemsize)
+
+    content = volume_content(path, path.name.lower().endswith(".mgz"), _HEADER, size_of)
+    version, size = _version(content), size_of(content[:_HEADER])
+    image: Any = nib.MGHImage.from_bytes(struct.pack(">i", version & 0xFF) + content[4:])
+    if len(image.shape) != 4 or image.shape[3] != 3 or version >> 8 != _WARP:
+        raise UserError(f"{path} is an image, not a warp (its shape is {image.shape}); give a warp or an LTA.")
+    values = np.asarray(image.dataobj, dtype=np.float64)
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds values that are not finite; write the warp again.")
-    kind, moving = _tags(path, content[_HEADER + image.header.get_data_dtype().itemsize * values.size + 20 :])
-    grid = Grid(values.shape[:3], image.affine)
+    kind, moving = _tags(path, content[size + _SCAN_PARAMETERS :])
+    grid = checked_grid(path, image, one_volume=False)
     index = np.moveaxis(np.indices(grid.shape, dtype=np.float64), 0, -1)
     if kind in (_ABSOLUTE_VOXEL, _VOXEL):
         if moving is None:
@@ -152,15 +159,38 @@ def read_mgz_warp(path: Path) -> DisplacementField:
         values = moving.points_to_world(values + index if kind == _VOXEL else values)
     elif kind == _RAS:
         values = values + grid.points_to_world(index)
-    return field_of(path, values - grid.points_to_world(index), grid.voxel_to_world)
+    elif kind != _ABSOLUTE_RAS:
+        raise UserError(f"{path} holds vectors of a kind that is not known ({kind}); it is damaged.")
+    return field_of(path, values - grid.points_to_world(index), grid)
 
 
-def read_ras_warp(path: Path) -> DisplacementField:
-    """A NIfTI of RAS displacements (intent 1006, 5D), as FreeSurfer's Python library writes it."""
-    volume = read_vectors(path)
-    if volume.intent != RAS_INTENT:
-        raise UserError(f"{path} has {volume.meaning}: it is not a FreeSurfer warp.")
-    return field_of(path, volume.values, volume.voxel_to_world)
+def _version(content: bytes) -> int:
+    return int(struct.unpack(">i", content[:4])[0])
+
+
+def read_ras_warp(volume: VectorVolume) -> DisplacementField:
+    """A NIfTI of RAS displacements (intent 1006, 5D), as FreeSurfer's Python library writes it. ``UserError`` where
+    FreeSurfer's own part of the header says that they are voxels or positions."""
+    for extension in volume.image.header.extensions:
+        if extension.get_code() == _FREESURFER_EXTENSION and _kind_in(extension.get_content()) not in (None, _RAS):
+            raise UserError(
+                f"{volume.path} holds voxels or positions, not displacements; write it again with "
+                "mri_warp_convert as .mgz."
+            )
+    return field_of(volume.path, volume.ras_displacement(), volume.grid)
+
+
+def _kind_in(extension: bytes) -> int | None:
+    """What the vectors of a NIfTI warp are, by FreeSurfer's extension: after four bytes, tags with their lengths."""
+    at = 4
+    while at + 12 <= len(extension):
+        tag, length = struct.unpack_from(">iq", extension, at)
+        if tag == _META_TAG:
+            return int(struct.unpack_from(">i", extension, at + 12)[0])
+        if tag == 0 or length < 0:
+            break
+        at += 12 + length
+    return None
 
 
 def _geometry_bytes(grid: Grid) -> bytes:

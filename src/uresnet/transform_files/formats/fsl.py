@@ -15,10 +15,9 @@ import torch
 
 from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.grid import Grid
-from uresnet.errors import UserError
 from uresnet.transform import Affine, DisplacementField, Transform, map_grid
 from uresnet.transform_files.formats.matrices import read_matrix, write_matrix
-from uresnet.transform_files.formats.nifti import FSL_INTENT, NO_INTENT, field_of, read_vectors, write_vectors
+from uresnet.transform_files.formats.nifti import FSL_INTENT, VectorVolume, field_of, stretch, write_vectors
 from uresnet.transform_files.formats.pair import TransformPair, Writers, affine_part, is_affine
 
 
@@ -65,31 +64,25 @@ def write_fsl_warp(transform: Transform, fixed: Grid, moving: Grid, path: str | 
     write_vectors((arrived - started).permute(1, 2, 3, 0).numpy(), fixed, path, FSL_INTENT, five=False)
 
 
-def read_fsl_warp(path: Path, moving: Grid) -> DisplacementField:
+def read_fsl_warp(volume: VectorVolume, moving: Grid) -> DisplacementField:
     """A dense FSL warp as a field on its own grid.
 
     The file does not say whether its vectors are relative or absolute. Read the wrong way, the map between the worlds
     stretches or flattens: the reading that better keeps sizes is taken. (FSL's tools compare standard deviations, which
-    fails when the two images are stored in different orientations.) ``UserError`` for anything but vectors, and for
-    FNIRT's spline coefficients.
+    fails when the two images are stored in different orientations.)
     """
-    volume = read_vectors(path)
-    if volume.intent not in (FSL_INTENT, NO_INTENT):
-        raise UserError(f"{path} has {volume.meaning}: it is not a dense FSL warp.")
     fixed = volume.grid
     started = _through(voxel_to_fsl(fixed), identity_coordinates(fixed.shape, dtype=torch.float64)[0])
     values = torch.from_numpy(np.moveaxis(volume.values, -1, 0).astype(np.float64))
     origin = _through(fixed.voxel_to_world, identity_coordinates(fixed.shape, dtype=torch.float64)[0])
     candidates = [_through(np.linalg.inv(world_to_fsl(moving)), arrived) for arrived in (started + values, values)]
-    world = min(candidates, key=lambda candidate: _stretch(origin, candidate))
-    return field_of(path, (world - origin).permute(1, 2, 3, 0).numpy(), fixed.voxel_to_world)
+    world = min(candidates, key=lambda candidate: stretch(_last(origin), _last(candidate)))
+    return field_of(volume.path, _last(world - origin), fixed)
 
 
-def _stretch(points: torch.Tensor, arrived: torch.Tensor) -> float:
-    """How much the best linear map between points (3, I, J, K) changes sizes: 0 for a rotation."""
-    a, b = (positions.flatten(1).T - positions.flatten(1).mean(dim=1) for positions in (points, arrived))
-    scales = torch.linalg.svdvals(torch.linalg.lstsq(a, b).solution)
-    return float(scales.clamp(min=1e-9).log().abs().sum())
+def _last(points: torch.Tensor) -> np.ndarray:
+    """(3, I, J, K) as (I, J, K, 3)."""
+    return np.asarray(points.permute(1, 2, 3, 0).numpy())
 
 
 def _through(matrix: np.ndarray, points: torch.Tensor) -> torch.Tensor:

@@ -6,24 +6,29 @@ pull-back, fixed world → moving world, and ITK's composites list the part that
 
 from __future__ import annotations
 
+import io
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import torch
 from isal.isal_zlib import compress as _deflate  # zlib's streams, seven times as fast
 from scipy import io as matlab
+from scipy.io.matlab import matfile_version
 from scipy.spatial.transform import Rotation
 
 from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.transform import Affine, DisplacementField, Transform, about
+from uresnet.transform_files.contents import check_claim, shown, small_content
 from uresnet.transform_files.formats.matrices import floats
-from uresnet.transform_files.formats.nifti import LPS, field_of
+from uresnet.transform_files.formats.nifti import LPS, field_of, grid_of
 from uresnet.transform_files.formats.pair import TransformPair, Writers
 
 _QUANTUM_MM = 2.0**-15  # 3.1e-5 mm: rounding by at most half of it leaves mantissas that compress
@@ -142,45 +147,71 @@ def _ascii(text: str) -> np.ndarray:
 
 
 def read_h5(path: Path) -> list[Transform]:
-    """The parts of a ``.h5`` transform, in the order in which they are applied; ``UserError`` for anything else."""
-    try:
-        with h5py.File(path, "r") as file:
-            if "TransformGroup" not in file:
-                raise UserError(f"{path} is an HDF5 file but holds no ITK transform (no /TransformGroup).")
-            groups = file["TransformGroup"]
-            listed = [groups[key] for key in sorted(groups, key=int)]
-            kinds = [_type_of(group) for group in listed]
-            if kinds and kinds[0].startswith("CompositeTransform"):
-                listed, kinds = listed[1:], kinds[1:]
-            elif len(kinds) > 1:
-                raise UserError(f"{path} lists {len(kinds)} transforms without saying that they are one composite.")
-            parts = [_part(path, kind, *_numbers(group)) for kind, group in zip(kinds, listed, strict=True)]
-    except (OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
-        raise UserError(f"{path} cannot be read as an ITK transform; it is damaged or of another kind.") from error
+    """The parts of a ``.h5`` transform, in the order in which they are applied; ``UserError`` for anything else.
+
+    Nothing outside the file is read, whatever its links say.
+    """
+    with h5py.File(path, "r") as file:
+        groups = _own(path, file, "TransformGroup")
+        if not isinstance(groups, h5py.Group):
+            raise UserError(f"{path} is an HDF5 file but holds no ITK transform (no group /TransformGroup).")
+        listed = [_own(path, groups, key) for key in sorted(groups, key=int)]
+        kinds = [_type_of(path, group) for group in listed]
+        if kinds and kinds[0].startswith("CompositeTransform"):
+            listed, kinds = listed[1:], kinds[1:]
+        elif len(kinds) > 1:
+            raise UserError(f"{path} lists {len(kinds)} transforms without saying that they are one composite.")
+        parts = [_part(path, kind, *_numbers(path, group)) for kind, group in zip(kinds, listed, strict=True)]
     if not parts:
         raise UserError(f"{path} holds an empty composite: there is no transform in it.")
     return parts[::-1]
 
 
-def _type_of(group: h5py.Group) -> str:
-    value = np.ravel(group["TransformType"][()])[0]
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+def _own(path: Path, group: h5py.Group, name: str) -> Any:
+    """A member of a group, or None. ``UserError`` where it is a link, which may lead to another file."""
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        raise UserError(f"{path} refers to another place or file for its {shown(name)}; such links are not followed.")
+    return group[name]
 
 
-def _numbers(group: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
+def _array(path: Path, group: h5py.Group, name: str) -> np.ndarray | None:
+    """The flat values of a dataset, or None. ``UserError`` where the file does not hold what the dataset claims."""
+    dataset = _own(path, group, name)
+    if dataset is None:
+        return None
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+        raise UserError(f"{path} does not hold its {shown(name)} itself; such a file is not read.")
+    check_claim(path, dataset.nbytes, dataset.id.get_storage_size(), deflated=dataset.chunks is not None)
+    return np.ravel(np.asarray(dataset[()]))
+
+
+def _type_of(path: Path, group: Any) -> str:
+    value = _array(path, group, "TransformType") if isinstance(group, h5py.Group) else None
+    if value is None or value.size != 1 or not isinstance(value[0], bytes | str):
+        raise UserError(f"{path} is an HDF5 file but holds no ITK transform (it does not say of which type).")
+    return value[0].decode("ascii", "replace") if isinstance(value[0], bytes) else str(value[0])
+
+
+def _numbers(path: Path, group: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
     # ITK before 5.0 wrote the names with a letter missing.
     names = ("Transform", "Tranform")
     stem = next((stem for stem in names if f"{stem}Parameters" in group), names[0])
-    fixed = f"{stem}FixedParameters"
-    values = group[f"{stem}Parameters"][()] if f"{stem}Parameters" in group else np.zeros(0)
-    return values, np.asarray(group[fixed][()] if fixed in group else np.zeros(0), dtype=np.float64)
+    values, fixed = (_array(path, group, f"{stem}{which}") for which in ("Parameters", "FixedParameters"))
+    none = np.zeros(0)
+    return none if values is None else values, none if fixed is None else fixed
 
 
 def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Transform:
     """One ITK transform from its type, parameters and fixed parameters."""
     if re.search(r"_(\d)_(\d)$", kind) and not kind.endswith("_3_3"):
-        raise UserError(f"{path} holds a transform that is not three-dimensional ({kind}).")
+        raise UserError(f"{path} holds a transform that is not three-dimensional ({shown(kind)}).")
     name = kind.split("_")[0]
+    if values.dtype.kind not in "fiu" or fixed.dtype.kind not in "fiu":
+        raise UserError(f"{path} holds a {shown(name)} whose parameters are not numbers; it is damaged.")
+    fixed = fixed.astype(np.float64)
     if not np.isfinite(values).all() or not np.isfinite(fixed).all():
         raise UserError(f"{path} holds values that are not finite; write the transform again.")
     if name == "DisplacementFieldTransform":
@@ -189,19 +220,22 @@ def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Trans
         matrix = _itk_matrix(name, np.asarray(values, dtype=np.float64), fixed)
         if matrix is None:
             raise UserError(
-                f"{path} holds a {name}, which is not supported: only affine kinds and displacement fields are."
+                f"{path} holds a {shown(name)}, which is not supported: only affine kinds and displacement fields are."
             )
         return Affine(LPS @ matrix @ LPS)
     except (ValueError, IndexError) as error:
         reason = str(error).splitlines()[0].rstrip(":")
-        raise UserError(f"{path} holds a {name} that cannot be used: {reason}.") from error
+        raise UserError(f"{path} holds a {shown(name)} that cannot be used: {reason}.") from error
 
 
+_VERSOR_KINDS = ("VersorTransform", "VersorRigid3DTransform", "Similarity3DTransform")
+_SCALED_KINDS = ("ScaleVersor3DTransform", "ScaleSkewVersor3DTransform", "ComposeScaleSkewVersor3DTransform")
 _MATRIX_KINDS = ("AffineTransform", "MatrixOffsetTransformBase", "Rigid3DTransform", "ScalableAffineTransform")
 _PARAMETERS: dict[str, int | None] = {
     **dict.fromkeys(_MATRIX_KINDS, 12),
     **{"IdentityTransform": None, "TranslationTransform": 3, "Euler3DTransform": 6, "VersorTransform": 3},
     **{"VersorRigid3DTransform": 6, "Similarity3DTransform": 7, "ScaleTransform": 3},
+    **dict(zip(_SCALED_KINDS, (9, 15, 12), strict=True)),
 }
 """How many parameters each of ITK's affine kinds has; None: any number."""
 
@@ -213,6 +247,8 @@ def _itk_matrix(name: str, p: np.ndarray, fixed: np.ndarray) -> np.ndarray | Non
     expected = _PARAMETERS[name]
     if expected is not None and len(p) != expected:
         raise ValueError(f"it has {len(p)} parameters instead of {expected}")
+    if name not in ("IdentityTransform", "TranslationTransform") and len(fixed) < 3:
+        raise ValueError("its fixed parameters, the centre, are missing")
     linear: np.ndarray
     centre = fixed[:3] if len(fixed) >= 3 else np.zeros(3)
     shift = p[-3:] if len(p) >= 6 else np.zeros(3)
@@ -220,8 +256,10 @@ def _itk_matrix(name: str, p: np.ndarray, fixed: np.ndarray) -> np.ndarray | Non
         linear = p[:9].reshape(3, 3)
     elif name == "Euler3DTransform":
         linear = _euler(p[:3], zyx=len(fixed) > 3 and bool(fixed[3]))
-    elif name in ("VersorTransform", "VersorRigid3DTransform", "Similarity3DTransform"):
-        linear = Rotation.from_quat([*p[:3], np.sqrt(max(0.0, 1 - float(p[:3] @ p[:3])))]).as_matrix()
+    elif name in _VERSOR_KINDS:
+        linear = _versor(p)
+    elif name in _SCALED_KINDS:
+        linear, shift = _scaled(name, p), p[3:6]
     else:
         linear = np.diag(p) if name == "ScaleTransform" else np.eye(3)
     if name == "Similarity3DTransform":
@@ -229,6 +267,24 @@ def _itk_matrix(name: str, p: np.ndarray, fixed: np.ndarray) -> np.ndarray | Non
     elif name == "TranslationTransform":
         shift = p
     return about(linear, shift, centre)
+
+
+def _versor(p: np.ndarray) -> np.ndarray:
+    """(3, 3) of the vector part (3,) of a unit quaternion."""
+    return np.asarray(Rotation.from_quat([*p[:3], np.sqrt(max(0.0, 1 - float(p[:3] @ p[:3])))]).as_matrix())
+
+
+def _scaled(name: str, p: np.ndarray) -> np.ndarray:
+    """(3, 3) of ITK's versors with scales p[6:9] and skews p[9:]: added to the rotation, or multiplied with it."""
+    scales, skews = p[6:9], p[9:]
+    if name == "ComposeScaleSkewVersor3DTransform":
+        skew = np.eye(3)
+        skew[np.triu_indices(3, 1)] = skews
+        return np.asarray(_versor(p) @ np.diag(scales) @ skew)
+    linear: np.ndarray = _versor(p) + np.diag(scales - 1)
+    if len(skews):
+        linear[~np.eye(3, dtype=bool)] += skews  # row by row, without the diagonal
+    return linear
 
 
 def _euler(angles: np.ndarray, zyx: bool) -> np.ndarray:
@@ -242,26 +298,27 @@ def _field(path: Path, values: np.ndarray, fixed: np.ndarray) -> DisplacementFie
     if len(fixed) != 18:
         raise UserError(f"{path} holds a displacement field without its geometry (18 numbers).")
     size = [round(float(n)) for n in fixed[:3]]
-    if min(size) < 1 or values.size != 3 * int(np.prod(size)):
+    if min(size) < 1 or values.size != 3 * math.prod(size):
         raise UserError(f"{path} holds a displacement field whose size does not fit its geometry; it is damaged.")
     lps = np.eye(4)
     lps[:3, :3] = fixed[9:].reshape(3, 3) * fixed[6:9]
     lps[:3, 3] = fixed[3:6]
-    vectors = np.asarray(values, dtype=np.float32).reshape(*size[::-1], 3).transpose(2, 1, 0, 3) * LPS.diagonal()[:3]
-    return field_of(path, vectors, LPS @ lps)
+    vectors = np.asarray(values, dtype=np.float32).reshape(*size[::-1], 3).transpose(2, 1, 0, 3)
+    return field_of(path, vectors * LPS.diagonal()[:3].astype(np.float32), grid_of(path, size, LPS @ lps))
 
 
 def read_matlab(path: Path) -> list[Transform]:
     """The one transform of a binary (MATLAB-4) ``.mat``; ``UserError`` for anything else."""
-    try:
-        content = matlab.loadmat(path)
-    except Exception as error:  # scipy's reader raises many kinds on damaged files
-        raise UserError(f"{path} cannot be read as an ITK .mat transform; it is damaged or of another kind.") from error
+    data = small_content(path)
+    major, _ = matfile_version(io.BytesIO(data))
+    if major != 0:  # of version 4
+        raise UserError(f"{path} is a newer MATLAB file than ITK writes; check that it is the right file.")
+    content = matlab.loadmat(io.BytesIO(data))
     kinds = [key for key in content if re.search(r"Transform\w*_\w+_\d_\d$", key)]
     if len(kinds) != 1:
         raise UserError(f"{path} is a MATLAB file but not an ITK transform.")
-    fixed = np.ravel(content.get("fixed", np.zeros(3))).astype(np.float64)
-    return [_part(path, kinds[0], np.ravel(content[kinds[0]]), fixed)]
+    values, fixed = (np.ravel(np.asarray(content.get(key, np.zeros(0)))) for key in (kinds[0], "fixed"))
+    return [_part(path, kinds[0], values, fixed)]
 
 
 def is_itk_text(text: str) -> bool:
@@ -284,6 +341,6 @@ def read_itk_text(path: Path, text: str) -> list[Transform]:
         found = found[1:]
     if not found or (len(found) > 1 and not composite):
         raise UserError(f"{path} holds {len(found)} transforms where one transform, or one composite, is needed.")
-    nothing = np.zeros(0)
-    parts = [_part(path, kind, p.get("Parameters", nothing), p.get("FixedParameters", nothing)) for kind, p in found]
-    return parts[::-1]
+    if any(len(numbers) < 2 for _, numbers in found):
+        raise UserError(f"{path} lacks parameters or fixed parameters; it is truncated: copy or download it again.")
+    return [_part(path, kind, numbers["Parameters"], numbers["FixedParameters"]) for kind, numbers in found][::-1]

@@ -15,7 +15,7 @@ from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.transform import DisplacementField, Transform, map_grid
-from uresnet.transform_files.formats.nifti import NO_INTENT, field_of, read_vectors, write_vectors
+from uresnet.transform_files.formats.nifti import NO_INTENT, VectorVolume, field_of, write_vectors
 from uresnet.transform_files.formats.pair import TransformPair, Writers
 
 
@@ -35,11 +35,10 @@ def write_voxel_displacement(transform: Transform, fixed: Grid, moving: Grid, pa
     write_vectors(values, fixed, path, NO_INTENT, five=False)
 
 
-def read_voxel_displacement(path: Path, moving: Grid, fixed: Grid | None = None) -> DisplacementField:
+def read_voxel_displacement(volume: VectorVolume, moving: Grid, fixed: Grid | None = None) -> DisplacementField:
     """The field between two images; ``fixed`` defaults to the grid that the file states. ``UserError`` where the shapes
     differ."""
-    volume = read_vectors(path)
-    grid = fixed or volume.grid
+    path, grid = volume.path, fixed or volume.grid
     if grid.shape != volume.values.shape[:3]:
         raise UserError(
             f"{path} has {volume.values.shape[:3]} voxels and the fixed image {grid.shape}: "
@@ -48,4 +47,4 @@ def read_voxel_displacement(path: Path, moving: Grid, fixed: Grid | None = None)
     moved = torch.from_numpy(volume.values.astype(np.float64)).movedim(-1, 0)
     voxels = (identity_coordinates(grid.shape, dtype=torch.float64)[0] + moved).movedim(0, -1).numpy()
     start = grid.points_to_world(np.moveaxis(identity_coordinates(grid.shape, dtype=torch.float64)[0].numpy(), 0, -1))
-    return field_of(path, moving.points_to_world(voxels) - start, grid.voxel_to_world)
+    return field_of(path, moving.points_to_world(voxels) - start, grid)

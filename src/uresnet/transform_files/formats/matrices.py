@@ -10,15 +10,16 @@ import numpy as np
 from uresnet.core.files import write_text
 from uresnet.errors import UserError
 from uresnet.transform import Affine
+from uresnet.transform_files.contents import small_content
 
 
 def read_text(path: Path) -> str | None:
     """The content where it is text; None where it is binary (MATLAB)."""
-    start = path.read_bytes()[: 1 << 20]
-    if b"\0" in start:
+    content = small_content(path)
+    if b"\0" in content:
         return None
     try:
-        return start.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError:
         return None
 
@@ -58,8 +59,15 @@ def write_matrix(matrix: np.ndarray, path: str | Path) -> None:
 def floats(path: Path, words: Sequence[str]) -> np.ndarray:
     """Words to numbers; ``UserError`` naming ``path`` where one is none."""
     try:
-        return np.array([float(word) for word in words])
+        return np.array([number(word) for word in words])
     except ValueError as error:
         raise UserError(
             f"{path} holds something that is not a number where numbers belong; check that it is the right file."
         ) from error
+
+
+def number(word: str) -> float:
+    """A word as a number, as other programs write numbers. ``ValueError`` where it is none."""
+    if "_" in word or not word.isascii():
+        raise ValueError("Python reads this as a number, other programs do not")
+    return float(word)
