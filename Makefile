@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := src tests benchmarks
 
-.PHONY: help demo test check format kills docs lock clean
+.PHONY: help demo test fuzz check format kills docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,10 @@ demo: $(VENV)/.ready
 # One process a core, each with one thread. `make test PYTEST_ARGS="tests/unit -x"` runs a part.
 test: $(VENV)/.ready-test
 	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
+
+# 20,000 damaged files through every reader; FUZZ="--files 1000 --only points" tries a part.
+fuzz: $(VENV)/.ready-test
+	@PYTHONPATH=src:tests $(BIN)/python -m fuzz.campaign --page docs/reliability.md $(FUZZ)
 
 check: $(VENV)/.ready-test
 	@$(BIN)/ruff check $(CODE)
