@@ -13,7 +13,6 @@ import pytest
 from spatial_cases import grid_of, known_affine, smooth_field
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
-from uresnet.io import write_series
 from uresnet.transform import Composite
 from uresnet.transform_files import apply_transform
 
@@ -34,7 +33,7 @@ def save(folder: Path, name: str, values: np.ndarray, grid: Grid = MOVING, **hea
 
 def applied(files: Path, name: str, **options: Any) -> nib.Nifti1Image:
     result = apply_transform(files / "t.h5", files / name, files / "fixed.nii.gz", **options)
-    write_series(result.values, result.grid, files / "out.nii.gz", result.source)
+    result.write(files / "out.nii.gz")
     return nib.Nifti1Image.from_filename(files / "out.nii.gz")
 
 

@@ -25,6 +25,7 @@ from uresnet.cli.session import session
 from uresnet.core.choices import FormatName, Interpolation
 from uresnet.core.files import check_exist, check_output_file
 from uresnet.errors import UserError
+from uresnet.pipeline.names import LONGEST_ENDING
 
 if TYPE_CHECKING:
     from uresnet.transform_files import FileKind, PointTable
@@ -57,6 +58,22 @@ def apply(
         typer.Option(
             help="How values between voxels are computed.",
             show_default="label for label maps (NIfTI intent 1002, or whole numbers in patches), else linear",
+        ),
+    ] = None,
+    fill: Annotated[
+        float | None,
+        typer.Option(
+            metavar="VALUE",
+            help="The value outside of IMAGE.",
+            show_default="the background of IMAGE: the commonest value at its border",
+        ),
+    ] = None,
+    volumes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.tsv",
+            help="For label maps: write the volume of each label before and after.",
+            show_default=False,
         ),
     ] = None,
     lps: Annotated[
@@ -92,10 +109,16 @@ def apply(
         points = kept is not None
         if points and interpolation is not None:
             raise UserError(f"{image} holds points, which are not interpolated; leave out --interpolation.")
+        if points and (fill is not None or volumes is not None):
+            raise UserError(
+                f"{image} holds points, which have no outside and no volumes; leave out --fill and --volumes."
+            )
         if not points and like is None:
             raise UserError("The grid of the result is missing; give the fixed image with --like FIXED.")
         inputs = [*transforms, image, *([like] if like else [])]
         check_output_file(output, (".csv", ".tsv", kept) if kept else IMAGE_SUFFIXES, tuple(inputs))
+        if volumes is not None:
+            check_output_file(volumes, (".tsv",), (*inputs, output))
         check_exist(*inputs, moving, fixed)
         run.load_torch()
         kind = _file_kind(format, moving, fixed)
@@ -108,15 +131,14 @@ def apply(
                 table, output, "the deformation" if like is None else f"the deformation or {like}", run.terminal
             )
             return
-        from uresnet.io import write_series
         from uresnet.transform_files import apply_transform
 
-        result = apply_transform(transforms, image, like, interpolation, kind)
-        labels = result.interpolation in ("label", "nearest")
-        write_series(result.values, result.grid, output, result.source, names=labels)
+        result = apply_transform(transforms, image, like, interpolation, kind, fill)
+        result.write(output, volumes)
         hint = "" if interpolation else "; --interpolation changes it"
+        outside = f", {result.job.outside:g} outside" if result.job.outside else ""
         run.terminal.say(
-            f"interpolation {result.interpolation} ({result.reason}{hint}), {result.values.dtype} → {output}"
+            f"interpolation {result.interpolation} ({result.reason}{hint}), {result.job.dtype}{outside} → {output}"
         )
 
 
@@ -175,7 +197,7 @@ def compose(
     through B. If A resamples X onto FIXED, and B resamples MOVING onto X, the result resamples MOVING onto FIXED.
     """
     with session("cpu", threads, quiet, debug) as run:
-        check_output_file(output, TRANSFORM_SUFFIXES, tuple(transforms))
+        check_output_file(output, TRANSFORM_SUFFIXES, (*transforms, like, moving, fixed))
         check_exist(*transforms, like, moving, fixed)
         run.load_torch()
         from uresnet.io import read_grid
@@ -223,7 +245,8 @@ def convert(
     -o out/s01_ writes out/s01_0GenericAffine.mat.
     """
     with session("cpu", threads, quiet, debug) as run:
-        check_output_file(output, ("",), (transform,))
+        whole = output.name.lower().endswith(TRANSFORM_SUFFIXES)
+        check_output_file(output, ("",), (transform, moving, fixed), 0 if whole else LONGEST_ENDING)
         check_exist(transform, moving, fixed)
         run.load_torch()
         from uresnet.transform_files import convert_transform

@@ -6,6 +6,7 @@ list, and ``FOLDER#NUMBER`` chooses one.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -16,10 +17,12 @@ import numpy as np
 from uresnet.core.files import check_exist, split_series
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError, warn_about_input
-from uresnet.io.simpleitk import load_simpleitk, volume_of
+from uresnet.io.contents import check_voxels, reading
+from uresnet.io.simpleitk import load_simpleitk, volume_of, without_complaint
 
 _UNEVEN, _GAP = 0.01, 0.5  # of the distance between slices
 _SERIES_DESCRIPTION, _POSITION, _ORIENTATION = "0008|103e", "0020|0032", "0020|0037"
+_IMAGE_TYPE, _IDENTIFIER, _ROWS, _COLUMNS = "0008|0008", "0008|0018", "0028|0010", "0028|0011"
 _MOST_UNZIPPED = 20 << 30
 
 
@@ -39,8 +42,9 @@ def read_dicom(path: Path) -> tuple[np.ndarray, Grid]:
     check_exist(path)
     place, choice = split_series(path)
     if place.suffix.lower() != ".zip":
-        return _read_folder(place if place.is_dir() else place.parent, path, choice, only=place)
-    with tempfile.TemporaryDirectory(prefix="uresnet-dicom-") as folder:
+        with reading(path):
+            return _read_folder(place if place.is_dir() else place.parent, path, choice, only=place)
+    with reading(path), tempfile.TemporaryDirectory(prefix="uresnet-dicom-") as folder:
         _unzip(place, Path(folder))
         return _read_folder(Path(folder), path, choice)
 
@@ -48,10 +52,18 @@ def read_dicom(path: Path) -> tuple[np.ndarray, Grid]:
 def _unzip(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as file:
-            if sum(member.file_size for member in file.infolist()) > _MOST_UNZIPPED:
+            size = sum(member.file_size for member in file.infolist())
+            if size > _MOST_UNZIPPED:
                 raise UserError(f"{archive} unpacks to more than 20 GB; unpack it yourself and give the folder.")
+            if size > shutil.disk_usage(folder).free:
+                raise UserError(
+                    f"{archive} unpacks to {size / 1e9:.2g} GB, more than are free in {folder.parent}; unpack it "
+                    "elsewhere and give the folder."
+                )
             file.extractall(folder)  # zipfile takes roots and '..' out of the names
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # encrypted or unknown compression, damaged deflate, names that are no names, …
         raise UserError(f"{archive} is not a zip file that can be unpacked; copy or download it again.") from error
 
 
@@ -95,10 +107,17 @@ def _tags(sitk: Any, file: str) -> dict[str, str]:
 
 def _read_series(sitk: Any, files: tuple[str, ...], named: Path) -> tuple[np.ndarray, Grid]:
     try:
-        _check_slices([_tags(sitk, file) for file in files], named)
+        tags = [_tags(sitk, file) for file in files]
+        if "MOSAIC" in tags[0].get(_IMAGE_TYPE, "").split("\\"):
+            raise UserError(
+                f"{named} holds a mosaic of slices in one picture (Siemens); convert it with dcm2niix first."
+            )
+        files, tags = _without_copies(files, tags, named)
+        _check_slices(tags, named)
+        check_voxels(named, [*(_size(tag, axis) for tag in tags[:1] for axis in (_ROWS, _COLUMNS)), len(files)])
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames(files)
-        image = reader.Execute() if len(files) > 1 else sitk.ReadImage(files[0])
+        image = without_complaint(reader.Execute if len(files) > 1 else lambda: sitk.ReadImage(files[0]), named)
     except RuntimeError as error:
         raise UserError(f"{named} holds DICOM files that cannot be read; convert them with dcm2niix first.") from error
     if image.GetNumberOfComponentsPerPixel() > 1:
@@ -108,15 +127,39 @@ def _read_series(sitk: Any, files: tuple[str, ...], named: Path) -> tuple[np.nda
     return volume_of(sitk, image, named)
 
 
+def _without_copies(
+    files: tuple[str, ...], tags: list[dict[str, str]], named: Path
+) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """Each image once: copies have one identifier. Raises :class:`UserError` where they are not the same."""
+    first: dict[str, int] = {}
+    for n, tag in enumerate(tags):
+        known = first.setdefault(tag.get(_IDENTIFIER, "").strip() or str(n), n)
+        if known != n and Path(files[n]).read_bytes() != Path(files[known]).read_bytes():
+            raise UserError(
+                f"{named} holds two different files of one image ({Path(files[known]).name}, {Path(files[n]).name}); "
+                "remove one of them."
+            )
+    kept = sorted(first.values())
+    if len(kept) < len(files):
+        copies = [Path(file).name for n, file in enumerate(files) if n not in kept]
+        shown = ", ".join(copies[:3]) + (", …" if len(copies) > 3 else "")
+        warn_about_input(f"{named} holds copies of its own files ({shown}); each is used once.")
+    return tuple(files[n] for n in kept), [tags[n] for n in kept]
+
+
+def _size(tag: dict[str, str], key: str) -> int:
+    return int(tag.get(key, "1"))
+
+
 def _check_slices(tags: list[dict[str, str]], named: Path) -> None:
     """Refuses what the series reader would stack without an error: several echoes or times, gaps, turned slices."""
     if len(tags) < 2 or any(_POSITION not in tag or _ORIENTATION not in tag for tag in tags):
         return
-    directions = np.array([_numbers(tag[_ORIENTATION]) for tag in tags])
+    directions = np.array([_numbers(tag[_ORIENTATION], 6, named) for tag in tags])
     if np.abs(directions - directions[0]).max() > 1e-3:
         raise UserError(f"{named} holds slices that are not parallel (a localiser?); give a series of one volume.")
     normal = np.cross(directions[0][:3], directions[0][3:])
-    along = np.sort(np.array([_numbers(tag[_POSITION]) for tag in tags]) @ normal)
+    along = np.sort(np.array([_numbers(tag[_POSITION], 3, named) for tag in tags]) @ normal)
     steps = np.diff(along)
     if steps.min() < 1e-3:
         raise UserError(
@@ -132,5 +175,13 @@ def _check_slices(tags: list[dict[str, str]], named: Path) -> None:
         warn_about_input(f"{named} has slices {steps.min():.3f} to {steps.max():.3f} mm apart; taken as even.")
 
 
-def _numbers(text: str) -> list[float]:
-    return [float(word) for word in text.split("\\")]
+def _numbers(text: str, count: int, named: Path) -> list[float]:
+    try:
+        numbers = [float(word) for word in text.split("\\")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise UserError(
+            f"{named} holds a slice whose position or direction is no position or direction; copy the series again."
+        )
+    return numbers

@@ -19,6 +19,7 @@ from uresnet.errors import UserError, warn_about_input
 LABEL_INTENT = 1002
 _VECTOR_INTENTS = (1004, 1005, 1006, 1007, 1009, 2003, 2004, 2006)  # matrices, vectors, quaternions, colours, warps
 
+_ZOOMS_MM, _FARTHEST_MM = (1e-4, 1e3), 1e5  # what any scanner or microscope makes, in any room
 _MAX_SHEAR = 0.01  # cosine between two axes: 0.6 degrees, up to 2 mm over a head
 _NOTICEABLE_SHEAR = 1e-3
 _TO_MM = {"meter": 1e3, "micron": 1e-3}
@@ -65,6 +66,13 @@ def checked_affine(path: Path, affine: np.ndarray) -> np.ndarray:
         raise UserError(
             f"{path} has a singular affine (its voxels have no volume); repair its header, or convert it again."
         )
+    zooms, origin = Grid((2, 2, 2), affine).zooms, np.abs(affine[:3, 3])
+    if not _ZOOMS_MM[0] <= zooms.min() <= zooms.max() <= _ZOOMS_MM[1] or origin.max() > _FARTHEST_MM:
+        sizes = " × ".join(f"{zoom:.3g}" for zoom in zooms)
+        raise UserError(
+            f"{path} has voxels of {sizes} mm, the first {origin.max():.3g} mm from the origin, which cannot be; "
+            "repair its header, or convert it again."
+        )
     shear = Grid((2, 2, 2), affine).shear
     if shear > _MAX_SHEAR:
         degrees = 90 - np.degrees(np.arccos(min(shear, 1)))
@@ -74,6 +82,17 @@ def checked_affine(path: Path, affine: np.ndarray) -> np.ndarray:
     if shear > _NOTICEABLE_SHEAR:
         warn_about_input(f"{path} has an affine with a slight shear; other programs may place it up to 1 mm elsewhere.")
     return affine
+
+
+def units_of(header: Any) -> tuple[str, str]:
+    """nibabel's names of the units of space and of time in a NIfTI header; "" and "unknown" for codes without one."""
+    code = int(header["xyzt_units"])
+    units = nib.nifti1.unit_codes
+    space, time = code % 8, code - code % 8
+    return (
+        str(units.label[space]) if space in units else "",
+        str(units.label[time]) if time in units else "unknown",
+    )
 
 
 def says_orientation(image: Any) -> bool:
@@ -137,7 +156,9 @@ def _compare(path: Path, shape: Shape, sform: np.ndarray, qform: np.ndarray) -> 
 def _in_mm(path: Path, header: Any, affine: np.ndarray, shape: Shape) -> np.ndarray:
     """The affine in mm where the header says metres or micrometres, unless only millimetres make the image a head's
     size: then the unit is the mistake."""
-    unit = header.get_xyzt_units()[0]
+    unit = units_of(header)[0]
+    if unit == "":
+        warn_about_input(f"{path} gives its unit as a code that NIfTI does not have; taken as millimetres.")
     scale = _TO_MM.get(unit, 1.0)
     if scale == 1:
         return affine

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,9 @@ import numpy as np
 
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
+from uresnet.io.contents import check_voxels, reading
 from uresnet.io.headers import checked_affine, checked_shape
+from uresnet.io.text_headers import check_text_header
 
 SIMPLEITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -33,23 +39,43 @@ def read_with_simpleitk(path: Path) -> tuple[np.ndarray, Grid]:
     """Voxels (I, J, K) and grid of a NRRD or MetaImage file. Raises :class:`UserError` as
     :func:`uresnet.io.read_image`."""
     sitk = load_simpleitk(path)
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} is not an image that can be read; check that it is the file you mean, or copy it again."
-        ) from error
-    components = image.GetNumberOfComponentsPerPixel()
-    if components > 1:
-        raise UserError(f"{path} has {components} values per voxel; give an image with one grey value.")
-    checked_shape(path, image.GetSize())
-    return volume_of(sitk, image, path)
+    with reading(path):
+        check_text_header(path)
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO")
+        reader.SetFileName(str(path))
+        image = without_complaint(reader.Execute, path)
+        components = image.GetNumberOfComponentsPerPixel()
+        if components > 1:
+            raise UserError(f"{path} has {components} values per voxel; give an image with one grey value.")
+        checked_shape(path, image.GetSize())
+        return volume_of(sitk, image, path)
+
+
+def without_complaint(read: Callable[[], Any], path: Path) -> Any:
+    """What ``read`` returns. Raises :class:`UserError` where ITK's libraries write to standard error meanwhile: they
+    report damage there, and go on with what they have."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        kept = os.dup(2)
+        try:
+            os.dup2(said.fileno(), 2)
+            result = read()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        said.seek(0)
+        words = " ".join(said.read(4000).decode("utf-8", "replace").split())
+    if words:
+        raise UserError(f"{path} is damaged (ITK: {words[:150]}); copy it again, or convert it to NIfTI.")
+    return result
 
 
 def volume_of(sitk: Any, image: Any, path: Path) -> tuple[np.ndarray, Grid]:
     """Voxels (I, J, K) and grid of one volume in SimpleITK's memory. Raises :class:`UserError` naming ``path`` for a
     singular or sheared affine."""
     rank = image.GetDimension()
+    check_voxels(path, list(image.GetSize()))
     values = np.ascontiguousarray(sitk.GetArrayFromImage(image).T).reshape(image.GetSize()[:3])
     lps = np.eye(4)
     lps[:3, :3] = np.array(image.GetDirection()).reshape(rank, rank)[:3, :3] * np.array(image.GetSpacing()[:3])

@@ -8,12 +8,7 @@ raises an :class:`~uresnet.errors.InputWarning` and is used.
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import warnings
-import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +16,23 @@ import nibabel as nib
 import numpy as np
 import torch
 from isal import igzip
-from nibabel.filebasedimages import ImageFileError
-from nibabel.imageglobals import LoggingOutputSuppressor
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
+from uresnet.core.background import label_background
 from uresnet.core.files import check_exist, write_bytes
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.errors import UserError, warn_about_input
+from uresnet.io.contents import check_to_the_end, is_gzip, opened, reading
 from uresnet.io.dicom import is_dicom, read_dicom
-from uresnet.io.headers import LABEL_INTENT, checked_grid, says_orientation, series_shape
-from uresnet.io.label_tables import name_extensions, names_in
+from uresnet.io.headers import checked_grid, says_orientation, units_of
+from uresnet.io.kinds import is_whole
+from uresnet.io.label_tables import name_extensions
 from uresnet.io.simpleitk import SIMPLEITK_SUFFIXES, read_with_simpleitk
 
 NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
 WRITABLE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
-
-# What decompressing, parsing and scaling a damaged file can raise in nibabel and below it.
-_DAMAGE = (
-    *(ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError, OverflowError),
-    *(WrapStructError, TypeError),  # a header that is cut off: NIfTI's within a whole gzip file, MGH's
-)
+COMPRESSION = 2
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -56,7 +45,7 @@ def read_image(path: str | Path) -> Image:
     matter is decided where the brain is known. Raises :class:`UserError` for a file that is missing, damaged, not an
     image, holds several volumes or colours, or whose affine is singular or sheared.
     """
-    volume, grid, oriented = _read_volume(Path(path))
+    volume, grid, oriented = read_volume(Path(path))
     with np.errstate(over="ignore"):
         data = volume.astype(np.float32)
     invalid = ~np.isfinite(data)
@@ -72,21 +61,37 @@ def read_image(path: str | Path) -> Image:
 def read_labels(path: str | Path) -> LabelMap:
     """Read a label map or mask as int16 (int32 if a value needs it) with its grid.
 
-    Raises :class:`UserError` as :func:`read_image` does, and for values that are not whole numbers.
+    Voxels that are not a number or infinite become background and are warned about. Raises :class:`UserError` as
+    :func:`read_image` does, and for values that are not whole numbers.
     """
-    volume, grid, _ = _read_volume(Path(path))
+    volume, grid, _ = read_volume(Path(path))
     if volume.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            whole = np.rint(volume)
-            broken = ~np.isfinite(volume) | (np.abs(volume - whole) > 1e-3)
-        if broken.any():
-            example = float(volume[broken][0])
-            raise UserError(f"{path} holds {example:g}, not only whole numbers; give a label map or a mask instead.")
-        volume = whole
+        volume = _as_whole(Path(path), volume)
     if volume.size and (volume.min() < -(2**31) or volume.max() >= 2**31):
         raise UserError(f"{path} holds label values too large to be labels; give a label map or a mask instead.")
     small = volume.min() >= -(2**15) and volume.max() < 2**15
     return LabelMap(torch.from_numpy(volume.astype(np.int16 if small else np.int32)), grid, str(path))
+
+
+def _as_whole(path: Path, volume: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(volume)
+    if not finite.any():
+        raise UserError(f"{path} holds no numbers at all; give a label map or a mask instead.")
+    if not is_whole(volume):
+        values = volume[finite]
+        example = float(values[np.abs(values - np.rint(values)).argmax()])
+        raise UserError(f"{path} holds {example:g}, not only whole numbers; give a label map or a mask instead.")
+    if not finite.all():
+        background = label_background(volume)
+        warn_about_cleaned(path, int((~finite).sum()), background)
+        volume = np.where(finite, volume, background)
+    return np.asarray(np.rint(volume))
+
+
+def warn_about_cleaned(path: str | Path, count: int, background: float) -> None:
+    """Warn that ``count`` voxels without a number were taken as ``background``."""
+    what = "1 voxel that is" if count == 1 else f"{count} voxels that are"
+    warn_about_input(f"{path} has {what} not a number or infinite; taken as background ({background:g}).")
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -94,93 +99,36 @@ def read_grid(path: str | Path) -> Grid:
     path = Path(path)
     if is_dicom(path):
         return read_dicom(path)[1]
-    _check_file(path)
+    check_file(path)
     if _suffix(path) in SIMPLEITK_SUFFIXES:
         return read_with_simpleitk(path)[1]
-    return checked_grid(path, _load(path), one_volume=False)
+    with opened(path) as image, reading(path):
+        return checked_grid(path, image, one_volume=False)
 
 
-def _read_volume(path: Path) -> tuple[np.ndarray, Grid, bool]:
+def read_volume(path: Path) -> tuple[np.ndarray, Grid, bool]:
     """The voxels (I, J, K) in the file's own or its scaled dtype, the grid, and whether the file says how it lies."""
     if is_dicom(path):
         return *read_dicom(path), True
-    _check_file(path)
+    check_file(path)
     if _suffix(path) in SIMPLEITK_SUFFIXES:
         return *read_with_simpleitk(path), True
-    image = _load(path, whole=True)
-    grid = checked_grid(path, image)
-    return _voxels(path, image, grid.shape), grid, says_orientation(image)
+    with opened(path) as image, reading(path):
+        grid = checked_grid(path, image)
+        check_numbers(path, image)
+        data = np.asanyarray(image.dataobj).reshape(grid.shape)
+        check_to_the_end(path, image)
+        return np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("=")), grid, says_orientation(image)
 
 
-def _voxels(path: Path, image: Any, shape: tuple[int, ...]) -> np.ndarray:
+def check_numbers(path: Path, image: Any) -> None:
+    """Raises :class:`UserError` for a nibabel image whose voxels are not numbers."""
     dtype = image.get_data_dtype()
     if dtype.kind not in "iufb":
         raise UserError(f"{path} holds {_kind_of(dtype)}; give an image with one grey value per voxel.")
-    try:
-        with _quiet():
-            data = np.asanyarray(image.dataobj)
-    except MemoryError:
-        raise UserError(
-            f"{path} claims {shape} voxels, more than this computer's memory holds; check the file."
-        ) from None
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
-    return np.ascontiguousarray(data.reshape(shape), dtype=data.dtype.newbyteorder("="))
 
 
-@dataclass(frozen=True, eq=False)
-class Series:
-    """One volume or several: ``values`` (I, J, K) or (I, J, K, T) as the file means them, on ``grid``.
-
-    ``stored`` is the data type of a file whose whole numbers stand for themselves; None where values are fractions or
-    scaled. ``header`` is a NIfTI header to take times, units and descriptions from, or None.
-    """
-
-    values: np.ndarray
-    grid: Grid
-    path: str
-    stored: np.dtype | None
-    header: Any = None
-
-    @property
-    def volumes(self) -> list[np.ndarray]:
-        """Each (I, J, K)."""
-        return [self.values[..., t] for t in range(self.values.shape[3])] if self.values.ndim == 4 else [self.values]
-
-    @property
-    def called_labels(self) -> bool:
-        """Whether the header says that the values are labels (NIfTI's intent 1002)."""
-        return self.header is not None and int(self.header["intent_code"]) == LABEL_INTENT
-
-    @property
-    def whole(self) -> bool:
-        """Whether all values are whole numbers."""
-        if self.values.dtype.kind in "iub":
-            return True
-        return bool(np.isfinite(self.values).all() and (self.values == np.rint(self.values)).all())
-
-
-def read_series(path: str | Path) -> Series:
-    """Read all volumes of an image, as they are. Raises as :func:`read_image`, and for vectors, which would have to be
-    turned as well as moved."""
-    path = Path(path)
-    if is_dicom(path) or _suffix(path) in SIMPLEITK_SUFFIXES:
-        values, grid, _ = _read_volume(path)
-        return Series(values, grid, str(path), values.dtype if values.dtype.kind in "iu" else None)
-    _check_file(path)
-    image = _load(path, whole=True)
-    shape = series_shape(path, image)
-    grid = checked_grid(path, image, one_volume=False)
-    values = _voxels(path, image, shape)
-    header = image.header if isinstance(image, nib.Nifti1Pair) else None
-    stored = image.get_data_dtype()
-    unscaled = (
-        header is None or not hasattr(image.dataobj, "slope") or (image.dataobj.slope, image.dataobj.inter) == (1, 0)
-    )
-    return Series(values, grid, str(path), stored if stored.kind in "iub" and unscaled else None, header)
-
-
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Every check that is possible before a header is parsed."""
     check_exist(path)
     if path.is_dir():
@@ -209,34 +157,6 @@ def _check_file(path: Path) -> None:
         raise UserError(f"{path} is a gzip file although its name does not say so; rename it to end in .gz or .mgz.")
 
 
-def _load(path: Path, whole: bool = False) -> Any:
-    """The nibabel image. ``whole`` unpacks a compressed file to its end, where its checksum is: nibabel stops after
-    the last voxel."""
-    try:
-        with _quiet():
-            if not whole or _suffix(path) not in (".nii.gz", ".mgz"):
-                return nib.load(path)
-            content = gzip.decompress(path.read_bytes())
-            return _class_of(path, content).from_bytes(content)
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
-
-
-def _class_of(path: Path, content: bytes) -> Any:
-    if _suffix(path) == ".mgz":
-        return nib.MGHImage
-    return nib.Nifti2Image if nib.Nifti2Header.may_contain_header(content) else nib.Nifti1Image
-
-
-def _damaged(path: Path, error: BaseException) -> UserError:
-    of_truncation = ("Expected", "end-of-stream", "too small", "wrong size")
-    if isinstance(error, EOFError) or any(words in str(error) for words in of_truncation):
-        return UserError(f"{path} is truncated: it ends before its last voxel; copy or download it again.")
-    if isinstance(error, gzip.BadGzipFile | zlib.error):
-        return UserError(f"{path} is damaged (its compressed content does not unpack); copy or download it again.")
-    return UserError(f"{path} is not an image that can be read; check that it is the file you mean, or copy it again.")
-
-
 def _kind_of(dtype: np.dtype) -> str:
     return "colours" if dtype.kind == "V" else "complex numbers" if dtype.kind == "c" else f"values of type {dtype}"
 
@@ -255,51 +175,46 @@ def write_labels(labels: LabelMap, path: str | Path, scheme: LabelScheme | None 
     values = labels.data.detach().cpu().numpy()
     small = values.min() >= -(2**15) and values.max() < 2**15
     names = {} if scheme is None else name_extensions(scheme)
-    _write(values.astype(np.int16 if small else np.int32), labels.grid, Path(path), extensions=names)
+    _write(values.astype(np.int16 if small else np.int32), labels.grid, Path(path), names)
 
 
-def write_series(values: np.ndarray, grid: Grid, path: str | Path, source: Series, names: bool = False) -> None:
-    """Write (I, J, K) or (I, J, K, T) on ``grid`` in the array's own data type, with the times, the intent and the
-    description of the file it was made from, and with ``names`` the label names in it (Workbench's extension). Raises
-    as :func:`write_image`."""
-    path = Path(path)
-    if _suffix(path) in (".mgz", ".mgh") and values.dtype not in (np.uint8, np.int16, np.int32, np.float32):
-        whole = values.dtype.kind in "iub" and np.abs(values).max(initial=0) < 2**31
-        values = values.astype(np.int32 if whole else np.float32)
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    _write(values, grid, path, source.header, names_in(source.header) if names else None)
+def _write(data: np.ndarray, grid: Grid, path: Path, extensions: Mapping[int, bytes] | None = None) -> None:
+    write_bytes(packed(image_of(data, grid, path, None, extensions).to_bytes(), path), path)
 
 
-def _write(
+def packed(content: bytes, path: Path) -> bytes:
+    """The content, compressed where the name says so. The same data make the same file."""
+    # As small as gzip's level 1 and eight times as fast; without a time stamp.
+    return igzip.compress(content, COMPRESSION, mtime=0) if is_gzip(path) else content
+
+
+def image_of(
     data: np.ndarray, grid: Grid, path: Path, header: Any = None, extensions: Mapping[int, bytes] | None = None
-) -> None:
-    """``header``: the NIfTI header of the file that the data were made from. ``extensions``: code → content."""
+) -> Any:
+    """The nibabel image of (I, J, K) or (I, J, K, T) on ``grid`` for a file named ``path``, in mm, qform = sform.
+
+    ``header``: the NIfTI header of the file that the data were made from. ``extensions``: code → content. Raises
+    :class:`UserError` for a name whose ending cannot be written.
+    """
     suffix = _suffix(path)
     if suffix not in WRITABLE_SUFFIXES:
         raise UserError(
             f"{path} is not a file type that can be written ({', '.join(WRITABLE_SUFFIXES)}); choose another name."
         )
-    image: Any
     if suffix in (".mgz", ".mgh"):
-        image = nib.MGHImage(data, grid.voxel_to_world)
-    else:
-        # NIfTI-1 has 16 bits for the number of voxels along an axis.
-        kind: Any = nib.Nifti1Image if max(grid.shape) < 2**15 else nib.Nifti2Image
-        image = kind(data, grid.voxel_to_world, dtype=data.dtype)
-        if header is not None:
-            _keep_meaning(image.header, header)
-        image.set_sform(grid.voxel_to_world, code=1)
-        image.set_qform(grid.voxel_to_world, code=1)
-        image.header.set_xyzt_units("mm", "unknown" if header is None else header.get_xyzt_units()[1])
-        if extensions:
-            image.header.set_intent("label")
-            image.header.extensions += [nib.nifti1.Nifti1Extension(*item) for item in extensions.items()]
-    content = image.to_bytes()
-    if suffix in (".nii.gz", ".mgz"):
-        # As small as gzip's level 1 and eight times as fast; without a time stamp, the same data make the same file.
-        content = igzip.compress(content, 2, mtime=0)
-    write_bytes(content, path)
+        return nib.MGHImage(data, grid.voxel_to_world)
+    # NIfTI-1 has 16 bits for the number of voxels along an axis.
+    kind: Any = nib.Nifti1Image if max(data.shape) < 2**15 else nib.Nifti2Image
+    image: Any = kind(data, grid.voxel_to_world, dtype=data.dtype)
+    if header is not None:
+        _keep_meaning(image.header, header)
+    image.set_sform(grid.voxel_to_world, code=1)
+    image.set_qform(grid.voxel_to_world, code=1)
+    image.header.set_xyzt_units("mm", "unknown" if header is None else units_of(header)[1])
+    if extensions:
+        image.header.set_intent("label")
+        image.header.extensions += [nib.nifti1.Nifti1Extension(*item) for item in extensions.items()]
+    return image
 
 
 def _keep_meaning(header: Any, source: Any) -> None:
@@ -313,11 +228,3 @@ def _keep_meaning(header: Any, source: Any) -> None:
 def _suffix(path: Path) -> str:
     name = path.name.lower()
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without nibabel's log of repaired header fields on standard error; what matters is warned about by us."""
-    with LoggingOutputSuppressor(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from uresnet.core.background import border_values
 from uresnet.core.choices import BrainMethod
 from uresnet.core.grid import AxisCodes
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError, warn_about_input
-from uresnet.preprocess.foreground import ALL_NEIGHBOURS, Foreground, border_values, find_foreground
+from uresnet.preprocess.foreground import ALL_NEIGHBOURS, Foreground, find_foreground
 from uresnet.preprocess.skull import apparent_axes, strip_skull
 
 # A brain with the fluid around it has at most about 2 litres, a head of the same person more than twice that.

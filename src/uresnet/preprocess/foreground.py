@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from uresnet.core.background import border_values
 from uresnet.core.image import Image
 from uresnet.errors import UserError
 
@@ -110,9 +111,3 @@ def _without_blurred_rim(mask: np.ndarray, height: np.ndarray) -> np.ndarray:
     out = mask.copy()
     out[box] &= ~ndimage.binary_propagation(~inside, mask=~inside | dim)[1:-1, 1:-1, 1:-1]
     return out
-
-
-def border_values(data: np.ndarray) -> np.ndarray:
-    """The values of the six outermost layers of (I, J, K), flat; edges and corners count more than once."""
-    faces = (data[0], data[-1], data[:, 0], data[:, -1], data[:, :, 0], data[:, :, -1])
-    return np.concatenate([face.ravel() for face in faces])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 
 from uresnet.core.choices import Interpolation
+from uresnet.core.files import written_whole
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
-from uresnet.io import Series, read_grid, read_series
+from uresnet.io import read_grid, read_series, write_series
 from uresnet.transform import (
     Composite,
     DisplacementField,
@@ -24,26 +26,43 @@ from uresnet.transform import (
     inverse_error,
     jacobian_determinant,
     map_grid,
-    resample,
 )
 from uresnet.transform_files.files import FileKind, read_transform
 from uresnet.transform_files.points import PointTable, map_points, read_points
+from uresnet.transform_files.resampling import Resampling
 
 Files = str | Path | Sequence[str | Path]
-
-_PATCHES = 0.5  # share of neighbours in the foreground that are equal: near 1 in label maps, below 0.2 in images
 
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """``values`` (I, J, K) or (I, J, K, T) on ``grid``, as they go to a file; the ``interpolation`` that they were made
-    with, and in a few words the ``reason`` for it. ``source`` is the file that was resampled."""
+    """An image that is resampled as it is asked for: ``job`` says how, ``reason`` in a few words why so."""
 
-    values: np.ndarray
-    grid: Grid
-    interpolation: Interpolation
+    job: Resampling
     reason: str
-    source: Series
+
+    @property
+    def values(self) -> np.ndarray:
+        """(I, J, K) or (I, J, K, T), all in memory."""
+        return np.stack(list(self.job.volumes()), axis=-1).reshape(self.job.shape)
+
+    @property
+    def interpolation(self) -> Interpolation:
+        """The one that was asked for or chosen."""
+        return self.job.interpolation
+
+    def write(self, path: str | Path, volumes: str | Path | None = None) -> None:
+        """Write the image, volume by volume, and a table of the ``volumes`` of its labels before and after.
+
+        Raises :class:`UserError` where the disk lacks the space, and for a table of what is no label map.
+        """
+        if volumes is not None and not self.job.keeps_labels:
+            raise UserError(f"{self.job.source.path} is no label map, so it has no volumes; leave out --volumes.")
+        job = self.job
+        with nullcontext() if volumes is None else written_whole(volumes) as beside:
+            write_series(job.volumes(), (job.shape, job.dtype), job.grid, path, job.source, names=job.keeps_values)
+            if beside is not None:
+                beside.write_text(job.table(), encoding="utf-8")
 
 
 def read_chain(files: Files, kind: FileKind | None = None) -> Composite:
@@ -68,30 +87,32 @@ def apply_transform(
     like: str | Path,
     interpolation: Interpolation | None = None,
     kind: FileKind | None = None,
+    fill: float | None = None,
 ) -> Applied:
     """The moving ``image`` on the grid of the fixed image ``like``, all files; a series volume by volume.
 
-    Without an ``interpolation``, whole numbers in patches, or of a file whose header says that they are labels, are
-    taken for labels ("label": the structure with the largest share of the voxel wins) and everything else is
-    interpolated linearly. "label" and "nearest" keep the file's data type. "linear" and "cubic" keep the integers of a
-    scan, rounded and clipped to their range; they make float32 of fractions, of scaled integers, and of a label map or
-    mask, whose shares of a voxel rounding would lose. Raises :class:`UserError` for files that cannot be used, and when
-    no point of ``like`` falls into the image: the wrong transform, or the inverse of the right one.
+    Without an ``interpolation``, label maps (:func:`uresnet.io.kinds.decide_kind`) are resampled as such ("label": the
+    structure with the largest share of the voxel wins) and everything else is interpolated linearly. "label" and
+    "nearest" keep the file's data type. "linear" and "cubic" keep the integers of a scan, rounded and clipped to their
+    range; they make float32 of fractions, of scaled integers, and of a label map or mask, whose shares of a voxel
+    rounding would lose. Outside of the image the value is ``fill``, by default the image's background.
+
+    Raises :class:`UserError` for files that cannot be used, for a ``fill`` that the result cannot hold, and when no
+    point of ``like`` falls into the image: the wrong transform, or the inverse of the right one.
     """
     chain, grid = read_chain(transform, kind), read_grid(like)
     moving = read_series(image)
-    labels = looks_like_labels(moving)
-    chosen: Interpolation = interpolation or ("label" if labels else "linear")
+    found = moving.kind()
+    chosen: Interpolation = interpolation or ("label" if found.labels else "linear")
+    if chosen == "label" and not found.whole:
+        raise UserError(f"{moving.path} holds fractions; labels are whole numbers: choose linear, nearest or cubic.")
     if not _reaches(chain, grid, moving.grid):
         named = transform if isinstance(transform, str | Path) else " then ".join(map(str, transform))
         raise UserError(
             f"{named} sends no point of {like} into {image}; check which image is which, or use the inverse."
         )
-    volumes = [_resampled(chain, volume, grid, chosen, moving) for volume in moving.volumes]
-    values = np.stack(volumes, axis=-1) if moving.values.ndim == 4 else volumes[0]
-    if chosen in ("linear", "cubic") and moving.stored is not None and not labels:
-        values = _as_integers(values, moving.stored)
-    return Applied(values, grid, chosen, "as asked for" if interpolation else _reason(moving, labels), moving)
+    job = Resampling(moving, found, chain, grid, chosen, fill)
+    return Applied(job, "as asked for" if interpolation else found.reason)
 
 
 def apply_to_points(
@@ -143,54 +164,6 @@ def difference(first: Transform, second: Transform, grid: Grid) -> InverseError:
 def round_trip(forward: Transform, backward: Transform, grid: Grid) -> InverseError:
     """Distance, mm, between the voxels of ``grid`` and where ``forward`` and then ``backward`` send them."""
     return inverse_error(forward, backward, LabelMap(torch.ones(grid.shape, dtype=torch.int16), grid))
-
-
-def looks_like_labels(series: Series) -> bool:
-    """Whether a file holds whole numbers that the header calls labels (NIfTI's intent 1002), or that lie in patches:
-    at least half of all pairs of neighbours that are both not 0 are equal. Single voxels far apart count as patches."""
-    if not series.whole:
-        return False
-    if series.called_labels:
-        return True
-    first = series.volumes[0]
-    equal = both = 0
-    for axis in range(3):
-        a = np.take(first, range(first.shape[axis] - 1), axis)
-        b = np.take(first, range(1, first.shape[axis]), axis)
-        inside = (a != 0) & (b != 0)
-        both += int(inside.sum())
-        equal += int((inside & (a == b)).sum())
-    return equal >= _PATCHES * both
-
-
-def _resampled(
-    chain: Transform, volume: np.ndarray, grid: Grid, interpolation: Interpolation, source: Series
-) -> np.ndarray:
-    if interpolation == "label" and not source.whole:
-        raise UserError(f"{source.path} holds fractions; labels are whole numbers: choose linear, nearest or cubic.")
-    if interpolation in ("label", "nearest") and source.whole:
-        wide = volume.astype(np.int64 if volume.dtype.itemsize > 4 or volume.dtype.kind == "u" else np.int32)
-        labels = resample(chain, LabelMap(torch.from_numpy(wide), source.grid), grid, interpolation)
-        return labels.data.numpy().astype(volume.dtype if source.stored is None else source.stored)
-    finite = np.nan_to_num(volume.astype(np.float32), nan=0, posinf=0, neginf=0)
-    return resample(chain, Image(torch.from_numpy(finite), source.grid), grid, interpolation).data.numpy()
-
-
-def _as_integers(values: np.ndarray, stored: np.dtype) -> np.ndarray:
-    """Rounded and clipped: cubic interpolation overshoots, and -1 would become the largest unsigned number."""
-    kept = stored.newbyteorder("=")
-    limits = np.iinfo(kept)
-    # The largest 64-bit integer is not a double: rounded up to one, it would overflow.
-    highest = float(limits.max) if limits.bits < 64 else np.nextafter(float(limits.max), 0)
-    return np.rint(values.astype(np.float64)).clip(float(limits.min), highest).astype(kept)
-
-
-def _reason(source: Series, labels: bool) -> str:
-    if labels:
-        return f"{'called labels in the header' if source.called_labels else 'whole numbers in patches'}: a label map"
-    if source.whole:
-        return "whole numbers that change from voxel to voxel: a scan"
-    return "not only whole numbers: a scan"
 
 
 def _check_meeting(first: Composite, second: Composite, name: str | Path, following: str | Path) -> None:

@@ -54,7 +54,17 @@ def test_a_zip_from_standard_input(tmp_path):
     np.savetxt(tmp_path / "a.txt", np.eye(4))
     like = nib.Nifti1Image(VALUES, GRID.voxel_to_world)
     nib.save(like, tmp_path / "like.nii.gz")
-    line = ["apply", str(tmp_path / "a.txt"), "-", "--like", str(tmp_path / "like.nii.gz"), "-o", "-"]
+    line = [
+        "apply",
+        str(tmp_path / "a.txt"),
+        "-",
+        "--like",
+        str(tmp_path / "like.nii.gz"),
+        "-o",
+        "-",
+        "--from",
+        "greedy",
+    ]
     done = CliRunner().invoke(app, line, input=(tmp_path / "series.zip").read_bytes())
     assert done.exit_code == 0, done.stderr
     found = nib.Nifti1Image.from_bytes(gzip.decompress(done.stdout_bytes)).get_fdata()

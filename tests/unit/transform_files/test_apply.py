@@ -54,11 +54,11 @@ def test_integers_are_rounded_and_clipped_not_wrapped(files, dtype):
     values[::3], values[1::3] = limits.min, limits.max
     values[:, ::2] //= 3  # not in patches
     save(files, "m.nii.gz", values)
-    result = apply_transform(files / "t.h5", files / "m.nii.gz", files / "fixed.nii.gz", "cubic")
+    result = apply_transform(files / "t.h5", files / "m.nii.gz", files / "fixed.nii.gz", "cubic", fill=0)
     chain, meant, grid = read_chain(files / "t.h5"), read_image(files / "m.nii.gz"), read_grid(files / "fixed.nii.gz")
     free = resample(chain, meant, grid, "cubic").data.numpy().astype(np.float64)
     over, under = free > 1.01 * limits.max, free < limits.min - 0.01 * limits.max
-    assert over.any() and under.any() and result.values.dtype == dtype
+    assert over.any() and under.any() and result.job.dtype == result.values.dtype == dtype
     assert (result.values[over] > 0.999 * limits.max).all() and (result.values[under] == limits.min).all()
     between = (free > limits.min) & (free < limits.max)
     apart = np.abs(result.values[between].astype(np.float64) - free[between])
@@ -111,7 +111,7 @@ def test_scaled_integers_are_what_they_mean(files):
     image = applied(files, "scaled.nii.gz", interpolation="linear")
     assert image.get_data_dtype() == np.float32
     found = image.get_fdata()
-    expected = resample(TRANSFORM, Image(torch.from_numpy(meant), MOVING), FIXED).data.numpy()
+    expected = resample(TRANSFORM, Image(torch.from_numpy(meant), MOVING), FIXED, fill=3).data.numpy()
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
