@@ -207,10 +207,10 @@ def _reason(error: BaseException, folder: Path) -> str | None:
     known: BaseException | None = error
     while known is not None:
         number = re.search(r"errno = (\d+)", str(known))
-        if isinstance(known, OSError) and known.strerror:
-            return known.strerror
         if number:
             return os.strerror(int(number[1]))
+        if isinstance(known, OSError) and known.strerror:
+            return _shortened(known.strerror)
         known = known.__cause__ or known.__context__
     probe = new_name(folder, ".probe")
     try:

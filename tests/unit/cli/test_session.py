@@ -59,6 +59,24 @@ def test_threads_and_the_device_are_as_asked_for(monkeypatch: pytest.MonkeyPatch
     [
         (UserError("This is wrong."), 2, "error: This is wrong.\n"),
         (KeyboardInterrupt(), 130, "Interrupted; nothing was written.\n"),
+        (
+            MemoryError(),
+            2,
+            "error: The memory does not suffice; close other programs, give smaller images, or use a "
+            "computer with more.\n",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            2,
+            "error: The memory does not suffice; close other programs, give smaller images, or use a "
+            "computer with more.\n",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/locked/a.nii"),
+            2,
+            "error: /locked/a.nii cannot be used (Permission denied); check its permissions, its folder and the free "
+            "space.\n",
+        ),
         (KeyError("x"), 1, "unexpected error: KeyError: 'x' (add --debug to see the traceback)\n"),
     ],
 )
@@ -77,3 +95,24 @@ def test_warnings_about_inputs_are_sentences_and_others_stay_as_they_are(capsys:
         with session(quiet=True):
             warnings.warn("A header is odd.", InputWarning, stacklevel=1)
     assert capsys.readouterr().err == "warning: A header is odd.\n"
+
+
+def test_threads_are_no_more_than_cores(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    try:
+        Session(Terminal(), "cpu", 999).load_torch()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert capsys.readouterr().err == "warning: --threads 999 is more than the 2 cores here; 2 are used.\n"
+
+
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_too_little_memory_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    resource = pytest.importorskip("resource")
+    limits = {getattr(resource, kind): (1_000_000 * 1024, -1)}
+    monkeypatch.setattr(resource, "getrlimit", lambda asked: limits.get(asked, (resource.RLIM_INFINITY, -1)))
+    with pytest.raises(UserError, match=r"only 1\.0 GB of memory, and needs 2\.5 GB"):
+        Session(Terminal(), "cpu", None).load_torch()

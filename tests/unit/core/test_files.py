@@ -374,6 +374,8 @@ def test_what_hdf5_hides_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     text = "Can't synchronously write data (file write failed, errno = 28, error message = 'No space left on device')"
     with pytest.raises(UserError, match="No space left on device"), written_whole(tmp_path / "t.h5"):
         raise RuntimeError(text)
+    with pytest.raises(UserError, match=r"written \(No space left on device\);"), written_whole(tmp_path / "t.h5"):
+        raise OSError(28, text)
     with pytest.raises(RuntimeError, match="of ours"), written_whole(tmp_path / "t.h5"):
         raise RuntimeError("a fault of ours")  # the disk takes more: not its fault
 
