@@ -26,7 +26,6 @@ from uresnet.core.choices import FormatName, Interpolation
 from uresnet.core.files import check_exist, check_output_file
 from uresnet.errors import UserError
 from uresnet.pipeline.names import LONGEST_ENDING
-from uresnet.pipeline.names import LONGEST_ENDING
 
 if TYPE_CHECKING:
     from uresnet.transform_files import FileKind, PointTable
