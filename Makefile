@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := src tests benchmarks
 
-.PHONY: help demo test fuzz check format kills docs lock clean
+.PHONY: help demo test fuzz fuzz-guided check format kills docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +26,10 @@ test: $(VENV)/.ready-test
 # 20,000 damaged files through every reader; FUZZ="--files 1000 --only points" tries a part.
 fuzz: $(VENV)/.ready-test
 	@PYTHONPATH=src:tests $(BIN)/python -m fuzz.campaign --page docs/reliability.md $(FUZZ)
+
+fuzz-guided: $(VENV)/.ready-test
+	@$(PIP) install -c constraints.txt -e '.[fuzz]'
+	@PYTHONPATH=src:tests $(BIN)/python -m fuzz.coverage_guided "$(READER)" $(FUZZ)
 
 check: $(VENV)/.ready-test
 	@$(BIN)/ruff check $(CODE)

@@ -88,12 +88,18 @@ class Trials:
 
     def write(self, operations: list[Operation], inside: bool) -> bool:
         """Damages the file; whether the damage is within its packing."""
-        packing = self.reader.packing if inside else None
-        if packing is None:
-            self.target.write_bytes(mutated(self.content, operations))
-            return False
-        self.target.write_bytes(packing.pack(self.content, mutated(packing.unpack(self.content), operations)))
-        return True
+        inside = inside and self.reader.packing is not None
+        damaged = mutated(self.inner() if inside else self.content, operations)
+        self.target.write_bytes(self.packed(damaged) if inside else damaged)
+        return inside
+
+    def inner(self) -> bytes:
+        """The content within the packing of the undamaged file; all of it where there is no packing."""
+        return self.reader.packing.unpack(self.content) if self.reader.packing else self.content
+
+    def packed(self, content: bytes) -> bytes:
+        """A whole file around an inner content."""
+        return self.reader.packing.pack(self.content, content) if self.reader.packing else content
 
     def read(self) -> Outcome:
         """Reads the file as it now is."""
