@@ -13,6 +13,7 @@ from spatial_cases import known_affine, points_in, smooth_field, smooth_image
 from transform_cases import FIXED, MOVING, TRANSFORM, applied, save, sentence
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
+from uresnet.errors import InputWarning
 from uresnet.io import read_grid, read_image
 from uresnet.transform import Affine, Composite, resample
 from uresnet.transform_files import (
@@ -177,3 +178,68 @@ def test_the_logarithm_of_the_jacobian(files):
     log, _ = jacobian_of(files / "t.h5", log=True)
     assert folded == 0
     torch.testing.assert_close(log.data, plain.data.log())
+
+
+# -- background, lost labels, length --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("around", [-1024, 500])
+def test_a_scan_on_another_background_is_the_same_scan(files, around):
+    """Shifted by its background: linear interpolation commutes with adding a constant."""
+    grey = np.zeros(MOVING.shape, np.int16)
+    grey[6:-6, 6:-6, 6:-6] = np.random.default_rng(0).integers(100, 900, (12, 16, 10))
+    save(files, "zero.nii.gz", grey)
+    save(files, "other.nii.gz", grey + np.int16(around))
+    zero = apply_transform(files / "t.h5", files / "zero.nii.gz", files / "fixed.nii.gz")
+    other = apply_transform(files / "t.h5", files / "other.nii.gz", files / "fixed.nii.gz")
+    assert other.interpolation == "linear" and other.job.outside == around
+    np.testing.assert_allclose(other.values.astype(int), zero.values.astype(int) + around, atol=1)
+    filled = apply_transform(files / "t.h5", files / "other.nii.gz", files / "fixed.nii.gz", fill=7)
+    assert set(np.unique(filled.values[other.values != filled.values])) == {7}
+    assert "cannot fill" in sentence(
+        apply_transform, files / "t.h5", files / "other.nii.gz", files / "fixed.nii.gz", fill=0.5
+    )
+
+
+def test_nan_around_a_brain_stays_outside_and_does_not_darken_its_edge(files):
+    grey = np.full(MOVING.shape, np.nan, np.float32)
+    grey[6:-6, 6:-6, 6:-6] = 100.25
+    save(files, "m.nii.gz", grey)
+    values = apply_transform(files / "t.h5", files / "m.nii.gz", files / "fixed.nii.gz").values
+    assert np.isnan(values).any() and np.isfinite(values).any()
+    np.testing.assert_allclose(values[np.isfinite(values)], 100.25, rtol=1e-6)
+
+
+def test_lost_labels_are_named_and_counted(files):
+    points = np.zeros(MOVING.shape, np.int16)
+    points[6:18, 6:20, 6:16] = 3
+    points[10, 10, 10], points[0, 0, 0] = 41, 99
+    save(files, "labels.nii.gz", points)
+    coarse = FIXED.rescaled([3, 3, 3])
+    save(files, "coarse.nii.gz", np.zeros(coarse.shape, np.float32), coarse)
+    result = apply_transform(files / "t.h5", files / "labels.nii.gz", files / "coarse.nii.gz")
+    with pytest.warns(InputWarning, match="2 of the 3 labels of .* are lost on the new grid: 41, 99"):
+        result.write(files / "out.nii.gz", files / "volumes.tsv")
+    rows = [line.split("\t") for line in (files / "volumes.tsv").read_text().splitlines()]
+    assert rows[2][:3] == ["1", "41", "1"] and float(rows[2][3]) == pytest.approx(1.5 * 1.7 * 2.1, rel=1e-4)
+    after = int((nib.Nifti1Image.from_filename(files / "out.nii.gz").get_fdata() == 3).sum())
+    assert rows[1][4] == str(after)
+
+
+@pytest.mark.parametrize("name", ["out.nii", "out.nii.gz", "out.mgz", "out.mgh", "OUT.NII.GZ"])
+def test_a_series_is_written_as_it_comes(files, name):
+    values = np.random.default_rng(1).integers(0, 900, (*MOVING.shape, 3)).astype(np.int16)
+    save(files, "bold.nii.gz", values)
+    result = apply_transform(files / "t.h5", files / "bold.nii.gz", files / "fixed.nii.gz")
+    result.write(files / name)
+    back = nib.load(files / name) if name.islower() else nib.Nifti1Image.from_filename(files / name)
+    np.testing.assert_array_equal(np.asarray(back.dataobj), result.values)
+    np.testing.assert_allclose(back.affine, FIXED.voxel_to_world, atol=1e-4)
+
+
+def test_a_disk_without_the_space_is_a_sentence_before_the_work(files, monkeypatch):
+    save(files, "bold.nii.gz", np.ones((*MOVING.shape, 3), np.float32))
+    result = apply_transform(files / "t.h5", files / "bold.nii.gz", files / "fixed.nii.gz")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    assert "are free" in sentence(result.write, files / "out.nii")
+    assert not (files / "out.nii").exists()
