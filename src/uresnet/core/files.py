@@ -142,7 +142,7 @@ def check_output_file(file: Path, suffixes: tuple[str, ...], inputs: Sequence[Pa
     ``room``: how many bytes will be added to its name, at most, for files beside it.
     """
     check_name(file, room)
-    if not file.name.endswith(suffixes):
+    if not file.name.lower().endswith(suffixes):
         raise UserError(f"{file} should end in {' or '.join(suffixes)}.")
     if file.is_dir():
         raise UserError(f"{file} is a folder; give the name of a file.")
