@@ -39,11 +39,11 @@ def test_a_registration_in_every_format(tmp_path: Path, tiny_model: Path) -> Non
         ("learn2reg_disp.nii.gz", FileKind("learn2reg", FIXED, MOVING)),
     ):
         torch.testing.assert_close(read_transform(out / name, kind).apply(points), expected, atol=2e-3, rtol=0)
-    for format, *chain in (
-        ("ants", "ants_1Warp.nii.gz", "ants_0GenericAffine.mat"),
-        ("greedy", "greedy_warp.nii.gz", "greedy_affine.mat"),
+    for kind, *chain in (
+        (FileKind("ants"), "ants_1Warp.nii.gz", "ants_0GenericAffine.mat"),
+        (FileKind("greedy"), "greedy_warp.nii.gz", "greedy_affine.mat"),
     ):
-        found = read_chain([out / name for name in chain], FileKind(format)).apply(points)
+        found = read_chain([out / name for name in chain], kind).apply(points)
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
     assert {path.name for path in out.iterdir()} >= {
         "fsl_flirt.mat",
