@@ -64,7 +64,7 @@ def view(
     folder: ResultsArgument,
     fixed: Annotated[
         Path | None,
-        typer.Option("--fixed", metavar="FILE", help="The fixed image, to show the result on it.", show_default="none"),
+        typer.Option("--fixed", metavar="FILE", help="The fixed image, if it was moved.", show_default="recorded"),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the server; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,

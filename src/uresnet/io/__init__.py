@@ -4,6 +4,7 @@ from uresnet.io.label_tables import write_colour_table, write_itksnap_labels, wr
 from uresnet.io.series import Series, check_space, read_series, write_series
 from uresnet.io.volumes import (
     WRITABLE_SUFFIXES,
+    nifti_bytes,
     read_grid,
     read_image,
     read_labels,
@@ -16,6 +17,7 @@ __all__ = [
     "WRITABLE_SUFFIXES",
     "Series",
     "check_space",
+    "nifti_bytes",
     "read_grid",
     "read_image",
     "read_labels",

@@ -169,6 +169,13 @@ def write_image(image: Image, path: str | Path) -> None:
     _write(image.data.detach().cpu().numpy().astype(np.float32), image.grid, Path(path))
 
 
+def nifti_bytes(image: Image) -> bytes:
+    """The content of the .nii.gz file that :func:`write_image` writes."""
+    path = Path("image.nii.gz")
+    data = image.data.detach().cpu().numpy().astype(np.float32)
+    return packed(image_of(data, image.grid, path).to_bytes(), path)
+
+
 def write_labels(labels: LabelMap, path: str | Path, scheme: LabelScheme | None = None) -> None:
     """Write int16 (int32 if a value needs it), otherwise as :func:`write_image`. With a ``scheme``, a NIfTI file also
     holds the names and colours of its ids, and the intent "label"."""

@@ -19,11 +19,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from uresnet.core.image import Image
 from uresnet.core.labels import FREESURFER
 from uresnet.errors import UserError
+from uresnet.io import nifti_bytes
 from uresnet.report.html import TEMPLATES, viewer_html
 from uresnet.report.record_text import image_names
 from uresnet.results.record import read_record
+from uresnet.results.registration import read_input
 
 HOST = "127.0.0.1"
 POLICY = (
@@ -79,13 +82,12 @@ def label_colours() -> dict[str, Any]:
 def served_files(folder: Path, fixed: Path | None = None) -> dict[str, Served]:
     """Everything that the viewer of an output folder may ask for, by path.
 
-    The ``fixed`` image lies elsewhere: it is served only if the caller names it, because a folder may come from
-    somebody else, and its record name any file. Raises :class:`UserError` for a folder without a registration, an image
-    that a browser cannot read, and where NiiVue is missing.
+    The fixed image lies elsewhere, where the record says or ``fixed``. A folder may come from somebody else, and its
+    record name any file: so it is read as an image, has to have the shape of the fixed image, and only its voxels are
+    served. Raises :class:`UserError` for a folder without a registration, for a ``fixed`` that is not its fixed image,
+    and where NiiVue is missing.
     """
     record = read_record(folder)
-    if fixed is not None and (not fixed.is_file() or not fixed.name.endswith((".nii", ".nii.gz", ".mgz"))):
-        raise UserError(f"{fixed} cannot be shown by the viewer; give a file .nii, .nii.gz or .mgz.")
     if not _is_own(folder / "warped.nii.gz"):
         raise UserError(f"{folder} holds no registration; give the output folder of uresnet register.")
     files = {
@@ -95,11 +97,9 @@ def served_files(folder: Path, fixed: Path | None = None) -> dict[str, Served]:
         "/niivue.js": Served("text/javascript", niivue_widget()),
     }
     layers = []
-    for name, path in _layers(folder, fixed):
-        address = f"/images/{name}{'.mgz' if path.name.endswith('.mgz') else '.nii.gz'}"
-        if path.name.endswith(".nii"):
-            address = address.removesuffix(".gz")
-        files[address] = Served("application/octet-stream", path)
+    for name, content in _layers(folder, read_input(folder, record, "fixed", fixed)):
+        address = f"/images/{name}.nii.gz"
+        files[address] = Served("application/octet-stream", content)
         layers.append({"name": name, "url": address})
     settings = {"layers": layers, "labels": label_colours()}
     files["/layers.json"] = Served("application/json", json.dumps(settings).encode())
@@ -127,8 +127,8 @@ def make_server(folder: Path, port: int = 0, fixed: Path | None = None) -> Threa
         raise UserError(f"Port {port} cannot be used ({error.strerror}); choose another with --port.") from error
 
 
-def _layers(folder: Path, fixed: Path | None) -> list[tuple[str, Path]]:
-    found = [] if fixed is None else [("fixed", fixed.resolve())]
+def _layers(folder: Path, fixed: Image | None) -> list[tuple[str, bytes | Path]]:
+    found: list[tuple[str, bytes | Path]] = [] if fixed is None else [("fixed", nifti_bytes(fixed))]
     names = ("warped", "fixed_dseg", "warped_dseg", "jacobian")
     return found + [(name, path) for name in names if _is_own(path := folder / f"{name}.nii.gz")]
 

@@ -67,8 +67,8 @@ def read_registered_pair(
     labels = {name: _read_labels(folder / f"{name}_dseg.nii.gz") for name in ("moving", "fixed", "warped")}
     scheme = SCHEMES.get(record.model.scheme)
     return RegisteredPair(
-        moving=_read_input(folder, record, "moving", moving),
-        fixed=_read_input(folder, record, "fixed", fixed),
+        moving=read_input(folder, record, "moving", moving),
+        fixed=read_input(folder, record, "fixed", fixed),
         warped_moving=read_image(folder / "warped.nii.gz"),
         jacobian=read_image(folder / "jacobian.nii.gz"),
         transform=read_transform(folder / "transform.h5"),
@@ -92,8 +92,12 @@ def _read_labels(path: Path) -> LabelMap | None:
     return read_labels(path) if path.exists() else None
 
 
-def _read_input(folder: Path, record: RunRecord, name: str, given: str | Path | None) -> Image | None:
-    """The image that was registered, checked against the shape that the record gives."""
+def read_input(folder: Path, record: RunRecord, name: str, given: str | Path | None) -> Image | None:
+    """The image ``name`` ("moving", "fixed") that was registered: the ``given`` file, or the one that the record names.
+
+    None where the record's file is gone, is no image, or has another shape than the record says. Raises
+    :class:`UserError` for a given file that is not that image.
+    """
     recorded = record.inputs.get(name)
     if recorded is None:
         raise UserError(f"{folder} holds no registration; give the output folder of uresnet register.")

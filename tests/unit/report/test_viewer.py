@@ -9,11 +9,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from report_results import made_up_results, write_folder
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image
 from uresnet.core.labels import FREESURFER
 from uresnet.errors import UserError
+from uresnet.io import write_image
 from uresnet.report import viewer
 from uresnet.report.viewer import HOST, label_colours, make_server, niivue_widget, served_files
 
@@ -26,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def port(folder: Path) -> Iterator[int]:
     """Port of a running server for a made-up result."""
-    server = make_server(folder, fixed=folder.parent / "fixed.nii.gz")
+    server = make_server(folder)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_address[1]
     server.shutdown()
@@ -93,8 +98,8 @@ def test_structures_have_the_colours_of_the_label_table() -> None:
     assert shown == set(FREESURFER) - {0}
 
 
-def test_only_the_folders_own_files_are_served(tmp_path: Path) -> None:
-    """Not what its record names, nor what its links lead to: the folder may come from somebody else."""
+def test_only_the_result_is_served(tmp_path: Path) -> None:
+    """No other file that its record names, nor what its links lead to: the folder may come from somebody else."""
     folder = write_folder(made_up_results(), tmp_path / "out")
     private = tmp_path / "private.nii.gz"
     private.write_bytes(b"secret")
@@ -112,10 +117,17 @@ def test_only_the_folders_own_files_are_served(tmp_path: Path) -> None:
         "/images/warped.nii.gz",
         "/images/warped_dseg.nii.gz",
     ]
-    asked = served_files(folder, private)["/images/fixed.nii.gz"].content
-    assert isinstance(asked, Path) and asked.resolve() == private
-    with pytest.raises(UserError, match="cannot be shown"):
-        served_files(folder, folder / "run.json")
+    asked = served_files(folder, tmp_path / "fixed.nii.gz")["/images/fixed.nii.gz"].content
+    assert asked == (tmp_path / "fixed.nii.gz").read_bytes()
+    with pytest.raises(UserError, match="private"):
+        served_files(folder, private)
+    other = tmp_path / "other.nii.gz"
+    write_image(Image(torch.zeros(3, 4, 5), Grid((3, 4, 5), np.eye(4))), other)
+    with pytest.raises(UserError, match="is not the fixed image"):
+        served_files(folder, other)
+    record["inputs"]["fixed"]["path"] = str(other)
+    (folder / "run.json").write_text(json.dumps(record))
+    assert "/images/fixed.nii.gz" not in served_files(folder)
 
 
 def test_a_browser_that_says_nothing_is_let_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -232,7 +233,7 @@ def test_a_series_is_written_as_it_comes(files, name):
     save(files, "bold.nii.gz", values)
     result = apply_transform(files / "t.h5", files / "bold.nii.gz", files / "fixed.nii.gz")
     result.write(files / name)
-    back = nib.load(files / name) if name.islower() else nib.Nifti1Image.from_filename(files / name)
+    back: Any = nib.load(files / name) if name.islower() else nib.Nifti1Image.from_filename(files / name)
     np.testing.assert_array_equal(np.asarray(back.dataobj), result.values)
     np.testing.assert_allclose(back.affine, FIXED.voxel_to_world, atol=1e-4)
 
