@@ -47,7 +47,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_numbers(self, "model")
         label_scheme(self.scheme)
-        require(2 <= len(self.channels) <= _MOST_LEVELS, f"model.channels needs two to {_MOST_LEVELS} levels")
+        require(2 <= len(self.channels) <= _MOST_LEVELS, f"model.channels needs 2 to {_MOST_LEVELS} levels")
         require(all(width >= 2 and width % 2 == 0 for width in self.channels), "model.channels must be even numbers")
         require(self.affine or self.deformable, "model.affine and model.deformable cannot both be off")
         segments = self.network == "christodoulidis" and self.segmentation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +54,6 @@ def read_with_simpleitk(path: Path) -> tuple[np.ndarray, Grid]:
 def without_complaint(read: Callable[[], Any], path: Path) -> Any:
     """What ``read`` returns. Raises :class:`UserError` where ITK's libraries write to standard error meanwhile: they
     report damage there, and go on with what they have."""
-    sys.stderr.flush()
     with tempfile.TemporaryFile() as said:
         kept = os.dup(2)
         try:

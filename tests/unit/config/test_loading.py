@@ -78,7 +78,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         ("training: {seed: 0x_}", "invalid literal"),
         ("training: {epochs: 3, epochs: 4}", "a mapping has the name 'epochs' two times"),
         ("training: {epochs: 2020-01-01}", r"training\.epochs must be a whole number, not '2020-01-01'"),
-        ("model: {channels: [4, 4, 4, 4, 4, 4, 4, 4, 4]}", "two to 8 levels"),
+        ("model: {channels: [4, 4, 4, 4, 4, 4, 4, 4, 4]}", "needs 2 to 8 levels"),
         ("blocks: {knots: [3]}", r"blocks\.knots must be a list of 2, not of 1"),
         ("blocks: {knots: [8, 3]}", "are two numbers each, from and to"),
         ("augment: {ventricle_growth: [3, 2]}", r"augment\.ventricle_growth must be two numbers, from and to"),

@@ -69,7 +69,7 @@ def test_it_starts_at_the_identity_and_stays_in_range(network: Christodoulidis) 
     assert torch.equal(output.spatial_gradients, torch.ones(1, 3, 9, 10, 11))
     assert torch.equal(output.affine, torch.eye(3, 4)[None])
     assert output.segmentation_logits is None
-    nn.init.normal_(network.deformable_head.get_parameter("layers.4.weight"), std=5.0)
+    nn.init.normal_(network.deformable_head.get_parameter("layers.5.weight"), std=5.0)
     gradients = network(*pair).spatial_gradients
     assert gradients.min() < 0.1 and gradients.max() > 1.9 and gradients.min() >= 0 and gradients.max() <= 2
     with pytest.raises(ValueError, match="one shape"):
@@ -82,7 +82,7 @@ def test_it_does_not_segment() -> None:
 
 
 def test_a_file_of_it_registers(narrow: Christodoulidis, tmp_path: Path) -> None:
-    nn.init.normal_(narrow.deformable_head.get_parameter("layers.4.weight"), std=0.1)
+    nn.init.normal_(narrow.deformable_head.get_parameter("layers.5.weight"), std=0.1)
     save_model(tmp_path / "one.safetensors", narrow, uresnet_card("one", CONFIG, COARSE))
     model = load_model(tmp_path / "one.safetensors")
     assert (model.card.kind, model.scheme) == ("christodoulidis", None)

@@ -168,7 +168,7 @@ def test_one_forward_pass_by_hand() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"channels": (4,)}, "two levels"),
+        ({"channels": (4,)}, "needs 2 to 8 levels"),
         ({"channels": (4, 7)}, "even"),
         ({"affine": False, "deformable": False}, "cannot both"),
         ({"scheme": "all"}, "Unknown label scheme"),
