@@ -77,7 +77,7 @@ def made_up_results(
     return RegisteredPair(
         moving=moving,
         fixed=fixed,
-        warped_moving=resample(transform, moving, fixed_grid),
+        warped=resample(transform, moving, fixed_grid),
         jacobian=Image(jacobian_determinant(transform, fixed_grid), fixed_grid),
         transform=transform,
         moving_segmentation=moving_labels,
@@ -173,7 +173,7 @@ def write_folder(pair: RegisteredPair, folder: Path) -> Path:
         path = folder.parent / f"{name}.nii.gz"
         write_image(image, path)
         inputs[name] = replace(inputs[name], path=str(path))
-    write_image(pair.warped_moving, folder / "warped.nii.gz")
+    write_image(pair.warped, folder / "warped.nii.gz")
     write_image(pair.jacobian, folder / "jacobian.nii.gz")
     write_itk_composite(pair.transform, folder / "transform.h5")
     write_itk_composite(pair.transform.inverse(), folder / "inverse_transform.h5")

@@ -126,7 +126,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
     registration = Registration(
         moving=source.image,
         fixed=target.image,
-        warped_moving=warped,
+        warped=warped,
         jacobian=jacobian,
         transform=coupling.transform,
         inverse=inverse,

@@ -82,7 +82,7 @@ class Registration(RegisteredPair):
         writers: Writers = {
             "transform.h5": partial(write_itk_composite, self.transform),
             "inverse_transform.h5": partial(write_itk_composite, self.inverse),
-            "warped.nii.gz": partial(write_image, self.warped_moving),
+            "warped.nii.gz": partial(write_image, self.warped),
             "jacobian.nii.gz": partial(write_image, self.jacobian),
         }
         segmentations = {

@@ -43,14 +43,14 @@ def figure_2(pair: RegisteredPair, width_mm: float = 174.0) -> Any:
     plane. Returns a matplotlib figure ``width_mm`` wide."""
     view = view_of(pair.background)
     slices = warp_slices(pair, view, placement(pair.transform, view))
-    warped = [cut(pair.warped_moving, plane_grid(plane, view, slices=1))[0] for plane in PLANES]
+    warped = [cut(pair.warped, plane_grid(plane, view, slices=1))[0] for plane in PLANES]
     limits = map_limits(slices)
     signed, growth = (-limits.displacement, limits.displacement), (-limits.log_jacobian, limits.log_jacobian)
     titles = ("Warped", "Deformed grid", "Left–right", "Back–front", "Foot–head", "Distance", "log Jacobian")
     figure, axes = _canvas(
         [warp_slice.inside.shape for warp_slice in slices], len(titles), width_mm, foot=0.3, bars=True
     )
-    black, white = grey_window(pair.warped_moving)
+    black, white = grey_window(pair.warped)
     for row, shown in enumerate(slices):
         axes[row][0].imshow(warped[row], cmap="gray", vmin=black, vmax=white, interpolation="bilinear")
         _draw_grid(axes[row][1], shown)

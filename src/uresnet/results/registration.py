@@ -19,7 +19,7 @@ from uresnet.transform_files import read_transform
 class RegisteredPair:
     """A registered pair. ``transform`` maps fixed world mm to moving world mm.
 
-    ``fixed``, ``warped_moving``, ``jacobian``, ``fixed_segmentation`` and ``warped_segmentation`` lie on the fixed
+    ``fixed``, ``warped``, ``jacobian``, ``fixed_segmentation`` and ``warped_segmentation`` lie on the fixed
     image's grid, ``moving`` and ``moving_segmentation`` on the moving image's; segmentations hold FreeSurfer ids.
     ``moving`` and ``fixed`` are None where the files are no longer where the record says; segmentations and ``scheme``,
     from a model that does not segment. ``volumes`` are mm³ by image ("moving", "fixed") and FreeSurfer id. ``record``
@@ -28,7 +28,7 @@ class RegisteredPair:
 
     moving: Image | None
     fixed: Image | None
-    warped_moving: Image
+    warped: Image
     jacobian: Image
     transform: Transform
     moving_segmentation: LabelMap | None
@@ -43,7 +43,7 @@ class RegisteredPair:
     @property
     def background(self) -> Image:
         """What anatomy is drawn on: the fixed image, or the warped one where the fixed one is gone."""
-        return self.fixed if self.fixed is not None else self.warped_moving
+        return self.fixed if self.fixed is not None else self.warped
 
     @property
     def warnings(self) -> list[str]:
@@ -69,7 +69,7 @@ def read_registered_pair(
     return RegisteredPair(
         moving=read_input(folder, record, "moving", moving),
         fixed=read_input(folder, record, "fixed", fixed),
-        warped_moving=read_image(folder / "warped.nii.gz"),
+        warped=read_image(folder / "warped.nii.gz"),
         jacobian=read_image(folder / "jacobian.nii.gz"),
         transform=read_transform(folder / "transform.h5"),
         moving_segmentation=labels["moving"],

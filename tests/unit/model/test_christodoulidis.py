@@ -88,7 +88,7 @@ def test_a_file_of_it_registers(narrow: Christodoulidis, tmp_path: Path) -> None
     assert (model.card.kind, model.scheme) == ("christodoulidis", None)
     grids = FIELDS_OF_VIEW["RAS"], FIELDS_OF_VIEW["LPS"]
     done = register(*(Image(torch.from_numpy(brain_on(g)), g) for g in grids), model=model, brain="none")
-    assert done.warped_moving.grid.same_as(grids[1]) and done.warped_segmentation is None
+    assert done.warped.grid.same_as(grids[1]) and done.warped_segmentation is None
     assert done.measures.sd_log_jacobian > 0.01  # it deforms
     assert done.measures.overlap_after > 0.7
 

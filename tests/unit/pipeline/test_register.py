@@ -152,7 +152,7 @@ def test_whole_voxels_move_exactly(still_model: Path, tmp_path: Path) -> None:
     points = torch.from_numpy(np.random.default_rng(2).uniform(-50, 50, (50, 3)))
     torch.testing.assert_close(result.transform.apply(points), points - torch.from_numpy(shift), atol=1e-4, rtol=0)
     torch.testing.assert_close(
-        result.warped_moving.data, torch.from_numpy(brain_on(moved, tuple(shift))), atol=1e-3, rtol=0
+        result.warped.data, torch.from_numpy(brain_on(moved, tuple(shift))), atol=1e-3, rtol=0
     )
 
 
@@ -183,7 +183,7 @@ def test_a_model_without_segmentation_registers_only(moving: Path, fixed: Path, 
 def test_images_in_memory_are_welcome(tiny_model: Path, fixed: Path) -> None:
     grid = FIELDS_OF_VIEW["LAS"]
     image = Image(torch.from_numpy(brain_on(grid)), grid)
-    assert register(image, fixed, model=tiny_model).warped_moving.grid.same_as(FIXED)
+    assert register(image, fixed, model=tiny_model).warped.grid.same_as(FIXED)
 
 
 def test_a_brain_larger_than_the_network_grid_is_not_cut(tiny_model: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def registration_page(pair: RegisteredPair, title: str = "") -> str:
     ``title`` stands in the heading; by default the two images' file names.
     """
     view = view_of(pair.background, *([pair.moving] if pair.moving is not None else []))
-    images = {"warped": (pair.warped_moving, view)}
+    images = {"warped": (pair.warped, view)}
     if pair.fixed is not None:
         images["fixed"] = (pair.fixed, view)
     if pair.moving is not None:
