@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+import re
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_in_command = False
+_thread = threading.local()
+
+_IN_PYTHON = (
+    (r"--overwrite\b", "overwrite=True"),
+    (r"--from ([a-z0-9]+)\b", r'format="\1"'),
+    (r"--from\b", "format="),
+    (r"--(device|transform) ([a-z0-9:]+)\b", r'\1="\2"'),
+    (r"--([a-z]+(?:-[a-z]+)*)\b", lambda option: option[1].replace("-", "_") + "="),
+)
+"""How an option of the command, in a sentence, is written in Python."""
 
 
 class UserError(Exception):
     """Something the user can put right: one sentence that says what is wrong, in which file, and what to do.
 
-    The command line prints the sentence and ends with exit code 2. Every other exception is a fault of uresnet.
+    The command line prints the sentence and ends with exit code 2. Every other exception is a fault of uresnet. Where
+    the sentence names an option (``--overwrite``) and no command runs, it names the argument (``overwrite=True``).
+
+    >>> print(UserError("out exists already; replace it with --overwrite."))
+    out exists already; replace it with overwrite=True.
     """
+
+    def __str__(self) -> str:
+        sentence = super().__str__()
+        for option, argument in () if _in_command else _IN_PYTHON:
+            sentence = re.sub(rf"(?<=[ (]){option}", argument, sentence)
+        return sentence
+
+
+@contextmanager
+def told_by_the_command() -> Iterator[None]:
+    """While the block lasts, errors name the options of the command, not the arguments of Python functions."""
+    global _in_command
+    before, _in_command = _in_command, True
+    try:
+        yield
+    finally:
+        _in_command = before
 
 
 class InputWarning(UserWarning):
@@ -17,8 +54,26 @@ class InputWarning(UserWarning):
 
 
 def warn_about_input(sentence: str) -> None:
-    """Issue an :class:`InputWarning`."""
-    warnings.warn(sentence, InputWarning, stacklevel=3)
+    """Issue an :class:`InputWarning`, or hold it back (:func:`held_warnings`)."""
+    held: list[str] | None = getattr(_thread, "held", None)
+    if held is None:
+        warnings.warn(sentence, InputWarning, stacklevel=3)
+    else:
+        held.append(sentence)
+
+
+@contextmanager
+def held_warnings(into: list[str]) -> Iterator[None]:
+    """While the block lasts, what this thread would warn about an input goes into a list, to be said later.
+
+    Python collects the warnings of all threads in one place: a thread that reads an image ahead would warn about it in
+    the middle of the work on another.
+    """
+    before, _thread.held = getattr(_thread, "held", None), into
+    try:
+        yield
+    finally:
+        _thread.held = before
 
 
 def quoted(value: object, most: int = 120) -> str:

@@ -19,10 +19,10 @@ from typing import NoReturn
 import typer
 
 from uresnet.cli.console import Terminal
-from uresnet.core.device import check_device, check_device_name
+from uresnet.core.device import check_device_name, chosen_device, possible_threads
 from uresnet.core.files import check_utf8
 from uresnet.core.limits import check_memory_limit, is_out_of_memory
-from uresnet.errors import InputWarning, UserError
+from uresnet.errors import InputWarning, UserError, told_by_the_command
 
 
 @dataclass(frozen=True)
@@ -41,25 +41,14 @@ class Session:
         check_device_name(self.device)
         if not check_memory_limit():
             _keep_freed_memory()
-        threads = self._possible_threads()
+        threads = possible_threads(self.threads)
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
         import torch
 
         if threads is not None:
             torch.set_num_threads(threads)
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        check_device(self.device)
-        return self.device
-
-    def _possible_threads(self) -> int | None:
-        """As many as were asked for, but no more than there are cores: threads that share one wait for each other."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if self.threads is None or self.threads <= cores:
-            return self.threads
-        self.terminal.warn([f"--threads {self.threads} is more than the {cores} cores here; {cores} are used."])
-        return cores
+        return chosen_device(self.device)
 
 
 @contextmanager
@@ -68,7 +57,12 @@ def session(
 ) -> Iterator[Session]:
     """Runs a verb: every failure becomes a sentence on standard error and an exit code, every warning about an input a
     sentence."""
-    with _failures_as_exit_codes(debug), closing(Terminal(quiet)) as terminal, _warnings_as_sentences(terminal):
+    with (
+        told_by_the_command(),
+        _failures_as_exit_codes(debug),
+        closing(Terminal(quiet)) as terminal,
+        _warnings_as_sentences(terminal),
+    ):
         for word in sys.argv[1:]:  # the record keeps the command
             check_utf8(word)
         yield Session(terminal, device, threads)

@@ -14,7 +14,8 @@ from uresnet.core.sampling import sample
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """``data`` (I, J, K) float32, finite, on ``grid``; ``path`` is only for messages.
+    """``data`` (I, J, K) float32, finite, on ``grid``; ``path`` is only for messages, and so is ``title``, its name
+    where it has no path.
 
     ``invalid`` (I, J, K) bool marks voxels that were not a number or infinite in the file and hold 0 here; None: none.
     ``oriented`` is False when the file does not say which way its axes run, and the grid is an assumption.
@@ -25,6 +26,7 @@ class Image:
     path: str = ""
     invalid: Tensor | None = None
     oriented: bool = True
+    title: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", self.data.to(torch.float32))
@@ -35,7 +37,7 @@ class Image:
     @property
     def name(self) -> str:
         """Its name in messages."""
-        return self.path or "the image"
+        return self.path or self.title or "the image"
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from uresnet.io.text_headers import check_text_header
 
 SIMPLEITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def load_simpleitk(path: Path) -> Any:
@@ -78,4 +78,9 @@ def volume_of(sitk: Any, image: Any, path: Path) -> tuple[np.ndarray, Grid]:
     lps = np.eye(4)
     lps[:3, :3] = np.array(image.GetDirection()).reshape(rank, rank)[:3, :3] * np.array(image.GetSpacing()[:3])
     lps[:3, 3] = image.GetOrigin()[:3]
-    return values, Grid(values.shape, checked_affine(path, _LPS_TO_RAS @ lps))
+    return values, Grid(values.shape, checked_affine(path, lps_affine(lps)))
+
+
+def lps_affine(matrix: np.ndarray) -> np.ndarray:
+    """A (4, 4) matrix from voxels to LPS mm as one to RAS mm, or the other way."""
+    return np.asarray(LPS_TO_RAS @ matrix)

@@ -45,17 +45,22 @@ def read_image(path: str | Path) -> Image:
     matter is decided where the brain is known. Raises :class:`UserError` for a file that is missing, damaged, not an
     image, holds several volumes or colours, or whose affine is singular or sheared.
     """
-    volume, grid, oriented = read_volume(Path(path))
+    return as_image(*read_volume(Path(path)), path=str(path))
+
+
+def as_image(volume: np.ndarray, grid: Grid, oriented: bool, path: str, title: str = "") -> Image:
+    """Voxels (I, J, K) as an image, cleaned as :func:`read_image` says; ``title`` is its name where it has no
+    ``path``."""
     with np.errstate(over="ignore"):
         data = volume.astype(np.float32)
     invalid = ~np.isfinite(data)
     if not invalid.any():
-        return Image(torch.from_numpy(data), grid, str(path), oriented=oriented)
+        return Image(torch.from_numpy(data), grid, path, oriented=oriented, title=title)
     count = int(invalid.sum())
     data[invalid] = 0
     what = "1 voxel that is" if count == 1 else f"{count} voxels that are"
-    warn_about_input(f"{path} has {what} not a number or infinite; set to 0.")
-    return Image(torch.from_numpy(data), grid, str(path), torch.from_numpy(invalid), oriented)
+    warn_about_input(f"{path or title} has {what} not a number or infinite; set to 0.")
+    return Image(torch.from_numpy(data), grid, path, torch.from_numpy(invalid), oriented, title)
 
 
 def read_labels(path: str | Path) -> LabelMap:
@@ -65,12 +70,17 @@ def read_labels(path: str | Path) -> LabelMap:
     :func:`read_image` does, and for values that are not whole numbers.
     """
     volume, grid, _ = read_volume(Path(path))
+    return as_labels(volume, grid, str(path))
+
+
+def as_labels(volume: np.ndarray, grid: Grid, path: str) -> LabelMap:
+    """Voxels (I, J, K) as a label map, checked as :func:`read_labels` says; ``path`` is its name in messages."""
     if volume.dtype.kind == "f":
         volume = _as_whole(Path(path), volume)
     if volume.size and (volume.min() < -(2**31) or volume.max() >= 2**31):
         raise UserError(f"{path} holds label values too large to be labels; give a label map or a mask instead.")
     small = volume.min() >= -(2**15) and volume.max() < 2**15
-    return LabelMap(torch.from_numpy(volume.astype(np.int16 if small else np.int32)), grid, str(path))
+    return LabelMap(torch.from_numpy(volume.astype(np.int16 if small else np.int32)), grid, path)
 
 
 def _as_whole(path: Path, volume: np.ndarray) -> np.ndarray:

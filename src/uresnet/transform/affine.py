@@ -39,7 +39,7 @@ class Affine(Transform):
         """The map that leaves every point where it is."""
         return cls(np.eye(4))
 
-    def apply(self, points: Tensor) -> Tensor:
+    def _map(self, points: Tensor) -> Tensor:
         matrix = torch.tensor(self.matrix).to(points)
         return points @ matrix[:3, :3].T + matrix[:3, 3]
 

@@ -57,7 +57,7 @@ class Composite(Transform):
         found = [part.residual for part in self.parts if isinstance(part, DisplacementField) and part.residual]
         return max(found, key=lambda residual: residual.max_mm, default=None)
 
-    def apply(self, points: Tensor) -> Tensor:
+    def _map(self, points: Tensor) -> Tensor:
         for part in self.parts:
             points = part.apply(points)
         return points

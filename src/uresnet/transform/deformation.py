@@ -148,7 +148,7 @@ class DisplacementField(Transform):
             inside &= (along >= -0.5) & (along < n - 0.5)
         return values * inside
 
-    def apply(self, points: Tensor) -> Tensor:
+    def _map(self, points: Tensor) -> Tensor:
         to_voxel = torch.tensor(self.grid.world_to_voxel).to(points)
         flat = points.reshape(-1, 3)
         voxels = (flat @ to_voxel[:3, :3].T + to_voxel[:3, 3]).T.reshape(1, 3, -1, 1, 1)

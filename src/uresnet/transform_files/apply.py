@@ -15,12 +15,11 @@ from uresnet.core.files import written_whole
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
-from uresnet.io import read_grid, read_series, write_series
+from uresnet.io import Series, read_grid, read_series, write_series
 from uresnet.transform import (
     Composite,
     DisplacementField,
     InverseError,
-    InverseResidual,
     Transform,
     folding_fraction,
     inverse_error,
@@ -101,16 +100,20 @@ def apply_transform(
     point of ``like`` falls into the image: the wrong transform, or the inverse of the right one.
     """
     chain, grid = read_chain(transform, kind), read_grid(like)
-    moving = read_series(image)
+    named = transform if isinstance(transform, str | Path) else " then ".join(map(str, transform))
+    return resampled_series(chain, read_series(image), grid, interpolation, fill, f"{named} sends no point of {like}")
+
+
+def resampled_series(
+    chain: Transform, moving: Series, grid: Grid, interpolation: Interpolation | None, fill: float | None, miss: str
+) -> Applied:
+    """The same for a series that is open already; ``miss`` begins the sentence for a transform that misses it."""
     found = moving.kind()
     chosen: Interpolation = interpolation or ("label" if found.labels else "linear")
     if chosen == "label" and not found.whole:
         raise UserError(f"{moving.path} holds fractions; labels are whole numbers: choose linear, nearest or cubic.")
     if not _reaches(chain, grid, moving.grid):
-        named = transform if isinstance(transform, str | Path) else " then ".join(map(str, transform))
-        raise UserError(
-            f"{named} sends no point of {like} into {image}; check which image is which, or use the inverse."
-        )
+        raise UserError(f"{miss} into {moving.path}; check which image is which, or use the inverse.")
     job = Resampling(moving, found, chain, grid, chosen, fill)
     return Applied(job, "as asked for" if interpolation else found.reason)
 
@@ -128,12 +131,6 @@ def apply_to_points(
     """
     grid = None if like is None else read_grid(like)
     return map_points(read_chain(transform, kind), read_points(points, lps), grid)
-
-
-def invert_transform(transform: Files, kind: FileKind | None = None) -> tuple[Transform, InverseResidual | None]:
-    """The inverse of transform files, and how well it undoes them (None: exactly, there was nothing to solve)."""
-    inverse = read_chain(transform, kind).inverse()
-    return inverse, inverse.residual
 
 
 def jacobian_of(

@@ -79,7 +79,7 @@ def test_a_record_cannot_name_files_elsewhere(tmp_path: Path) -> None:
 
 def test_an_existing_folder_needs_overwrite(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="overwrite=True"):
         check_output_folder(tmp_path / "out", overwrite=False)
     check_output_folder(tmp_path / "out", overwrite=True)
 
