@@ -1,6 +1,6 @@
 """The paper's idea in one place: what a network predicts for two images becomes one map and a segmentation of each."""
 
-from uresnet.coupling.dispatch import COUPLERS, Coupler, check_refinable, couple, segment_conformed
+from uresnet.coupling.dispatch import COUPLERS, Coupler, check_refinable, couple, segment_conformed, segments_alone
 from uresnet.coupling.midspace import couple_midspace
 from uresnet.coupling.pair import pair_transform
 from uresnet.coupling.result import Coupling, Segmented
@@ -15,4 +15,5 @@ __all__ = [
     "couple_midspace",
     "pair_transform",
     "segment_conformed",
+    "segments_alone",
 ]

@@ -61,6 +61,11 @@ def check_refinable(model: Model) -> None:
         raise UserError(f"The model {model.name} has nothing to refine; leave --refine out or choose another model.")
 
 
+def segments_alone(model: Model) -> bool:
+    """Whether the model segments each image of a pair without looking at the other: once is enough for many pairs."""
+    return COUPLERS[model.card.kind].segment is segment_alone
+
+
 def segment_conformed(model: Model, image: Conformed) -> Segmented:
     """Segment one image. Raises ``ValueError`` for a network without segmentation."""
     if model.scheme is None:

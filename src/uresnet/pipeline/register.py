@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from uresnet.core.choices import BrainMethod, Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
-from uresnet.coupling import Coupling, Segmented, check_refinable, couple
+from uresnet.coupling import Coupling, Segmented, check_refinable, couple, segments_alone
 from uresnet.errors import InputWarning
 from uresnet.measures.intracranial import intracranial_volume
 from uresnet.measures.overlap import dice_per_class
+from uresnet.pipeline.kept import Keep, not_kept
 from uresnet.pipeline.progress import Progress, Stages, collected_warnings, silent
 from uresnet.pipeline.save import Registration
 from uresnet.pipeline.steps import (
@@ -63,6 +65,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
     masks: tuple[str | Path | None, str | Path | None] = (None, None),
     device: str = "cpu",
     progress: Progress = silent,
+    keep: Keep = not_kept,
 ) -> Registration:
     """Register ``moving`` to ``fixed`` (files or images) and segment both.
 
@@ -95,16 +98,30 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
             if refine:
                 check_refinable(network)
         with stages("find brain"):
-            searches = [background.submit(find_brain, *pair, brain, device) for pair in zip(images, drawn, strict=True)]
+            searches = [
+                background.submit(keep, "brain", image, partial(find_brain, image, mask, brain, device))
+                for image, mask in zip(images, drawn, strict=True)
+            ]
             source, target = (search.result() for search in searches)
-            looks = [background.submit(appearance, found.image, found.mask) for found in (source, target)]
+            looks = [
+                background.submit(keep, "look", found.image, partial(appearance, found.image, found.mask))
+                for found in (source, target)
+            ]
         with stages("conform"):
             conformed = conform_pair((source.image, source.mask), (target.image, target.mask), network.conform)
         with stages("couple"):
             coupling = couple(network, *conformed, transform, refine)
+        keep_labels = keep if segments_alone(network) else not_kept
         native = [
-            background.submit(_native, segmented, network.scheme, found.image.grid)
-            for segmented, found in ((coupling.moving_segmented, source), (coupling.fixed_segmented, target))
+            background.submit(
+                keep_labels,
+                f"labels {image.grid.shape}",
+                found.image,
+                partial(_native, segmented, network.scheme, found.image.grid),
+            )
+            for segmented, found, image in zip(
+                (coupling.moving_segmented, coupling.fixed_segmented), (source, target), conformed, strict=True
+            )
         ]
         with stages("invert"):
             inverse = coupling.transform.inverse()

@@ -127,7 +127,8 @@ class RunRecord:
     ``finished`` is the time, UTC, ISO 8601; ``versions`` are those of uresnet, Python, the packages that decide the
     numbers, and the machine; ``seconds`` are by stage, with their "total"; ``warnings`` say what was assumed or
     repaired, a sentence each. ``transform`` (what was allowed to move), ``refined`` and ``measures`` are those of a
-    registration. ``command`` and ``files`` are known once the results are written.
+    registration. ``command`` and ``files`` are known once the results are written. ``key`` is a hash of inputs, options
+    and model, by which a cohort recognises what is done already.
     """
 
     finished: str
@@ -144,6 +145,7 @@ class RunRecord:
     quality: Quality | None = None
     command: tuple[str, ...] | None = None
     files: tuple[str, ...] | None = None
+    key: str | None = None
 
     def to_json(self) -> str:
         """The text of ``run.json``."""
