@@ -12,7 +12,6 @@ from uresnet.core.choices import BrainMethod, FailOn, FormatName
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 FORMATS = ", ".join(get_args(FormatName))
 POINT_SUFFIXES = (".csv", ".tsv", ".fcsv", ".mrk.json")
-TRANSFORM_SUFFIXES = (".h5", ".mat", ".txt", ".tfm", ".lta", ".mgz", ".nii.gz", ".nii")
 
 ModelOption = Annotated[
     str | None,
@@ -69,6 +68,9 @@ OutputFolderOption = Annotated[
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier run in the same folder.")
+]
+OverwriteFilesOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what exists under the names of the files to write.")
 ]
 ReportOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Write report.html, a page that shows the results.")

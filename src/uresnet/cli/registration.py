@@ -28,7 +28,7 @@ from uresnet.cli.session import Session, session
 from uresnet.core.choices import BrainMethod, FailOn, Freedom
 from uresnet.core.files import check_exist, check_output_file, check_output_files, check_output_folder
 from uresnet.model.catalogue import find_model
-from uresnet.pipeline.names import LONGEST_ENDING, registration_names, segmentation_files
+from uresnet.pipeline.names import registration_names, segmentation_files
 
 if TYPE_CHECKING:
     from uresnet.pipeline.save import Registration
@@ -144,7 +144,7 @@ def _segment(
 ) -> Quality | None:
     """Writes the files and returns the verdict."""
     inputs = (image, mask, _file(model))
-    check_output_file(output, IMAGE_SUFFIXES, inputs, LONGEST_ENDING)
+    check_output_file(output, IMAGE_SUFFIXES, inputs, overwrite)
     check_output_files(list(segmentation_files(output, report).values()), overwrite, inputs)
     model_file = find_model(model)
     check_exist(image, mask)

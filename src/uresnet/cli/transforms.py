@@ -12,22 +12,24 @@ from uresnet.cli.options import (
     FORMATS,
     IMAGE_SUFFIXES,
     POINT_SUFFIXES,
-    TRANSFORM_SUFFIXES,
     DebugOption,
     FixedOption,
     FromOption,
     MovingOption,
+    OverwriteFilesOption,
     QuietOption,
     ThreadsOption,
 )
 from uresnet.cli.pipes import is_piped, piped
-from uresnet.cli.session import session
+from uresnet.cli.session import Session, session
 from uresnet.core.choices import FormatName, Interpolation
-from uresnet.core.files import check_exist, check_output_file
+from uresnet.core.files import check_exist, check_output_file, check_output_files, fresh_outputs
+from uresnet.core.format_files import TRANSFORM_SUFFIXES, converted_files
 from uresnet.errors import UserError
-from uresnet.pipeline.names import LONGEST_ENDING
+from uresnet.pipeline.progress import Stages
 
 if TYPE_CHECKING:
+    from uresnet.transform import Composite
     from uresnet.transform_files import FileKind, PointTable
 
 TransformArgument = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="A transform file.", show_default=False)]
@@ -83,6 +85,7 @@ def apply(
     moving: MovingOption = None,
     fixed: FixedOption = None,
     threads: ThreadsOption = None,
+    overwrite: OverwriteFilesOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -105,6 +108,7 @@ def apply(
         session("cpu", threads, quiet or is_piped(output), debug) as run,
         piped(image, output) as (image, output),
     ):
+        _check_image(image)
         kept = next((ending for ending in POINT_SUFFIXES if image.name.lower().endswith(ending)), None)
         points = kept is not None
         if points and interpolation is not None:
@@ -115,31 +119,60 @@ def apply(
             )
         if not points and like is None:
             raise UserError("The grid of the result is missing; give the fixed image with --like FIXED.")
-        inputs = [*transforms, image, *([like] if like else [])]
-        check_output_file(output, (".csv", ".tsv", kept) if kept else IMAGE_SUFFIXES, tuple(inputs))
+        inputs = [*transforms, image, like, moving, fixed]
+        check_output_file(output, (".csv", ".tsv", kept) if kept else IMAGE_SUFFIXES, inputs, overwrite)
+        files = [output, volumes] if volumes is not None else [output]
         if volumes is not None:
-            check_output_file(volumes, (".tsv",), (*inputs, output))
-        check_exist(*inputs, moving, fixed)
+            check_output_file(volumes, (".tsv",), inputs, overwrite)
+        check_exist(*inputs)
         run.load_torch()
-        kind = _file_kind(format, moving, fixed)
+        kind, stages = _file_kind(format, moving, fixed), _stages(run)
         if like is None or points:
             from uresnet.transform_files import apply_to_points, write_points
 
             table = apply_to_points(transforms, image, lps, kind, like)
-            write_points(table, output)
+            with fresh_outputs(files, overwrite) as (place,):
+                write_points(table, place)
             _report_points(
                 table, output, "the deformation" if like is None else f"the deformation or {like}", run.terminal
             )
             return
         from uresnet.transform_files import apply_transform
 
-        result = apply_transform(transforms, image, like, interpolation, kind, fill)
-        result.write(output, volumes)
+        with stages("read"):
+            result = apply_transform(transforms, image, like, interpolation, kind, fill)
+        with stages("resample"), fresh_outputs(files, overwrite) as places:
+            result.write(*places)
         hint = "" if interpolation else "; --interpolation changes it"
         outside = f", {result.job.outside:g} outside" if result.job.outside else ""
         run.terminal.say(
             f"interpolation {result.interpolation} ({result.reason}{hint}), {result.job.dtype}{outside} → {output}"
         )
+
+
+_TRANSFORM_ALONE = (".h5", ".hdf5", ".hdf", ".mat", ".txt", ".tfm", ".lta", ".m3z", ".xfm")
+
+
+def _check_image(image: Path) -> None:
+    """Raises :class:`UserError` for a transform in the place of the image: arguments that are swapped."""
+    if image.name.lower().endswith(_TRANSFORM_ALONE):
+        raise UserError(
+            f"{image} is a transform by its name, and stands where the image belongs; transforms come first: uresnet "
+            "apply TRANSFORM IMAGE."
+        )
+
+
+def _stages(run: Session) -> Stages:
+    """Stages that are reported where they take long."""
+
+    def progress(stage: str, seconds: float | None) -> None:
+        if seconds is None or seconds >= _LONG_S:
+            run.terminal.progress(stage, seconds)
+
+    return Stages(progress)
+
+
+_LONG_S = 1.0
 
 
 def _report_points(table: PointTable, output: Path, known: str, terminal: Terminal) -> None:
@@ -188,6 +221,7 @@ def compose(
     moving: MovingOption = None,
     fixed: FixedOption = None,
     threads: ThreadsOption = None,
+    overwrite: OverwriteFilesOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -197,8 +231,9 @@ def compose(
     through B. If A resamples X onto FIXED, and B resamples MOVING onto X, the result resamples MOVING onto FIXED.
     """
     with session("cpu", threads, quiet, debug) as run:
-        check_output_file(output, TRANSFORM_SUFFIXES, (*transforms, like, moving, fixed))
-        check_exist(*transforms, like, moving, fixed)
+        inputs = (*transforms, like, moving, fixed)
+        check_output_file(output, TRANSFORM_SUFFIXES, inputs, overwrite)
+        check_exist(*inputs)
         run.load_torch()
         from uresnet.io import read_grid
         from uresnet.transform_files import read_chain, write_transform
@@ -206,9 +241,20 @@ def compose(
         kind = _file_kind(format, moving, fixed)
         chain = read_chain(transforms, kind).simplified()
         grid = read_grid(like) if like is not None else (kind.fixed if kind else None)
-        dense = output.name.endswith((".nii", ".nii.gz"))
-        write_transform(chain, output, "nifti" if dense else None, fixed=grid, moving=kind.moving if kind else None)
-        run.terminal.say(f"{counted(len(transforms), 'transform')}, {counted(len(chain.parts), 'part')} → {output}")
+        dense = output.name.lower().endswith((".nii", ".nii.gz"))
+        with _stages(run)("write"), fresh_outputs([output], overwrite) as (place,):
+            write_transform(chain, place, "nifti" if dense else None, grid, kind.moving if kind else None)
+        held = "one displacement for each voxel" if dense or output.name.lower().endswith(".mgz") else _in_words(chain)
+        run.terminal.say(f"{counted(len(transforms), 'transform')} → {output} ({held})")
+
+
+def _in_words(chain: Composite) -> str:
+    """``1 affine, 2 deformations``: what a composition is made of, once neighbouring affines are one."""
+    from uresnet.transform import Affine
+
+    affines = sum(isinstance(part, Affine) for part in chain.parts)
+    counts = ((affines, "affine"), (len(chain.parts) - affines, "deformation"))
+    return ", ".join(counted(count, noun) for count, noun in counts if count)
 
 
 def convert(
@@ -233,25 +279,29 @@ def convert(
     moving: MovingOption = None,
     fixed: FixedOption = None,
     threads: ThreadsOption = None,
+    overwrite: OverwriteFilesOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Convert a transform for another program, and print how exact the result is.
 
-    With an ending, the output is one file: .h5 .mat .txt (itk, ants), .mat (fsl: FLIRT; greedy: plain), .lta .mgz
-    (freesurfer), .nii.gz (nifti, ants, greedy: LPS mm; fsl: FNIRT-style; learn2reg: voxels).
+    With an ending, the output is one file: .h5 .nii.gz .mat .txt .tfm (itk, ants), .nii.gz .mat .txt (fsl: FNIRT-style
+    warps, FLIRT; greedy: LPS mm, plain matrices), .mgz .lta (freesurfer), .nii.gz (nifti: LPS mm; learn2reg: voxels).
+    .mat, .txt, .tfm and .lta hold affines only.
 
     Without an ending, all files of the format are written, with the inverse, and their names begin with the output:
-    -o out/s01_ writes out/s01_0GenericAffine.mat.
+    -o out/s01_ writes out/s01_0GenericAffine.mat. With --overwrite, files of the format that an earlier conversion
+    wrote under such names and this one does not write are removed.
     """
     with session("cpu", threads, quiet, debug) as run:
-        whole = output.name.lower().endswith(TRANSFORM_SUFFIXES)
-        check_output_file(output, ("",), (transform, moving, fixed), 0 if whole else LONGEST_ENDING)
-        check_exist(transform, moving, fixed)
+        inputs = (transform, moving, fixed)
+        check_output_files(converted_files(output, to), overwrite, inputs)
+        check_exist(*inputs)
         run.load_torch()
         from uresnet.transform_files import convert_transform
 
-        written = convert_transform(transform, output, to, _file_kind(format, moving, fixed))
+        kind = _file_kind(format, moving, fixed)
+        written = convert_transform(transform, output, to, kind, overwrite, _stages(run))
         for file, exactness in written.items():
             run.terminal.say(f"{file}   {exactness}")
 
@@ -259,25 +309,39 @@ def convert(
 def invert(
     transform: TransformArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The transform to write (.h5).", show_default=False)
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The transform to write: .h5, or for an affine .mat, .txt or .tfm. uresnet convert writes others.",
+            show_default=False,
+        ),
     ],
     format: FromOption = None,
     moving: MovingOption = None,
     fixed: FixedOption = None,
     threads: ThreadsOption = None,
+    overwrite: OverwriteFilesOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Invert a transform, and print how exact the inverse is."""
     with session("cpu", threads, quiet, debug) as run:
-        check_output_file(output, (".h5", ".mat", ".txt"), (transform,))
-        check_exist(transform, moving, fixed)
+        inputs = (transform, moving, fixed)
+        check_output_file(output, (".h5", ".mat", ".txt", ".tfm"), inputs, overwrite)
+        check_exist(*inputs)
         run.load_torch()
-        from uresnet.transform_files import invert_transform, write_transform
+        from uresnet.transform_files import check_holds, read_chain, write_transform
 
-        inverse, residual = invert_transform(transform, _file_kind(format, moving, fixed))
-        write_transform(inverse, output)
-        run.terminal.say(f"inverse {'exact' if residual is None else residual} → {output}")
+        stages = _stages(run)
+        chain = read_chain(transform, _file_kind(format, moving, fixed))
+        check_holds(output, chain)
+        with stages("invert"):
+            inverse = chain.inverse()
+        with stages("write"), fresh_outputs([output], overwrite) as (place,):
+            write_transform(inverse, place)
+        run.terminal.say(f"inverse {inverse.residual or 'exact'} → {output}")
 
 
 def jacobian(
@@ -299,17 +363,20 @@ def jacobian(
     moving: MovingOption = None,
     fixed: FixedOption = None,
     threads: ThreadsOption = None,
+    overwrite: OverwriteFilesOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Write the Jacobian determinant of a transform: above 1 where tissue is larger in the moving image."""
     with session("cpu", threads, quiet, debug) as run:
-        check_output_file(output, IMAGE_SUFFIXES, (transform, *([like] if like else [])))
-        check_exist(transform, like, moving, fixed)
+        inputs = (transform, like, moving, fixed)
+        check_output_file(output, IMAGE_SUFFIXES, inputs, overwrite)
+        check_exist(*inputs)
         run.load_torch()
         from uresnet.io import write_image
         from uresnet.transform_files import jacobian_of
 
         determinant, folded = jacobian_of(transform, like, log, _file_kind(format, moving, fixed))
-        write_image(determinant, output)
+        with fresh_outputs([output], overwrite) as (place,):
+            write_image(determinant, place)
         run.terminal.say(f"{100 * folded:.3g} % of the voxels fold → {output}")

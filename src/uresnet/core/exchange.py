@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import threading
@@ -17,16 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from uresnet.core.temporary import PREFIX, new_name, sweep
 from uresnet.errors import UserError
 
-_PREFIX, _ASIDE = ".uresnet-", ".earlier"
+_ASIDE = ".earlier"
 _PLAN = ".uresnet-plan.json"
 """Beside what is put aside: the names of the earlier and of the new files. Without it nothing is half done."""
-
-
-def new_name(folder: Path, ending: str) -> Path:
-    """A hidden name in ``folder`` that nobody can guess."""
-    return folder / f"{_PREFIX}{secrets.token_hex(8)}{ending}"
 
 
 def exchange(source: Path, target: Path, leaving: Collection[str], last: str) -> None:
@@ -58,14 +53,15 @@ def exchange(source: Path, target: Path, leaving: Collection[str], last: str) ->
 
 
 def recover(folder: Path) -> None:
-    """Undo what a process that was killed in :func:`exchange` left half done."""
-    if any(folder.glob(f"{_PREFIX}*{_ASIDE}")):
+    """Undo what a process that was killed in :func:`exchange` left half done, and remove what others were writing."""
+    if any(folder.glob(f"{PREFIX}*{_ASIDE}")):
         with uninterrupted(), _locked(folder):
             _recover(folder)
+    sweep(folder, keep=_ASIDE)
 
 
 def _recover(folder: Path) -> None:
-    for aside in folder.glob(f"{_PREFIX}*{_ASIDE}"):
+    for aside in folder.glob(f"{PREFIX}*{_ASIDE}"):
         if aside.is_symlink() or not aside.is_dir():
             continue
         try:

@@ -11,11 +11,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
-from uresnet.core.exchange import check_free, exchange, is_plain_name, new_name, recover, uninterrupted
+from uresnet.core.exchange import check_free, exchange, is_plain_name, recover, uninterrupted
+from uresnet.core.temporary import LONGEST_NAME, new_name
 from uresnet.errors import UserError
 
 RECORD = "run.json"
@@ -68,23 +69,19 @@ def check_utf8(*names: str | Path) -> None:
             raise UserError(f"{_shortened(ascii(str(name)))} is no name: it holds a zero byte; check the path.")
 
 
-def check_name(path: Path, room: int = 0) -> None:
-    """Raises :class:`UserError` for a path that is too long for its file system, or is no text.
-
-    ``room``: how many bytes will be added to its name.
-    """
+def check_name(path: Path) -> None:
+    """Raises :class:`UserError` for a path that is too long for its file system, or is no text."""
     check_utf8(path)
     place = _existing(path)
     longest, deepest = _limits(place)
     for part in path.parts[len(path.parts) - 1 :] if path.parent == place else path.parts:
-        size = len(os.fsencode(part)) + (room if part == path.name else 0)
+        size = len(os.fsencode(part))
         if size > longest:
-            added = f", of which {room} are added to it" if room and part == path.name else ""
             raise UserError(
-                f"{_shortened(part)} is too long a name: {size} bytes{added}, and at most {longest} fit here; choose a "
+                f"{_shortened(part)} is too long a name: {size} bytes, and at most {longest} fit here; choose a "
                 "shorter one."
             )
-    if len(os.fsencode(path.absolute())) + max(room, 64) > deepest:
+    if len(os.fsencode(path.absolute())) + LONGEST_NAME > deepest:
         raise UserError(f"{_shortened(path)} is too long a path for this system; choose a shorter one.")
 
 
@@ -126,6 +123,8 @@ def check_output_folder(
     if folder.exists() and not overwrite:
         raise UserError(f"{folder} exists already; choose another folder, or replace its results with --overwrite.")
     _check_writable(folder if folder.exists() else folder.parent, folder)
+    if folder.parent.is_dir():
+        recover(folder.parent)
     if not folder.exists():
         return
     for path in inputs:
@@ -136,31 +135,38 @@ def check_output_folder(
     check_free(folder, taken, _files_of_earlier_run(folder))
 
 
-def check_output_file(file: Path, suffixes: tuple[str, ...], inputs: Sequence[Path | None] = (), room: int = 0) -> None:
-    """Raises :class:`UserError` when ``file`` cannot be written, has another ending, or is one of the ``inputs``.
-
-    ``room``: how many bytes will be added to its name, at most, for files beside it.
-    """
-    check_name(file, room)
+def check_output_file(
+    file: Path, suffixes: tuple[str, ...], inputs: Sequence[Path | None] = (), overwrite: bool = False
+) -> None:
+    """Raises :class:`UserError` when ``file`` cannot be written, has another ending, is one of the ``inputs``, or
+    exists without ``overwrite``."""
+    check_utf8(file)
     if not file.name.lower().endswith(suffixes):
-        raise UserError(f"{file} should end in {' or '.join(suffixes)}.")
-    if file.is_dir():
-        raise UserError(f"{file} is a folder; give the name of a file.")
-    if any(path is not None and file.exists() and path.exists() and file.samefile(path) for path in inputs):
-        raise UserError(f"{file} is also an input; give the result another name.")
-    _check_writable(file.parent, file)
-    if not file.parent.is_dir():
-        raise UserError(f"{file} cannot be written because its folder does not exist; create it first.")
+        raise UserError(f"{_shortened(file)} should end in {' or '.join(suffixes)}.")
+    check_output_files([file], overwrite, inputs)
 
 
 def check_output_files(files: Sequence[Path], overwrite: bool, inputs: Sequence[Path | None] = ()) -> None:
-    """The same for files of one folder that are written together, and none of which exists without ``overwrite``."""
-    for folder in {file.parent for file in files if file.parent.is_dir()}:
+    """The same for files that are written together, of any ending."""
+    for file in files:
+        check_name(file)
+    for folder in {file.parent for file in files}:
+        first = next(file for file in files if file.parent == folder)
+        _check_writable(folder, first)
+        if not folder.is_dir():
+            raise UserError(f"{first} cannot be written because its folder does not exist; create it first.")
         recover(folder)
     for file in files:
-        check_output_file(file, ("",), inputs)
-        if os.path.lexists(file) and not overwrite:
-            raise UserError(f"{file} exists already; choose another name, or replace it with --overwrite.")
+        if file.is_dir():
+            raise UserError(f"{file} is a folder; give the name of a file.")
+        if any(path is not None and file.exists() and path.exists() and file.samefile(path) for path in inputs):
+            raise UserError(f"{file} is also an input; give the result another name.")
+    taken = [] if overwrite else [str(file) for file in files if os.path.lexists(file)]
+    if taken:
+        more, them = (f", and so do {len(taken) - 1} more of its files", "them") if len(taken) > 1 else ("", "it")
+        raise UserError(
+            f"{_shortened(taken[0])} exists already{more}; choose another name, or replace {them} with --overwrite."
+        )
 
 
 @contextmanager
@@ -274,9 +280,33 @@ def fresh_files(folder: Path, overwrite: bool = False, record: str = "") -> Iter
     with _temporary_folder(folder) as beside:
         with _named(beside, folder):
             yield beside
-        names = [path.name for path in beside.iterdir()]
-        leaving = {*names, *_listed(folder / record)} if overwrite else set()
-        _take_places(beside, folder, leaving, record)
+        _settle(beside, folder, overwrite, record)
+
+
+@contextmanager
+def fresh_outputs(files: Sequence[Path], overwrite: bool = False, stale: Sequence[Path] = ()) -> Iterator[list[Path]]:
+    """Paths to write to in place of ``files``, which all take those names when the block ends well; none if not.
+
+    Without ``overwrite`` a file that has come in the meantime is an error. ``stale`` files go in the same moment.
+    Raises :class:`UserError`.
+    """
+    folders = list(dict.fromkeys(file.parent for file in files))
+    with ExitStack() as opened:
+        beside = {folder: opened.enter_context(_temporary_folder(folder)) for folder in folders}
+        with ExitStack() as named:
+            for folder in folders:
+                named.enter_context(_named(beside[folder], folder))
+            yield [beside[file.parent] / file.name for file in files]
+        if not overwrite:  # before any of them takes its place
+            for folder in folders:
+                check_free(folder, [path.name for path in beside[folder].iterdir()], ())
+        for folder in folders:
+            _settle(beside[folder], folder, overwrite, "", [path.name for path in stale if path.parent == folder])
+
+
+def _settle(beside: Path, folder: Path, overwrite: bool, record: str, stale: Sequence[str] = ()) -> None:
+    names = [path.name for path in beside.iterdir()]
+    _take_places(beside, folder, {*names, *stale, *_listed(folder / record)} if overwrite else set(), record)
 
 
 def _take_places(source: Path, target: Path, leaving: set[str], last: str) -> None:
@@ -313,7 +343,8 @@ def _named(beside: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(str(error).replace(str(beside), str(folder))) from error
+        within = str(error).replace(f"{beside}{os.sep}", str(folder / "x")[:-1])
+        raise UserError(within.replace(str(beside), str(folder))) from error
 
 
 def _files_of_earlier_run(folder: Path) -> set[str]:
@@ -341,8 +372,17 @@ def _existing(path: Path) -> Path:
 
 
 def _check_writable(folder: Path, wanted: Path) -> None:
+    """By trying: permissions say nothing of a full disk, or of a file system that takes no files."""
     existing = _existing(folder)
     if not existing.is_dir():
         raise UserError(f"{wanted} cannot be written: {existing} is a file, not a folder.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{wanted} cannot be written: no permission to write in {existing}.")
+    probe = new_name(existing, ".probe")
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except PermissionError as error:
+        raise UserError(f"{wanted} cannot be written: no permission to write in {existing}.") from error
+    except OSError as error:
+        raise UserError(
+            f"{wanted} cannot be written: {existing} takes no new files ({error.strerror}); choose another place."
+        ) from error

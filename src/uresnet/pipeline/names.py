@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uresnet.core.files import RECORD
+from uresnet.core.format_files import FORMAT_FILES
 
 REPORT = "report.html"
 
@@ -32,13 +33,11 @@ REGISTRATION = (
 )
 """What ``register`` writes besides its page and the formats that are asked for."""
 
-LONGEST_ENDING = 24
-"""No file that takes its name from the user's adds more bytes to it."""
-
 
 def registration_names(report: bool, formats: Sequence[str]) -> tuple[str, ...]:
-    """The names in an output folder; ``*`` stands for the rest of a name."""
-    exported = (f"{name.strip().lower()}_*" for name in formats if name.strip().lower() not in ("", "itk"))
+    """The names in an output folder, those of the ``formats`` among them."""
+    wanted = {name.strip().lower() for name in formats} - {"itk"}
+    exported = [f"{name}_{end}" for name, files in FORMAT_FILES.items() if name in wanted for end in files.together]
     return (*REGISTRATION, *((REPORT,) if report else ()), *exported)
 
 

@@ -4,7 +4,6 @@ from uresnet.transform_files.apply import (
     Applied,
     apply_to_points,
     apply_transform,
-    invert_transform,
     jacobian_of,
     read_chain,
 )
@@ -12,6 +11,7 @@ from uresnet.transform_files.convert import convert_transform
 from uresnet.transform_files.files import (
     FORMATS,
     FileKind,
+    check_holds,
     export_files,
     parse_formats,
     read_transform,
@@ -30,9 +30,9 @@ __all__ = [
     "TransformPair",
     "apply_to_points",
     "apply_transform",
+    "check_holds",
     "convert_transform",
     "export_files",
-    "invert_transform",
     "jacobian_of",
     "map_points",
     "parse_formats",

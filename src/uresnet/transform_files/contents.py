@@ -50,6 +50,14 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+def no_transform(path: Path, what: str) -> UserError:
+    """The sentence for a file that is ``what``, where a transform belongs: most often arguments that are swapped."""
+    return UserError(
+        f"{path} is {what}, not a transform; transforms come first, as in uresnet apply TRANSFORM IMAGE and uresnet "
+        "invert TRANSFORM."
+    )
+
+
 def small_content(path: Path) -> bytes:
     """All bytes of a file that holds no more than numbers in text. ``UserError`` above ``LARGEST_TEXT``."""
     if path.stat().st_size > LARGEST_TEXT:

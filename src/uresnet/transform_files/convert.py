@@ -2,55 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from uresnet.core.choices import FormatName, check_choices
-from uresnet.core.files import fresh_files
+from uresnet.core.files import check_output_files, fresh_outputs
+from uresnet.core.format_files import converted_files, is_one_file
 from uresnet.core.grid import Grid
-from uresnet.errors import UserError
 from uresnet.transform import Composite, DisplacementField, Transform
 from uresnet.transform_files.apply import difference, read_chain, round_trip
 from uresnet.transform_files.files import FORMATS, FileKind, read_transform, write_transform
 from uresnet.transform_files.formats.pair import TransformPair, is_affine
 
-_ENDINGS = (".h5", ".mat", ".txt", ".tfm", ".lta", ".mgz", ".nii", ".nii.gz")
+Stage = Callable[[str], AbstractContextManager[Any]]
+"""Surrounds a stage of the work, whose name it receives."""
 
 
 def convert_transform(
-    transform: str | Path, output: str | Path, to: FormatName, kind: FileKind | None = None
+    transform: str | Path,
+    output: str | Path,
+    to: FormatName,
+    kind: FileKind | None = None,
+    overwrite: bool = False,
+    stage: Stage = nullcontext,
 ) -> dict[Path, str]:
     """Write ``transform`` as format ``to``; returns each written file with its accuracy in words.
 
     An ``output`` with an ending is that one file; without an ending, the names of all files of the format begin with
-    it, the inverse among them. Every warp is read back and compared with the original between the fixed image's voxels.
-    Raises :class:`UserError` for a file that is no such transform, a format that needs an image that ``kind`` lacks,
-    and an affine file for a transform that deforms.
+    it, the inverse among them. Every warp is read back and compared with the original between the fixed image's voxels;
+    then all files take their places together. With ``overwrite`` they replace those of an earlier conversion, and files
+    that this transform does not have go.
+
+    Raises :class:`UserError` for a file that is no such transform, a format that needs an image that ``kind`` lacks, an
+    affine file for a transform that deforms, and files that exist already.
     """
     check_choices("convert_transform", output=(output, str | Path), to=(to, FormatName))
     kind, output = kind or FileKind(), Path(output)
-    original = read_chain(transform, kind).simplified()
-    if output.name.lower().endswith(_ENDINGS):
-        write_transform(original, output, to, fixed=_fixed_grid(original, kind), moving=kind.moving)
-        return {output: _accuracy(original, output, to, kind)}
-    backward = original.inverse()
-    pair = TransformPair(original, backward, _fixed_grid(original, kind), kind.moving)
-    written = {output.with_name(output.name + ending): write for ending, write in FORMATS[to](pair).items()}
-    taken = [path for path in written if path.exists()]
-    if taken:
-        raise UserError(f"{taken[0]} exists already; choose another beginning for the names with --output.")
-    with fresh_files(output.parent) as beside:
-        for path, write in written.items():
-            write(beside / path.name)
+    files = converted_files(output, to)
+    check_output_files(files, overwrite)
+    with stage("read"):
+        original = read_chain(transform, kind).simplified()
+    fixed = _fixed_grid(original, kind)
+    if is_one_file(output):
+        with fresh_outputs(files, overwrite) as (place,):
+            with stage("write"):
+                write_transform(original, place, to, fixed, kind.moving)
+            with stage("compare"):
+                return {output: _accuracy(original, place, to, kind)}
+    with stage("invert"):
+        pair = TransformPair(original, original.inverse(), fixed, kind.moving)
+    writers = FORMATS[to](pair)
+    written = [output.with_name(output.name + ending) for ending in writers]
+    stale = [file for file in files if file not in written and file.exists()]
+    with fresh_outputs(written, overwrite, stale) as places:
+        with stage("write"):
+            for place, write in zip(places, writers.values(), strict=True):
+                write(place)
+        with stage("compare"):
+            accuracy = _accuracies(pair, dict(zip(writers, places, strict=True)), to, kind)
+    accuracy |= {file.name: "removed: of an earlier conversion, and this transform does not deform" for file in stale}
+    return {file: accuracy[file.name] for file in (*written, *stale)}
+
+
+def _accuracies(pair: TransformPair, files: dict[str, Path], to: FormatName, kind: FileKind) -> dict[str, str]:
+    """By the files' names. ``files``: by the endings that the format gives them."""
+    original, backward = pair.forward, pair.backward
+    assert backward is not None
     if to in ("ants", "greedy"):
-        return _accuracy_of_chain(original, list(written), to, kind)
-    kinds = {False: FileKind(to, pair.fixed, kind.moving), True: FileKind(to, kind.moving, pair.fixed)}
-    accuracy = {}
-    for path in written:
-        inverse = "inverse" in path.name[len(output.name) :]
-        accuracy[path] = _accuracy(backward if inverse else original, path, to, kinds[inverse])
-    if len(written) > 1 and not is_affine(original):
+        return _accuracy_of_chain(original, list(files.values()), to, kind)
+    there, back = replace(kind, fixed=pair.fixed), replace(kind, fixed=kind.moving, moving=pair.fixed)
+    accuracy = {
+        path.name: _accuracy(backward, path, to, back) if "inverse" in ending else _accuracy(original, path, to, there)
+        for ending, path in files.items()
+    }
+    if len(files) > 1 and not is_affine(original):
         trip = round_trip(original, backward, _comparison_grid(original, kind))
-        accuracy[path] += f"; undoes the transform to {trip.mean_mm:.4f} mm on average, {trip.max_mm:.4f} mm at most"
+        accuracy[list(accuracy)[-1]] += (
+            f"; undoes the transform to {trip.mean_mm:.4f} mm on average, {trip.max_mm:.4f} mm at most"
+        )
     return accuracy
 
 
@@ -66,10 +98,10 @@ def _accuracy(original: Transform, path: Path, to: FormatName, kind: FileKind) -
     return f"differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most, between the image's voxels"
 
 
-def _accuracy_of_chain(original: Transform, files: list[Path], to: FormatName, kind: FileKind) -> dict[Path, str]:
+def _accuracy_of_chain(original: Transform, files: list[Path], to: FormatName, kind: FileKind) -> dict[str, str]:
     """The same for a warp and an affine in two files, and the inverse warp in a third."""
     affine, *warps = files
-    accuracy = {affine: "exact: an affine"}
+    accuracy = {affine.name: "exact: an affine"}
     if not warps:
         return accuracy
     forward, backward = warps
@@ -77,10 +109,10 @@ def _accuracy_of_chain(original: Transform, files: list[Path], to: FormatName, k
     error = difference(original, read_chain([forward, affine], written), grid)
     undone = Composite([read_transform(affine, written).inverse(), read_transform(backward, written)])
     trip = round_trip(original, undone, grid)
-    accuracy[forward] = (
+    accuracy[forward.name] = (
         f"then {affine.name}: differs by {error.mean_mm:.4f} mm on average, {error.max_mm:.4f} mm at most"
     )
-    accuracy[backward] = (
+    accuracy[backward.name] = (
         f"after {affine.name} inverted: undoes the transform to {trip.mean_mm:.4f} mm on average, "
         f"{trip.max_mm:.4f} mm at most"
     )

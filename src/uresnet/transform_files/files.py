@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from uresnet.core.choices import FormatName
+from uresnet.core.choices import FormatName, check_choices
 from uresnet.core.files import check_exist
+from uresnet.core.format_files import FORMAT_FILES
 from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.transform import Affine, Composite, Transform
-from uresnet.transform_files.contents import reading
+from uresnet.transform_files.contents import no_transform, reading
 from uresnet.transform_files.formats.ants import ants_files
 from uresnet.transform_files.formats.freesurfer import (
     freesurfer_files,
@@ -116,6 +117,7 @@ def read_transform(path: str | Path, kind: FileKind | None = None) -> Composite:
     what a file does not: whose a bare 4×4 matrix is (greedy's or FLIRT's), that vectors are Learn2Reg's, which grids
     they belong to. Anything else, a damaged file, and a file that is not of the stated format, is a ``UserError``.
     """
+    check_choices("uresnet.read_transform", path=(path, str | Path), kind=(kind, FileKind | None))
     path, kind = Path(path), kind or FileKind()
     check_exist(path)
     if not path.is_file():
@@ -142,9 +144,17 @@ def _parts(path: Path, kind: FileKind) -> list[Transform]:
         return _read_matrix_file(path, kind)
     if name.endswith(".m3z"):
         raise UserError(f"{path} is FreeSurfer's older warp; turn it into .mgz with mri_warp_convert first.")
+    if name.endswith(_OF_IMAGES):
+        raise no_transform(path, "an image by its name")
+    if name.endswith(_OF_POINTS):
+        raise no_transform(path, "a table of points by its name")
     raise UserError(
         f"{path} is not a transform that can be read: give .h5, .mat, .txt, .tfm, .lta, or a warp .nii.gz or .mgz."
     )
+
+
+_OF_IMAGES = (".img", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".ima", ".zip")
+_OF_POINTS = (".csv", ".tsv", ".fcsv", ".mrk.json")
 
 
 def _read_matrix_file(path: Path, kind: FileKind) -> list[Transform]:
@@ -220,38 +230,45 @@ def write_transform(
     fixed: Grid | None = None,
     moving: Grid | None = None,
 ) -> None:
-    """Write a transform into one file, by its ending: ``.h5`` any, ``.mat``, ``.txt`` and ``.tfm`` only an affine.
+    """Write a transform into one file, by its ending: ``.h5`` any, ``.mat``, ``.txt``, ``.tfm`` and ``.lta`` only an
+    affine, the others a displacement for each voxel.
 
-    ``format`` is the program that the file is for, where that is not ITK: it chooses between kinds of matrices and
-    between kinds of dense warps. Some formats need the grids of the ``fixed`` and the ``moving`` image. ``UserError``
-    for a format without such a file, a grid that is missing, and a transform that the file cannot hold.
+    ``format`` is the program that the file is for, by default FreeSurfer for ``.lta`` and ``.mgz`` and else ITK: it
+    chooses between kinds of matrices and between kinds of dense warps. Some formats need the grids of the ``fixed`` and
+    the ``moving`` image. ``UserError`` for a format without such a file, a grid that is missing, and a transform that
+    the file cannot hold.
     """
     path = Path(path)
     name, pair = path.name.lower(), TransformPair(transform, None, fixed, moving)
-    if name.endswith(".lta") and format in (None, "freesurfer"):
-        write_lta(only_affine(transform, path), pair.grid("fixed"), pair.grid("moving"), path)
-    elif name.endswith(".mgz") and format in (None, "freesurfer"):
-        write_mgz_warp(transform, pair.grid("fixed"), pair.grid("moving"), path)
-    elif name.endswith((".mat", *TEXT_SUFFIXES)):
-        _write_matrix_file(pair, path, format)
-    elif name.endswith(NIFTI_SUFFIXES) and format is not None:
+    format = format or ("freesurfer" if name.endswith(FORMAT_FILES["freesurfer"].endings) else "itk")
+    if not name.endswith(FORMAT_FILES[format].endings):
+        raise UserError(f"{path}: {format} has {' '.join(FORMAT_FILES[format].endings)}; choose one of these endings.")
+    if name.endswith(FORMAT_FILES[format].affine):
+        _write_affine(pair, path, format)
+    elif name.endswith(NIFTI_SUFFIXES):
         _write_dense(pair, path, format)
-    elif format in (None, "itk", "ants"):
-        write_itk_composite(transform, path)
+    elif format == "freesurfer":
+        write_mgz_warp(transform, pair.grid("fixed"), pair.grid("moving"), path)
     else:
-        raise UserError(f"{path}: {format} has no such file; see which endings it has with uresnet convert --help.")
+        write_itk_composite(transform, path)
 
 
-def _write_matrix_file(pair: TransformPair, path: Path, format: FormatName | None) -> None:
-    affine = only_affine(pair.forward, path)
-    if format == "fsl":
+def check_holds(path: Path, transform: Transform) -> None:
+    """``UserError`` for a transform that deforms and a file of ITK that holds only an affine."""
+    if path.name.lower().endswith(FORMAT_FILES["itk"].affine):
+        only_affine(transform, path, ".h5")
+
+
+def _write_affine(pair: TransformPair, path: Path, format: FormatName) -> None:
+    affine = only_affine(pair.forward, path, FORMAT_FILES[format].deforming[0])
+    if format == "freesurfer":
+        write_lta(affine, pair.grid("fixed"), pair.grid("moving"), path)
+    elif format == "fsl":
         write_matrix(flirt_matrix(affine, pair.grid("fixed"), pair.grid("moving")), path)
     elif format == "greedy":
         write_matrix(affine.matrix, path)
-    elif format in (None, "itk", "ants"):
-        write_itk_affine(affine, path)
     else:
-        raise UserError(f"{path}: {format} keeps no matrix in such a file; choose fsl, greedy, itk or ants.")
+        write_itk_affine(affine, path)
 
 
 def _write_dense(pair: TransformPair, path: Path, format: FormatName) -> None:
@@ -259,7 +276,5 @@ def _write_dense(pair: TransformPair, path: Path, format: FormatName) -> None:
         write_fsl_warp(pair.forward, pair.grid("fixed"), pair.grid("moving"), path)
     elif format == "learn2reg":
         write_voxel_displacement(pair.forward, pair.grid("fixed"), pair.grid("moving"), path)
-    elif format == "freesurfer":
-        raise UserError(f"{path}: a FreeSurfer warp is written as .mgz; give the file that ending.")
     else:
         write_warp(pair.forward, pair.grid("fixed"), path)

@@ -20,7 +20,7 @@ from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.io.headers import checked_grid
 from uresnet.transform import Affine, DisplacementField, Transform
-from uresnet.transform_files.contents import shown, volume_bytes, volume_content
+from uresnet.transform_files.contents import no_transform, shown, volume_bytes, volume_content
 from uresnet.transform_files.formats.matrices import affine_of, floats, read_text
 from uresnet.transform_files.formats.nifti import VectorVolume, field_of, grid_of, ras_vectors
 from uresnet.transform_files.formats.pair import TransformPair, Writers, affine_part, is_affine
@@ -146,7 +146,7 @@ def read_mgz_warp(path: Path) -> DisplacementField:
     version, size = _version(content), size_of(content[:_HEADER])
     image: Any = nib.MGHImage.from_bytes(struct.pack(">i", version & 0xFF) + content[4:])
     if len(image.shape) != 4 or image.shape[3] != 3 or version >> 8 != _WARP:
-        raise UserError(f"{path} is an image, not a warp (its shape is {image.shape}); give a warp or an LTA.")
+        raise no_transform(path, f"an image (of {' × '.join(map(str, image.shape))} voxels)")
     values = np.asarray(image.dataobj, dtype=np.float64)
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds values that are not finite; write the warp again.")

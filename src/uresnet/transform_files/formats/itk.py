@@ -126,11 +126,11 @@ def write_itk_affine(affine: Affine, path: str | Path) -> None:
     path = Path(path)
     lps = LPS @ affine.matrix @ LPS
     parameters = np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])
-    if path.suffix == ".mat":
+    if path.suffix.lower() == ".mat":
         columns = {"AffineTransform_double_3_3": parameters[:, None], "fixed": np.zeros((3, 1))}
         with written_whole(path) as beside, beside.open("wb") as file:
             matlab.savemat(file, columns, format="4")
-    elif path.suffix in TEXT_SUFFIXES:
+    elif path.suffix.lower() in TEXT_SUFFIXES:
         numbers = " ".join(f"{value:.17g}" for value in parameters)
         text = "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
         write_text(f"{text}Parameters: {numbers}\nFixedParameters: 0 0 0\n", path)

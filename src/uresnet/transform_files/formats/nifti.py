@@ -38,7 +38,7 @@ from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 from uresnet.io.headers import checked_grid
 from uresnet.transform import DisplacementField, Transform, displacement_on
-from uresnet.transform_files.contents import shown, volume_bytes, volume_content
+from uresnet.transform_files.contents import no_transform, shown, volume_bytes, volume_content
 from uresnet.transform_files.formats.pair import TransformPair, Writers
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -116,6 +116,8 @@ def read_vectors(path: Path) -> VectorVolume:
         header = _class_of(start).header_class(start[: _class_of(start).header_class.sizeof_hdr], check=False)
         shape = header.get_data_shape()
         if tuple(shape[3:]) not in ((1, 3), (3,)):
+            if len(shape) <= 4:
+                raise no_transform(path, f"an image (of {shown(' × '.join(map(str, shape)))} voxels)")
             raise UserError(
                 f"{path} is not a dense warp: its shape is {shown(tuple(shape))} instead of (X, Y, Z, 1, 3) or "
                 "(X, Y, Z, 3)."
@@ -193,7 +195,7 @@ def _positions(grid: Grid, every: Sequence[int] = (1, 1, 1)) -> np.ndarray:
 def write_vectors(values: np.ndarray, grid: Grid, path: str | Path, intent: int, five: bool = True) -> None:
     """Write (I, J, K, 3) as float32 NIfTI in mm, qform = sform = ``grid``; 5D, or 4D without ``five``."""
     path = Path(path)
-    if not path.name.endswith(NIFTI_SUFFIXES):
+    if not path.name.lower().endswith(NIFTI_SUFFIXES):
         raise UserError(f"{path}: a dense warp is written as .nii.gz; give the file that ending.")
     values = np.ascontiguousarray(values, dtype=np.float32)
     image: Any = nib.Nifti1Image(values[:, :, :, None] if five else values, grid.voxel_to_world)
@@ -202,7 +204,7 @@ def write_vectors(values: np.ndarray, grid: Grid, path: str | Path, intent: int,
     image.set_qform(grid.voxel_to_world, code=1)
     image.set_sform(grid.voxel_to_world, code=1)
     content = image.to_bytes()
-    write_bytes(igzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content, path)
+    write_bytes(igzip.compress(content, 1, mtime=0) if path.name.lower().endswith(".gz") else content, path)
 
 
 def write_warp(transform: Transform, grid: Grid, path: str | Path) -> None:

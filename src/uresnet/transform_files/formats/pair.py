@@ -45,11 +45,11 @@ def is_affine(transform: Transform) -> bool:
     return all(isinstance(part, Affine) for part in transform.parts)
 
 
-def only_affine(transform: Transform, path: str | Path) -> Affine:
-    """The transform as one affine; ``UserError`` naming ``path`` where it deforms."""
+def only_affine(transform: Transform, path: str | Path, instead: str) -> Affine:
+    """The transform as one affine; ``UserError`` naming ``path`` where it deforms, with what to name it ``instead``."""
     parts = Composite([transform]).simplified().parts
     if len(parts) > 1 or not isinstance(parts[0], Affine):
-        raise UserError(f"{path} can hold only an affine, and this transform also deforms; name it .h5 instead.")
+        raise UserError(f"{path} can hold only an affine, and this transform also deforms; name it {instead} instead.")
     return parts[0]
 
 
