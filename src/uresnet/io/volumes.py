@@ -18,6 +18,7 @@ import torch
 from isal import igzip
 
 from uresnet.core.background import label_background
+from uresnet.core.choices import check_choices
 from uresnet.core.files import check_exist, write_bytes
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
@@ -44,7 +45,12 @@ def read_image(path: str | Path) -> Image:
     Voxels that are not a number or infinite become 0, are marked in ``Image.invalid`` and warned about: whether they
     matter is decided where the brain is known. Raises :class:`UserError` for a file that is missing, damaged, not an
     image, holds several volumes or colours, or whose affine is singular or sheared.
+
+    >>> import uresnet
+    >>> uresnet.read_image("image.nii.gz")
+    <Image 52 × 56 × 40, LAS, 3.2 × 3.9 × 3.8 mm>
     """
+    check_choices("uresnet.read_image", path=(path, str | Path))
     return as_image(*read_volume(Path(path)), path=str(path))
 
 
@@ -68,7 +74,12 @@ def read_labels(path: str | Path) -> LabelMap:
 
     Voxels that are not a number or infinite become background and are warned about. Raises :class:`UserError` as
     :func:`read_image` does, and for values that are not whole numbers.
+
+    >>> import uresnet
+    >>> uresnet.read_labels("moving_dseg.nii.gz").mask.any()
+    tensor(True)
     """
+    check_choices("uresnet.read_labels", path=(path, str | Path))
     volume, grid, _ = read_volume(Path(path))
     return as_labels(volume, grid, str(path))
 
