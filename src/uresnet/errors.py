@@ -27,6 +27,7 @@ class UserError(Exception):
     The command line prints the sentence and ends with exit code 2. Every other exception is a fault of uresnet. Where
     the sentence names an option (``--overwrite``) and no command runs, it names the argument (``overwrite=True``).
 
+    >>> from uresnet import UserError
     >>> print(UserError("out exists already; replace it with --overwrite."))
     out exists already; replace it with overwrite=True.
     """

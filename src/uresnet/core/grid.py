@@ -37,6 +37,11 @@ class Grid:
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "voxel_to_world", _checked_affine(self.voxel_to_world))
 
+    def __str__(self) -> str:
+        """Shape, axis codes and voxel size: ``160 × 192 × 224, LAS, 1 × 1 × 1.2 mm``."""
+        size = " × ".join(f"{zoom:.4g}" for zoom in self.zooms)
+        return f"{' × '.join(map(str, self.shape))}, {''.join(self.axis_codes)}, {size} mm"
+
     # -- what it is ------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -12,13 +12,22 @@ from uresnet.core.grid import AxisCodes, Grid, voxel_to_voxel
 from uresnet.core.sampling import sample
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Image:
     """``data`` (I, J, K) float32, finite, on ``grid``; ``path`` is only for messages, and so is ``title``, its name
     where it has no path.
 
     ``invalid`` (I, J, K) bool marks voxels that were not a number or infinite in the file and hold 0 here; None: none.
-    ``oriented`` is False when the file does not say which way its axes run, and the grid is an assumption.
+    ``oriented`` is False when the file does not say which way its axes run, and the grid is an assumption. ``chosen``
+    says which part of a file that can hold several was taken. Raises ``ValueError`` for data of another shape than the
+    grid's.
+
+    >>> import uresnet
+    >>> image = uresnet.read_image("image.nii.gz")
+    >>> image.data.shape, image.data.dtype
+    (torch.Size([52, 56, 40]), torch.float32)
+    >>> image.grid.points_to_world([0, 0, 0]).round(1).tolist()  # RAS mm of the first voxel's centre
+    [77.6, -102.2, -80.1]
     """
 
     data: Tensor
@@ -27,6 +36,7 @@ class Image:
     invalid: Tensor | None = None
     oriented: bool = True
     title: str = ""
+    chosen: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", self.data.to(torch.float32))
@@ -34,18 +44,27 @@ class Image:
         if self.invalid is not None:
             _check_shape(self.invalid, self.grid)
 
+    def __repr__(self) -> str:
+        return f"<Image {self.grid}>"
+
     @property
     def name(self) -> str:
         """Its name in messages."""
         return self.path or self.title or "the image"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LabelMap:
     """``data`` (I, J, K) of whole numbers on ``grid``; a mask is a label map of 0 and 1.
 
     ``axis_codes`` is set on the brain mask of an image whose file does not say which way its axes run: the directions
-    that they were seen to run in. The grid stays what the file was assumed to mean.
+    that they were seen to run in. The grid stays what the file was assumed to mean. Raises ``ValueError`` for data of
+    another shape than the grid's, and for data that are no whole numbers.
+
+    >>> import uresnet
+    >>> labels = uresnet.read_labels("moving_dseg.nii.gz")
+    >>> labels.data.shape == labels.mask.shape == labels.grid.shape
+    True
     """
 
     data: Tensor
@@ -57,6 +76,9 @@ class LabelMap:
         if self.data.is_floating_point() or self.data.is_complex():
             raise ValueError(f"labels are whole numbers, not {self.data.dtype}")
         _check_shape(self.data, self.grid)
+
+    def __repr__(self) -> str:
+        return f"<LabelMap {self.grid}>"
 
     @property
     def name(self) -> str:

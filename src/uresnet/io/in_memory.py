@@ -17,9 +17,10 @@ from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
 from uresnet.io.contents import check_voxels, reading
-from uresnet.io.headers import checked_affine, checked_grid, checked_shape, says_orientation
+from uresnet.io.headers import LABEL_INTENT, checked_affine, checked_grid, checked_shape, says_orientation
+from uresnet.io.series import Series
 from uresnet.io.simpleitk import lps_affine, volume_of
-from uresnet.io.volumes import as_image, as_labels, image_of, read_image, read_labels
+from uresnet.io.volumes import as_image, as_labels, image_of, read_grid, read_image, read_labels
 
 ImageSource = Any
 """An image as a caller may hold it: a path, an :class:`~uresnet.core.image.Image`, ``(array, affine)`` with (I, J, K)
@@ -30,6 +31,8 @@ KINDS = (
     "a path, an image of nibabel, SimpleITK, ANTsPy, TorchIO or MONAI, or (array, affine) with the voxel values and "
     "their 4×4 matrix to RAS millimetres"
 )
+
+_LABEL_HEADER = {"intent_code": LABEL_INTENT}
 
 Volume = tuple[np.ndarray, Grid, bool]
 """Voxels (I, J, K), their grid, and whether somebody said how they lie."""
@@ -68,6 +71,25 @@ def labels_from(source: ImageSource, argument: str = "") -> LabelMap:
         return as_labels(source.data.cpu().numpy(), source.grid, source.path or title)
     values, grid, _ = _volume(source, title)
     return as_labels(values, grid, title)
+
+
+def grid_from(source: ImageSource, argument: str = "") -> Grid:
+    """Only the grid of an image; of a file, only the header is read."""
+    if isinstance(source, str | Path):
+        return read_grid(source)
+    return source.grid if isinstance(source, Image | LabelMap) else image_from(source, argument).grid
+
+
+def held_series(source: ImageSource, argument: str = "") -> Series:
+    """An image in memory as a series of one volume, its values as they are."""
+    title = f"the {argument} image" if argument else "the image"
+    if isinstance(source, Image | LabelMap):
+        values, grid, title = _values(source), source.grid, source.path or title
+    else:
+        values, grid, _ = _volume(source, title)
+    labels = isinstance(source, LabelMap)
+    stored = values.dtype if values.dtype.kind in "iub" else None
+    return Series(grid.shape, grid, title, values.dtype, stored, _LABEL_HEADER if labels else None, values)
 
 
 def to_nibabel(image: Image | LabelMap) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,20 +17,21 @@ from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.coupling import Coupling, Segmented, check_refinable, couple, segments_alone
 from uresnet.errors import InputWarning
+from uresnet.io.in_memory import ImageSource, image_from
 from uresnet.measures.intracranial import intracranial_volume
 from uresnet.measures.overlap import dice_per_class
 from uresnet.pipeline.kept import Keep, not_kept
 from uresnet.pipeline.progress import Progress, Stages, collected_warnings, silent
 from uresnet.pipeline.save import Registration
 from uresnet.pipeline.steps import (
-    ImageSource,
     ModelSource,
     check_arguments,
+    check_sources,
     chosen_model,
     find_brain,
-    image_of,
     input_record,
     labels_from_classes,
+    limited,
     mask_of,
     native_labels,
     ready_model,
@@ -62,37 +62,52 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
     transform: Freedom = "joint",
     refine: bool = False,
     brain: BrainMethod = "auto",
-    masks: tuple[str | Path | None, str | Path | None] = (None, None),
-    device: str = "cpu",
+    masks: tuple[ImageSource | None, ImageSource | None] = (None, None),
+    device: str = "auto",
+    threads: int | None = None,
     progress: Progress = silent,
     keep: Keep = not_kept,
 ) -> Registration:
-    """Register ``moving`` to ``fixed`` (files or images) and segment both.
+    """Register ``moving`` to ``fixed`` and segment both.
 
-    ``model`` is a packaged name, a model file or a loaded model; ``transform`` is what the registration may change;
-    ``refine`` takes more time for a more accurate result; ``brain`` "auto" strips a skull where there is one, "none"
-    takes every voxel above zero; ``masks`` are brain masks of (moving, fixed) to use instead. Raises
-    :class:`UserError` for a mistake in the inputs or arguments.
+    Each image is a path, an image of nibabel, SimpleITK, ANTsPy, TorchIO or MONAI, an :class:`~uresnet.Image`, or
+    ``(array, affine)``: values (I, J, K) and the 4×4 matrix from voxel indices to RAS+ mm. ``model`` is a packaged
+    name, a model file or a loaded model; ``transform`` is what the registration may change; ``refine`` takes more time
+    for a more accurate result; ``brain`` "auto" strips a skull where there is one, "none" takes every voxel above zero;
+    ``masks`` are brain masks of (moving, fixed), in the same forms as images, to use instead. ``device`` "auto" is a
+    CUDA GPU if there is one, else the CPU; ``threads`` None takes all cores; ``progress`` is called with the name of
+    each stage when it starts (and None) and when it ends (and its seconds). Raises :class:`UserError` for a mistake in
+    the inputs or arguments.
+
+    >>> import uresnet
+    >>> result = uresnet.register("moving.nii.gz", "fixed.nii.gz")
+    >>> result.verdict in ("good", "look", "failed")
+    True
+    >>> result.warped.grid.shape == result.fixed.grid.shape
+    True
+    >>> moving_mm = result.transform.apply([[0.0, 0.0, 10.0]])  # a point of the fixed world, RAS mm
+    >>> moving_mm.shape
+    (1, 3)
     """
-    check_arguments(
-        "uresnet.register",
+    function = "uresnet.register"
+    check_sources(function, moving=moving, fixed=fixed, masks=masks)
+    device = check_arguments(
+        function,
         device,
+        threads,
         progress,
-        moving=(moving, ImageSource),
-        fixed=(fixed, ImageSource),
         model=(model, ModelSource),
         transform=(transform, Freedom),
         refine=(refine, bool),
         brain=(brain, BrainMethod),
-        masks=(masks, tuple[str | Path | None, str | Path | None]),
     )
     stages, sentences = Stages(progress), list[str]()
-    with collected_warnings(sentences), ThreadPoolExecutor(2) as background:
+    with collected_warnings(sentences), limited(threads), ThreadPoolExecutor(2) as background:
         with stages("read"):
             chosen = chosen_model(model)
-            images = image_of(moving), image_of(fixed)
+            images = image_from(moving, "moving"), image_from(fixed, "fixed")
             _warn_where_apart(*images)
-            drawn = mask_of(masks[0], images[0]), mask_of(masks[1], images[1])
+            drawn = mask_of(masks[0], images[0], "moving mask"), mask_of(masks[1], images[1], "fixed mask")
         with stages("load model"):
             network = ready_model(chosen, device)
             if refine:

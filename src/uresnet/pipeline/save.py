@@ -36,12 +36,21 @@ Writers = dict[str, Callable[[Path], None]]
 """What writes a file, by the file's name."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Registration(RegisteredPair):
     """A registered pair with all that a registration knows in memory.
 
     ``transform`` maps fixed world mm to moving world mm, ``inverse`` moving world mm to fixed world mm. ``measures``
     are exact; ``record`` has them rounded.
+
+    >>> import uresnet
+    >>> result = uresnet.register("moving.nii.gz", "fixed.nii.gz")
+    >>> result  # doctest: +ELLIPSIS
+    <Registration of moving.nii.gz to fixed.nii.gz by tiny: ..., 0 % folds>
+    >>> result.warped, result.jacobian.data.min() > 0
+    (<Image 48 × 52 × 45, LPS, 3.7 × 3.9 × 3.5 mm>, tensor(True))
+    >>> round(result.volumes["fixed"][4])  # mm³ by FreeSurfer id; 4 is the left lateral ventricle
+    760403
     """
 
     moving: Image
@@ -66,6 +75,15 @@ class Registration(RegisteredPair):
         transform in besides ITK's. ``progress`` receives one stage, "write".
 
         Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
+
+        >>> import uresnet
+        >>> result = uresnet.register("moving.nii.gz", "fixed.nii.gz")
+        >>> files = result.save("results", report=False)
+        >>> try:
+        ...     result.save("results")
+        ... except uresnet.UserError as error:
+        ...     print(error)
+        results exists already; choose another folder, or replace its results with overwrite=True.
         """
         check_choices(
             "Registration.save",
@@ -102,9 +120,14 @@ class Registration(RegisteredPair):
         return writers | export_files(pair, [name for name in formats if name != "itk"])
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Segmentation(SegmentedImage):
-    """A segmented image that can be saved."""
+    """A segmented image that can be saved.
+
+    >>> import uresnet
+    >>> uresnet.segment("image.nii.gz")  # doctest: +ELLIPSIS
+    <Segmentation of image.nii.gz by tiny: ..., 3 of 3 structures>
+    """
 
     def save(
         self,

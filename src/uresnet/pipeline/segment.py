@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from uresnet.core.choices import BrainMethod
 from uresnet.coupling import segment_conformed
 from uresnet.errors import UserError
+from uresnet.io.in_memory import ImageSource, image_from
 from uresnet.measures.intracranial import intracranial_volume
 from uresnet.measures.volumes import structure_volumes
 from uresnet.pipeline.progress import Progress, Stages, collected_warnings, silent
 from uresnet.pipeline.save import Segmentation
 from uresnet.pipeline.steps import (
-    ImageSource,
     ModelSource,
     check_arguments,
+    check_sources,
     chosen_model,
     find_brain,
-    image_of,
     input_record,
+    limited,
     mask_of,
     native_labels,
     ready_model,
@@ -35,29 +35,33 @@ def segment(
     *,
     model: ModelSource = None,
     brain: BrainMethod = "auto",
-    mask: str | Path | None = None,
-    device: str = "cpu",
+    mask: ImageSource | None = None,
+    device: str = "auto",
+    threads: int | None = None,
     progress: Progress = silent,
 ) -> Segmentation:
-    """Segment one image (a file or an image) on its own grid.
+    """Segment one image on its own grid.
 
-    Arguments and errors are those of :func:`uresnet.register`; ``mask`` is a brain mask to use instead of searching for
-    the brain. Raises :class:`UserError` also for a model that does not segment.
+    ``image``, the other arguments and errors are as those of :func:`uresnet.register`; ``mask`` is a brain mask to use
+    instead of searching for the brain. Raises :class:`UserError` also for a model that does not segment.
+
+    >>> import uresnet, nibabel
+    >>> result = uresnet.segment(nibabel.load("image.nii.gz"))
+    >>> result.labels.data.shape  # FreeSurfer ids on the image's own grid
+    torch.Size([52, 56, 40])
+    >>> sorted(result.volumes)  # mm³ by FreeSurfer id
+    [2, 3, 4]
     """
-    check_arguments(
-        "uresnet.segment",
-        device,
-        progress,
-        image=(image, ImageSource),
-        model=(model, ModelSource),
-        brain=(brain, BrainMethod),
-        mask=(mask, str | Path | None),
+    function = "uresnet.segment"
+    check_sources(function, image=image, **({} if mask is None else {"mask": mask}))
+    device = check_arguments(
+        function, device, threads, progress, model=(model, ModelSource), brain=(brain, BrainMethod)
     )
     stages, warnings = Stages(progress), list[str]()
-    with collected_warnings(warnings):
+    with collected_warnings(warnings), limited(threads):
         with stages("read"):
             chosen = chosen_model(model)
-            given = image_of(image)
+            given = image_from(image, "image")
             drawn = mask_of(mask, given)
         with stages("load model"):
             network = ready_model(chosen, device)
@@ -78,5 +82,6 @@ def segment(
         labels=labels,
         scheme=scheme,
         volumes=structure_volumes(labels, scheme),
+        brain=found.mask,
         record=replace(record, quality=judge_image(signs, record.model).quality(signs)),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 import torch
 
 from uresnet.core.choices import BrainMethod, check_choices
-from uresnet.core.device import check_device
+from uresnet.core.device import chosen_device, computing_threads, possible_threads
 from uresnet.core.files import check_utf8
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.coupling import Segmented
 from uresnet.errors import UserError
-from uresnet.io import read_image, read_labels
+from uresnet.io.in_memory import ImageSource, check_source, labels_from
 from uresnet.model.catalogue import ModelFile, find_model
 from uresnet.model.checkpoint import Model, load_model
 from uresnet.pipeline.progress import Progress, Stages
@@ -25,7 +26,6 @@ from uresnet.preprocess import Conformed, extract_brain
 from uresnet.results.record import InputRecord, ModelRecord, RunRecord, environment, now
 from uresnet.transform import Affine, resample
 
-ImageSource = str | Path | Image
 ModelSource = str | Path | ModelFile | Model | None
 """A packaged name, a model file, what :func:`~uresnet.model.catalogue.find_model` found, a loaded model, or None for
 the default."""
@@ -40,17 +40,45 @@ class FoundBrain:
     how: str
 
 
-def check_arguments(function: str, device: str, progress: Progress, **given: tuple[Any, Any]) -> None:
-    """Raises :class:`UserError` for an argument of another type, a word that is no choice, a device that is not here
-    and a name that is no text."""
-    kinds = {"device": (device, str | torch.device), "progress": (progress, Callable)}
+def check_arguments(
+    function: str, device: str, threads: int | None, progress: Progress, **given: tuple[Any, Any]
+) -> str:
+    """The device to compute on. Raises :class:`UserError` for an argument of another type, a word that is no choice and
+    a device that is not here; the sentence names the public ``function``."""
+    kinds = {"device": (device, str | torch.device), "threads": (threads, int | None), "progress": (progress, Callable)}
     check_choices(function, **given, **kinds)
-    if str(device) == "auto":
-        raise UserError(f"{function}: device is 'auto', which only the command knows; give cpu, cuda, cuda:N or mps.")
-    check_device(str(device))
+    if threads is not None and (threads < 1 or isinstance(threads, bool)):
+        raise UserError(f"{function}: threads is {threads}; give a number of at least 1, or None for all cores.")
     for value, _ in given.values():
+        if isinstance(value, str | Path):
+            check_utf8(value)
+    try:
+        return chosen_device(str(device))
+    except UserError as error:
+        raise UserError(f"{function}: {error}") from None
+
+
+def check_sources(function: str, **given: Any) -> None:
+    """Raises :class:`UserError` that names the public ``function`` for an argument that is no image; ``masks`` are two,
+    each of them an image or None."""
+    for name, value in given.items():
+        if name == "masks":
+            if not isinstance(value, tuple | list) or len(value) != 2:
+                raise UserError(f"{function}: masks is of type {type(value).__name__}; give (moving, fixed) or None.")
+            for mask in value:
+                if mask is not None:
+                    check_sources(function, mask=mask)
+            continue
+        check_source(function, name, value)
         if isinstance(value, str | Path | Image):
             check_utf8(value.path if isinstance(value, Image) else value)
+
+
+@contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """Computes with at most so many threads while the block lasts."""
+    with computing_threads(possible_threads(threads)):
+        yield
 
 
 def chosen_model(model: ModelSource) -> ModelFile | Model:
@@ -63,19 +91,14 @@ def ready_model(model: ModelFile | Model, device: str) -> Model:
     return (model if isinstance(model, Model) else load_model(model)).to(device)
 
 
-def image_of(source: ImageSource) -> Image:
-    """Read an image unless it is one already."""
-    return source if isinstance(source, Image) else read_image(source)
-
-
-def mask_of(path: str | Path | None, image: Image) -> LabelMap | None:
-    """Read a brain mask. Raises :class:`UserError` when it does not overlap its image in the world."""
-    if path is None:
+def mask_of(source: ImageSource | None, image: Image, title: str = "mask") -> LabelMap | None:
+    """A brain mask. Raises :class:`UserError` when it does not overlap its image in the world."""
+    if source is None:
         return None
-    mask = read_labels(path)
+    mask = labels_from(source, title)
     if not mask.grid.overlaps(image.grid):
         raise UserError(
-            f"{path} and {image.name} do not overlap in the world; give a mask that was drawn on this image."
+            f"{mask.name} and {image.name} do not overlap in the world; give a mask that was drawn on this image."
         )
     return mask
 
@@ -126,6 +149,6 @@ def input_record(found: FoundBrain, conformed: Conformed, intracranial_mm3: floa
         brain=found.how,
         brain_mm3=round(float(found.mask.mask.sum()) * grid.voxel_volume, 1),
         conformed_shape=conformed.grid.shape,
-        notes=tuple(conformed.notes),
+        notes=(*filter(None, [found.image.chosen]), *conformed.notes),
         intracranial_mm3=None if intracranial_mm3 is None else round(intracranial_mm3, 1),
     )

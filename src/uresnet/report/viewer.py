@@ -24,8 +24,8 @@ from uresnet.core.labels import FREESURFER
 from uresnet.errors import UserError
 from uresnet.io import nifti_bytes
 from uresnet.report.html import TEMPLATES, viewer_html
-from uresnet.report.record_text import image_names
 from uresnet.results.record import read_record
+from uresnet.results.record_text import image_names
 from uresnet.results.registration import read_input
 
 HOST = "127.0.0.1"

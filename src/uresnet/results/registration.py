@@ -10,13 +10,15 @@ from uresnet.core.labels import SCHEMES, LabelScheme
 from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
 from uresnet.measures.volumes import structure_volumes
+from uresnet.results.held import Held
 from uresnet.results.record import RunRecord, read_record
+from uresnet.results.record_text import image_names
 from uresnet.transform import Transform
 from uresnet.transform_files import read_transform
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RegisteredPair:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class RegisteredPair(Held):
     """A registered pair. ``transform`` maps fixed world mm to moving world mm.
 
     ``fixed``, ``warped``, ``jacobian``, ``fixed_segmentation`` and ``warped_segmentation`` lie on the fixed
@@ -25,6 +27,18 @@ class RegisteredPair:
     from a model that does not segment. ``volumes`` are mm³ by image ("moving", "fixed") and FreeSurfer id. ``record``
     is what ``run.json`` says. The brain masks are known only in memory.
     """
+
+    IMAGES = (
+        "warped",
+        "jacobian",
+        "moving",
+        "fixed",
+        "moving_segmentation",
+        "fixed_segmentation",
+        "warped_segmentation",
+        "moving_brain",
+        "fixed_brain",
+    )
 
     moving: Image | None
     fixed: Image | None
@@ -45,10 +59,13 @@ class RegisteredPair:
         """What anatomy is drawn on: the fixed image, or the warped one where the fixed one is gone."""
         return self.fixed if self.fixed is not None else self.warped
 
-    @property
-    def warnings(self) -> list[str]:
-        """What was assumed or repaired, a sentence each."""
-        return list(self.record.warnings)
+    def __repr__(self) -> str:
+        names, measures = image_names(self.record), self.record.measures
+        folds = "" if measures is None else f", {100 * measures.folding_fraction:.3g} % folds"
+        return (
+            f"<{type(self).__name__} of {names['moving']} to {names['fixed']} by {self.record.model.name}: "
+            f"{self.verdict or 'not judged'}{folds}>"
+        )
 
 
 def read_registered_pair(

@@ -14,7 +14,6 @@ import torch
 from brains import FIELDS_OF_VIEW, brain_on, write_nifti, write_tiny_model
 from grids import turned
 from uresnet.core.grid import Grid
-from uresnet.core.image import Image
 from uresnet.errors import UserError
 from uresnet.pipeline.register import register
 
@@ -151,9 +150,7 @@ def test_whole_voxels_move_exactly(still_model: Path, tmp_path: Path) -> None:
     result = register(first, second, model=still_model)
     points = torch.from_numpy(np.random.default_rng(2).uniform(-50, 50, (50, 3)))
     torch.testing.assert_close(result.transform.apply(points), points - torch.from_numpy(shift), atol=1e-4, rtol=0)
-    torch.testing.assert_close(
-        result.warped.data, torch.from_numpy(brain_on(moved, tuple(shift))), atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(result.warped.data, torch.from_numpy(brain_on(moved, tuple(shift))), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("freedom", ["affine", "rigid", "deformable"])
@@ -180,10 +177,44 @@ def test_a_model_without_segmentation_registers_only(moving: Path, fixed: Path, 
     assert not [name for name in names if "dseg" in name or "volumes" in name]
 
 
-def test_images_in_memory_are_welcome(tiny_model: Path, fixed: Path) -> None:
+def test_images_in_memory_give_what_files_give(tiny_model: Path, fixed: Path, tmp_path: Path) -> None:
     grid = FIELDS_OF_VIEW["LAS"]
-    image = Image(torch.from_numpy(brain_on(grid)), grid)
-    assert register(image, fixed, model=tiny_model).warped.grid.same_as(FIXED)
+    moving = write_nifti(brain_on(grid), grid, tmp_path / "m.nii.gz")
+    mask = write_nifti((brain_on(grid) > 0).astype(np.uint8), grid, tmp_path / "mask.nii.gz")
+    expected = register(moving, fixed, model=tiny_model, masks=(mask, None))
+    held = (brain_on(grid) > 0, grid.voxel_to_world)
+    result = register(sitk.ReadImage(str(moving)), nib.load(fixed), model=tiny_model, masks=(held, None), threads=1)
+    torch.testing.assert_close(result.warped.data, expected.warped.data, atol=0.02, rtol=0)
+    assert result.record.inputs["fixed"].path == str(fixed) and result.record.inputs["moving"].path == ""
+    assert repr(result).startswith("<Registration of moving image to fixed.nii.gz by tiny: ")
+    given_back = sitk.GetArrayFromImage(result.to_sitk("warped"))
+    np.testing.assert_array_equal(given_back.transpose(2, 1, 0), result.numpy())
+    assert result.to_nibabel("fixed_segmentation").shape == FIXED.shape
+    assert result.verdict is not None and result.reasons == result.record.quality.reasons
+    with pytest.raises(UserError, match=r"Registration has no image 'wraped'; choose one of warped, jacobian"):
+        result.numpy("wraped")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"moving": 3}, "uresnet.register: moving is of type int; give a path"),
+        ({"masks": "mask.nii.gz"}, "uresnet.register: masks is of type str; give"),
+        ({"masks": (1, None)}, "uresnet.register: mask is of type int"),
+        ({"transform": "bend"}, "uresnet.register: transform is 'bend'; give 'joint', "),
+        ({"threads": 0}, "uresnet.register: threads is 0; give"),
+        ({"threads": "2"}, "uresnet.register: threads is '2'; give"),
+        ({"device": "tpu"}, "uresnet.register: There is no device tpu; choose auto"),
+        ({"device": "cuda:99"}, 'uresnet.register: cuda:99 is not here: .* try device="cpu"'),
+        ({"device": 1}, "uresnet.register: device is 1; give"),
+        ({"progress": 3}, "uresnet.register: progress is 3; give a function"),
+        ({"model": 5}, "uresnet.register: model is 5; give"),
+    ],
+)
+def test_mistakes_name_the_function(wrong: dict, sentence: str, fixed: Path, tiny_model: Path) -> None:
+    arguments = {"moving": fixed, "fixed": fixed, "model": tiny_model} | wrong
+    with pytest.raises(UserError, match=sentence):
+        register(**arguments)
 
 
 def test_a_brain_larger_than_the_network_grid_is_not_cut(tiny_model: Path, tmp_path: Path) -> None:

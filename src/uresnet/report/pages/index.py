@@ -18,9 +18,9 @@ from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
 from uresnet.report.pages.registration import PAGE
 from uresnet.report.pictures import data_uri, grey
-from uresnet.report.record_text import image_names
 from uresnet.report.slices import PLANES, cut, cut_labels, grey_window, plane_grid, view_of
 from uresnet.results.record import Level, RunRecord, read_record
+from uresnet.results.record_text import image_names
 from uresnet.results.signs import PairSigns
 
 THUMBNAIL_PIXELS = 160

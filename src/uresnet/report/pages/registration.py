@@ -14,10 +14,10 @@ from uresnet.report.deformation import placement, warp_slices
 from uresnet.report.html import render
 from uresnet.report.pages.deformation_panels import deformation_panels
 from uresnet.report.pages.slice_panels import one_scale, shown_planes
-from uresnet.report.record_text import image_names, plain_warnings
 from uresnet.report.slices import view_of
 from uresnet.report.structures import groups, present, table_rows
 from uresnet.results.record import RunRecord
+from uresnet.results.record_text import image_names, plain_warnings
 from uresnet.results.registration import RegisteredPair
 from uresnet.results.signs import PairSigns
 

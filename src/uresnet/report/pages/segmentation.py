@@ -7,16 +7,16 @@ from uresnet.quality.verdict import judge_record
 from uresnet.report.contours import SUBPIXELS
 from uresnet.report.html import render
 from uresnet.report.pages.slice_panels import one_scale, shown_planes
-from uresnet.report.record_text import file_name, plain_warnings
 from uresnet.report.slices import view_of
 from uresnet.report.structures import groups, present, table_rows
+from uresnet.results.record_text import file_name, plain_warnings
 from uresnet.results.segmentation import SegmentedImage
 
 
 def segmentation_page(result: SegmentedImage) -> str:
     """The page of a segmentation, as HTML."""
-    view = view_of(result.image)
-    planes = shown_planes({"fixed": (result.image, view)}, {"fixed": result.labels}, result.scheme, view)
+    view = view_of(result.background)
+    planes = shown_planes({"fixed": (result.background, view)}, {"fixed": result.labels}, result.scheme, view)
     structures = present(result.scheme, result.labels)
     return render(
         "segmentation.html.j2",

@@ -1,4 +1,4 @@
-"""What pages show of a run's record: file names without their folders, which may be private."""
+"""What is shown of a run's record: file names without their folders, which may be private."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ def image_names(record: RunRecord) -> dict[str, str]:
     """File names of the "moving" and the "fixed" image, without their folders."""
     paths = {name: image.path for name, image in record.inputs.items()}
     return {name: file_name(paths.get(name, "")) or f"{name} image" for name in ("moving", "fixed")}
+
+
+def image_name(record: RunRecord) -> str:
+    """File name of the image that was segmented, without its folder."""
+    recorded = record.inputs.get("image")
+    return (file_name(recorded.path) if recorded is not None else "") or "image"
 
 
 def plain_warnings(record: RunRecord) -> list[str]:
