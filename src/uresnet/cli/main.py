@@ -18,6 +18,7 @@ import typer
 
 from uresnet._version import __version__
 from uresnet.cli import info, preparation, registration, results, training, transforms
+from uresnet.cli.usage import Verbs
 
 _SETTINGS: dict[str, Any] = {
     "no_args_is_help": True,
@@ -26,7 +27,7 @@ _SETTINGS: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 
-app = typer.Typer(epilog="Start with: uresnet demo", **_SETTINGS)
+app = typer.Typer(cls=Verbs, epilog="Start with: uresnet demo", **_SETTINGS)
 prepare = typer.Typer(**_SETTINGS)
 
 

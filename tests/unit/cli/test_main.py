@@ -39,11 +39,41 @@ def test_every_verb_and_option_explains_itself() -> None:
             assert option.help and option.help.endswith("."), f"{name} {option.name}"
 
 
-def test_wrong_words_are_usage_errors(pair: tuple[str, str], tmp_path: Path) -> None:
-    for wrong in (("--transform", "bend"), ("--brain", "maybe"), ("--threads", "0"), ("--nonsense",)):
-        result = run("register", *pair, "-o", tmp_path / "out", *wrong)
-        assert result.exit_code == 2 and wrong[0] in result.stderr
-    assert run("register", *pair).exit_code == 2
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("register a b -o c --transform bend", "--transform is bend; choose joint, affine, rigid or deformable."),
+        ("segment a -o b --fail-on good", "--fail-on is good; choose look or failed."),
+        ("convert a -o b --to x", "--to is x; choose itk, ants, fsl, freesurfer, greedy, nifti or learn2reg."),
+        ("prepare pairs t -o d --labels x", "--labels is x; choose freesurfer or neuromorphometrics."),
+        ("register a", "FIXED is missing; see uresnet register --help."),
+        ("register a b", "--output is missing; see uresnet register --help."),
+        ("register a b c -o d", "uresnet register does not expect c; see uresnet register --help."),
+        ("apply --nope", "uresnet apply has no option --nope; see uresnet apply --help."),
+        ("segment a -o b --overwrit", "uresnet segment has no option --overwrit; did you mean --overwrite?"),
+        ("regster a b", "uresnet has no command regster; did you mean register?"),
+        ("prepare foo", "uresnet prepare has no command foo; see uresnet prepare --help."),
+        ("register a b -o c --threads 0", "--threads cannot have this value: input should be greater"),
+        ("apply t i -o x --fill abc", "--fill cannot have this value: input should be a valid number"),
+        ("register a b -o", "Option '-o' requires an argument; see uresnet"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(line: str, sentence: str) -> None:
+    result = run(*line.split())
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith(f"error: {sentence}") and result.stderr.count("\n") == 1
+    assert result.stderr[-2] in ".?"
+
+
+def test_a_command_alone_prints_its_help() -> None:
+    for words in ((), ("prepare",), ("apply",)):
+        result = run(*words)
+        assert result.exit_code == 2 and "Usage: uresnet" in result.output and "error:" not in result.output
+
+
+def test_a_long_word_is_shortened() -> None:
+    for line in ("register a b -o c --transform {}", "{}", "register a b c{} -o d", "apply --{}"):
+        assert len(run(*line.format("x" * 5000).split()).stderr) < 400
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
