@@ -27,11 +27,14 @@ class Terminal:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.seconds: dict[str, float] = {}
+        """Of the stages that have ended."""
         self._spinner = self.console.status("")
 
     def progress(self, stage: str, seconds: float | None) -> None:
         """A stage begins (``seconds`` None: a moving sign on a terminal) or has ended (a line)."""
         if seconds is not None:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
             self.console.print(f"  {stage:<18}[dim]{seconds:6.1f} s[/dim]")
             return
         self._spinner.update(f"{stage} …")

@@ -91,7 +91,7 @@ def register(
         )
         result.save(output, overwrite, _command(), report, formats, run.terminal.progress)
         run.terminal.warn(result.warnings)
-        run.terminal.say(_summary(result, output))
+        run.terminal.say(_summary(result, output, run.terminal.seconds))
         _alert(run, result.record.quality, fail_on)
 
 
@@ -190,7 +190,7 @@ def demo(
         say = run.terminal.say
         run.terminal.warn(result.warnings)
         say(f"\nmoving  {COLIN27.what}\nfixed   {ICBM152.what}\n        both kept in {cache_folder()}")
-        say(_summary(result, output))
+        say(_summary(result, output, run.terminal.seconds))
         say(f"\nOpen {output}/report.html first.\nYour own images: uresnet register MOVING FIXED -o OUT")
         _alert(run, result.record.quality, None)
 
@@ -215,9 +215,11 @@ def _command() -> list[str]:
     return ["uresnet", *sys.argv[1:]]
 
 
-def _summary(result: Registration, output: Path) -> str:
+def _summary(result: Registration, output: Path, seconds: dict[str, float]) -> str:
+    """``seconds``: of the stages, that of writing among them, which the record of the run cannot hold."""
     record, measures = result.record, result.measures
-    lines = ["", f"model   {record.model.name} on {record.device}, {record.seconds['total']:.1f} s"]
+    total = record.seconds["total"] + seconds.get("write", 0.0)
+    lines = ["", f"model   {record.model.name} on {record.device}, {total:.1f} s"]
     for name, image in record.inputs.items():
         size = " × ".join(f"{mm:g}" for mm in image.voxel_mm)
         lines.append(f"{name:<8}{image.brain}; {image.brain_mm3 / 1000:.0f} ml, {image.axes}, voxels of {size} mm")

@@ -22,7 +22,7 @@ from uresnet.io.in_memory import ImageSource, check_source, labels_from
 from uresnet.model.catalogue import ModelFile, find_model
 from uresnet.model.checkpoint import Model, load_model
 from uresnet.pipeline.progress import Progress, Stages
-from uresnet.preprocess import Conformed, extract_brain
+from uresnet.preprocess import Conformed, check_mask, extract_brain
 from uresnet.results.record import InputRecord, ModelRecord, RunRecord, environment, now
 from uresnet.transform import Affine, resample
 
@@ -92,7 +92,7 @@ def ready_model(model: ModelFile | Model, device: str) -> Model:
 
 
 def mask_of(source: ImageSource | None, image: Image, title: str = "mask") -> LabelMap | None:
-    """A brain mask. Raises :class:`UserError` when it does not overlap its image in the world."""
+    """A brain mask. Raises :class:`UserError` when it does not lie on its image, or is empty."""
     if source is None:
         return None
     mask = labels_from(source, title)
@@ -100,6 +100,7 @@ def mask_of(source: ImageSource | None, image: Image, title: str = "mask") -> La
         raise UserError(
             f"{mask.name} and {image.name} do not overlap in the world; give a mask that was drawn on this image."
         )
+    check_mask(image, mask)
     return mask
 
 

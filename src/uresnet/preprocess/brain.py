@@ -126,10 +126,14 @@ def _not_numbers(image: Image) -> UserError:
     )
 
 
-def _given_mask(image: Image, mask: LabelMap) -> np.ndarray:
+def check_mask(image: Image, mask: LabelMap) -> None:
+    """Raises :class:`UserError` for a mask that is empty or on another grid than its image."""
     if not mask.grid.same_as(image.grid, atol_mm=0.1):
         raise UserError(f"{mask.name} lies on another grid than {image.name}; resample the mask to the image first.")
-    brain = mask.mask.numpy()
-    if not brain.any():
+    if not mask.mask.any():
         raise UserError(f"{mask.name} is empty; give a mask that marks the brain.")
-    return brain
+
+
+def _given_mask(image: Image, mask: LabelMap) -> np.ndarray:
+    check_mask(image, mask)
+    return mask.mask.numpy()

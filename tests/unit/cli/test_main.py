@@ -66,7 +66,7 @@ def test_a_wrong_command_line_is_one_sentence(line: str, sentence: str) -> None:
 
 
 def test_a_command_alone_prints_its_help() -> None:
-    for words in ((), ("prepare",), ("apply",)):
+    for words in ((), ("prepare",)):
         result = run(*words)
         assert result.exit_code == 2 and "Usage: uresnet" in result.output and "error:" not in result.output
 

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from command import assert_refused, run
+from uresnet.cli.session import Session
 from uresnet.pipeline.names import registration_names, segmentation_files
 from uresnet.results.record import Level, Quality
 from uresnet.transform_files import FORMATS
@@ -250,3 +253,41 @@ def test_odd_inputs_that_can_be_used_are(
     assert warning in result.stderr
     warned = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["warnings"]
     assert len(warned) == result.stderr.count("warning: ")
+
+
+def test_the_time_that_is_printed_is_that_of_all_stages(
+    pair: tuple[str, str], tiny_model: Path, tmp_path: Path
+) -> None:
+    result = run("register", *pair, "-o", tmp_path / "out", "--model", tiny_model, "--no-report")
+    assert result.exit_code == 0, result.output
+    stages = dict(re.findall(r"^  ([a-z ]+?) +([\d.]+) s$", result.stderr, re.MULTILINE))
+    assert {"read", "couple", "write"} <= stages.keys()
+    printed = float(re.findall(r"^model .* ([\d.]+) s$", result.stdout, re.MULTILINE)[0])
+    assert abs(printed - sum(map(float, stages.values()))) <= 0.05 * (len(stages) + 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that takes no files")
+def test_a_place_that_takes_no_files_is_refused_before_any_work(
+    pair: tuple[str, str], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "load_torch", lambda _: pytest.fail("the work has begun"))
+    for line in (("register", *pair, "-o", "/proc/out"), ("register", *pair, "-o", "/proc/a/b")):
+        assert_refused(run(*line, "--model", tiny_model), "/proc/.* cannot be written: /proc takes no new files")
+    assert_refused(run("segment", pair[0], "-o", "/proc/l.nii.gz", "--model", tiny_model), "/proc takes no new files")
+
+
+def test_masks_that_cannot_be_used_are_refused_before_the_model_is_loaded(
+    pair: tuple[str, str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uresnet.pipeline import register as work
+
+    monkeypatch.setattr(work, "ready_model", lambda *_: pytest.fail("the model is loaded"))
+    image = nib.Nifti1Image.from_filename(pair[0])
+    empty, shifted = tmp_path / "empty.nii.gz", tmp_path / "shifted.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), empty)
+    moved = image.affine.copy()
+    moved[0, 3] += 3
+    nib.save(nib.Nifti1Image(np.ones(image.shape, np.uint8), moved), shifted)
+    line = ("register", *pair, "-o", tmp_path / "out", "--model", tiny_model, "-q")
+    assert_refused(run(*line, "--moving-mask", empty), r"empty\.nii\.gz is empty; give a mask that marks the brain")
+    assert_refused(run(*line, "--moving-mask", shifted), r"shifted\.nii\.gz lies on another grid than")
