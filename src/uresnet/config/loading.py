@@ -11,6 +11,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from uresnet.config.cluster import ClusterConfig
 from uresnet.config.conform import ConformSpec
 from uresnet.config.model import ModelConfig, SegmenterConfig
 from uresnet.config.training import Config
@@ -23,14 +24,22 @@ Built = TypeVar("Built")
 
 def load_config(path: Path | str) -> Config:
     """Read a YAML file. Raises :class:`UserError` for a file or a value that does not fit, naming the key."""
-    path = Path(path)
+    return config_from_dict(_tree(Path(path)), str(path))
+
+
+def load_cluster(path: Path | str) -> ClusterConfig:
+    """Read what to ask Slurm for. Raises as :func:`load_config`."""
+    return _build(ClusterConfig, _tree(Path(path)), str(path), "")
+
+
+def _tree(path: Path) -> Any:
     try:
         tree = parse_yaml(read_text(path, MOST_YAML))
     except OSError as error:
         raise UserError(f"Cannot read the configuration {path}: {error.strerror}.") from error
     except ValueError as error:
         raise UserError(f"{path} is not YAML that a configuration may hold: {quoted(str(error), 200)}.") from error
-    return config_from_dict({} if tree is None else tree, str(path))
+    return {} if tree is None else tree
 
 
 def config_from_dict(tree: Any, where: str = "the configuration") -> Config:

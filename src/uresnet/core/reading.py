@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,27 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
             f"{path} has more than {most:,} bytes, too many for such a file; check that it is the right one."
         )
     return content.decode("utf-8-sig")
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns of a table, and its rows by column, without blanks around a value; a missing value is empty.
+
+    Values are separated by tabs, or by commas in a ``.csv``. Raises :class:`UserError` when the file cannot be read,
+    is no text, or has two columns of one name.
+    """
+    try:
+        file = io.StringIO(read_text(path), newline="")
+        reader = csv.DictReader(file, delimiter="," if path.suffix.lower() == ".csv" else "\t", restval="")
+        columns = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
+        rows = [{name: (cell or "").strip() for name, cell in row.items() if name is not None} for row in reader]
+    except OSError as error:
+        raise UserError(f"Cannot read the table {path}: {error.strerror}.") from error
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is not a text file; give tab-separated values.") from error
+    if len(set(columns)) < len(columns):
+        raise UserError(f"{path} has two columns of one name; give each its own.")
+    return columns, rows
 
 
 def parse_json(text: str) -> Any:

@@ -28,6 +28,25 @@
   read();
   // Many structures would push everything else off a phone's screen.
   if (boxes.length > 8 && matchMedia("(max-width:40rem)").matches) all("details.legend").forEach((legend) => { legend.open = false; });
+
+  all("table.sortable th[data-sort] button").forEach((button) => button.addEventListener("click", () => {
+    const head = button.parentElement;
+    const body = head.closest("table").tBodies[0];
+    const rising = head.getAttribute("aria-sort") !== "ascending";
+    const key = (row) => {
+      const cell = row.cells[head.cellIndex];
+      return head.dataset.sort === "number" ? Number.parseFloat(cell.dataset.value) : cell.textContent;
+    };
+    const number = (value) => (Number.isNaN(value) ? -Infinity : value);
+    const order = head.dataset.sort === "number"
+      ? (a, b) => number(a[0]) - number(b[0])
+      : (a, b) => a[0].localeCompare(b[0], undefined, { numeric: true });
+    const rows = [...body.rows].map((row) => [key(row), row]).sort(order);
+    if (!rising) rows.reverse();
+    body.append(...rows.map(([, row]) => row));
+    all("th[data-sort]", head.parentElement).forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+  }));
   if (!viewer) return;
 
   all("input[data-fill]").forEach((box) => {

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from uresnet.core.files import write_text
-from uresnet.core.reading import read_text
+from uresnet.core.reading import read_rows
 from uresnet.errors import UserError
 
 
 def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a table by column. Raises :class:`UserError` when it cannot be read, is empty or lacks a column."""
-    try:
-        file = io.StringIO(read_text(path), newline="")
-        reader = csv.DictReader(file, delimiter="," if path.suffix.lower() == ".csv" else "\t", restval="")
-        columns = reader.fieldnames or []
-        rows = [{name: (cell or "").strip() for name, cell in row.items() if name is not None} for row in reader]
-    except OSError as error:
-        raise UserError(f"Cannot read the table {path}: {error.strerror}.") from error
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a text file; give tab-separated values.") from error
-    if len(set(columns)) < len(columns):
-        raise UserError(f"{path} has two columns of one name; give each its own.")
+    columns, rows = read_rows(path)
     missing = [name for name in needed if name not in columns]
     if missing:
         raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(needed)}, separated by tabs.")

@@ -1,0 +1,331 @@
+"""Verbs on many images: ``cohort`` and ``group``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from uresnet.cli.console import counted
+from uresnet.cli.options import (
+    FORMATS,
+    BrainOption,
+    DebugOption,
+    DeviceOption,
+    FailOnOption,
+    ModelOption,
+    OutputFolderOption,
+    QuietOption,
+)
+from uresnet.cli.session import Session, session
+from uresnet.cohort.jobs import EngineName
+from uresnet.core.choices import FailOn, FormatName, Freedom
+from uresnet.errors import UserError
+
+if TYPE_CHECKING:
+    from uresnet.cohort.jobs import Job, Options, Outcome
+    from uresnet.cohort.run import Engine
+
+SOME_FAILED = 4
+"""The exit code of a cohort of which some failed."""
+
+_SHOWN = 20
+
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="The number of worker processes.", show_default="one for each core"),
+]
+WorkerThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="The number of CPU threads of each worker.", show_default="cores / workers"),
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="The memory for all workers, such as 8GB: no more are started than fit."),
+]
+CacheOption = Annotated[
+    str,
+    typer.Option(
+        "--cache-size", metavar="SIZE", help="How much disk the encodings of images may take while the cohort runs."
+    ),
+]
+
+
+def cohort(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE",
+            help="Pairs (columns id, moving, fixed), or images (id, image) with one of the next three options.",
+            show_default=False,
+        ),
+    ],
+    output: OutputFolderOption,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="Register all images of the table to this one.")
+    ] = None,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Register each two images of the table to each other, once.")
+    ] = False,
+    segment_only: Annotated[
+        bool, typer.Option("--segment-only", help="Segment the images of the table; register nothing.")
+    ] = False,
+    model: ModelOption = None,
+    transform: Annotated[
+        Freedom, typer.Option(help="What the registration may change: affine and deformation (joint), or one of them.")
+    ] = "joint",
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Use more iterations: about 0.005 higher Dice, 1.5 times the time.")
+    ] = False,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FORMAT,...", help=f"Write the transforms in these formats too: {FORMATS}."),
+    ] = None,
+    brain: BrainOption = "auto",
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write a page for each result too (report.html).")
+    ] = False,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="Where the work is done: processes of this computer, a Dask cluster, or jobs of Slurm."),
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The scheduler of --engine dask, such as tcp://node1:8786.")
+    ] = None,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What --engine slurm asks for (YAML: queue, walltime, memory, jobs, …)."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N|slurm", help="Do only part I of N; slurm: the part of this task of an array (sbatch --array)."
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    threads: WorkerThreadsOption = None,
+    memory: MemoryOption = None,
+    cache_size: CacheOption = "10GB",
+    device: DeviceOption = "auto",
+    fail_on: FailOnOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Register or segment many images, each in a folder of its own.
+
+    The model is loaded once in each worker, and each image is looked at once. A bad image costs its own pairs alone:
+    they are named in the end, and the exit code is 4. What happened to each pair is in manifest.tsv.
+
+    The same command continues what was stopped: it does what is missing, what failed, and what has changed since
+    (inputs, options or model). Tables of volumes, outliers and an index page are written in the end; see uresnet group.
+    """
+    with session(device, threads, quiet, debug) as run:
+        from uresnet.cohort.table import shard as part_of
+
+        part = _part(shard)
+        jobs = _jobs(table, output, to, all_pairs, segment_only)
+        options, count = _options(run, output, model, len(jobs), workers, threads, memory, cache_size)
+        from dataclasses import replace
+
+        options = replace(
+            options, transform=transform, refine=refine, brain=brain, report=report, formats=_formats(export)
+        )
+        mine = part_of(jobs, *part) if part else jobs
+        outcomes = run_jobs(run, mine, options, _engine(engine, scheduler, cluster, options, count, run))
+        if part is None:
+            write_group(run, output)
+        _end(run, outcomes, output, fail_on)
+
+
+def group(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="An output folder of uresnet cohort.", show_default=False)
+    ],
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write what a cohort says together: volumes, outliers and an index page.
+
+    volumes_long.tsv has a row for each image and structure, volumes_wide.tsv a row for each image, both with the
+    intracranial volume and the verdict. outliers.tsv has the structures that are unusual in this cohort (robust z of
+    their share of the intracranial volume), and outliers.html shows them. index.html lists everything.
+    """
+    with session("cpu", None, quiet, debug) as run:
+        write_group(run, folder)
+
+
+def run_jobs(run: Session, jobs: Sequence[Job], options: Options, engine: Engine) -> list[Outcome]:
+    """Plan, run, and show how far it is. Used by all verbs on many images."""
+    from uresnet.cohort.run import plan
+    from uresnet.cohort.run import run as run_planned
+
+    scans = len({scan for job in jobs for scan in job.scans})
+    with run.terminal.bar("looking at the images", scans) as step:
+        planned = plan(jobs, options, step)
+    if planned.done:
+        run.terminal.note(f"{counted(len(planned.done), 'result')} of {len(jobs)} are there already")
+    with _Display(run, len(jobs), len(planned.done)) as display:
+        return run_planned(planned, options, engine, display.show)
+
+
+def write_group(run: Session, folder: Path) -> None:
+    """Write the tables and pages of a cohort."""
+    from uresnet.cohort.group import write_group as write
+
+    run.load_torch()
+    with run.terminal.bar("tables and pages", 1) as step:
+        for path in write(folder):
+            run.terminal.note(f"  {path}")
+        step()
+
+
+def _part(shard: str | None) -> tuple[int, int] | None:
+    """(part, parts) of ``--shard``. Raises :class:`UserError` for what is none."""
+    if shard is None:
+        return None
+    if shard == "slurm":
+        try:
+            task, first, count = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "MIN", "COUNT"))
+            step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
+        except (KeyError, ValueError):
+            raise UserError(
+                "--shard slurm is for the tasks of an array (sbatch --array=1-10), and SLURM_ARRAY_TASK_ID is not set "
+                "here; give --shard I/N instead."
+            ) from None
+        return (task - first) // step + 1, count
+    number, slash, parts = shard.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise UserError(f"--shard is {shard[:50]}; give I/N, such as 3/10, with I from 1 to N.")
+    return int(number), int(parts)
+
+
+def _jobs(table: Path, output: Path, to: Path | None, all_pairs: bool, segment_only: bool) -> list[Job]:
+    from uresnet.cohort.run import check_folder
+    from uresnet.cohort.table import read_images, read_pairs, scan_of
+
+    if (to is not None) + all_pairs + segment_only > 1:
+        raise UserError("Give one of --to, --all-pairs and --segment-only.")
+    check_folder(output)
+    if to is None and not all_pairs and not segment_only:
+        return read_pairs(table, output)
+    return read_images(table, output, None if to is None else scan_of(to), all_pairs)
+
+
+def _options(
+    run: Session,
+    output: Path,
+    model: str | None,
+    jobs: int,
+    workers: int | None,
+    threads: int | None,
+    memory: str | None,
+    cache_size: str,
+) -> tuple[Options, int]:
+    """The options that say where and with what, and the number of workers."""
+    from uresnet.cohort.jobs import Options
+    from uresnet.cohort.limits import read_bytes, workers_and_threads
+    from uresnet.model.catalogue import find_model
+
+    cache = read_bytes(cache_size, "--cache-size")
+    most = None if memory is None else read_bytes(memory, "--memory")
+    count, each = workers_and_threads(jobs, workers, threads, most)
+    file = find_model(model)
+    return (
+        Options(
+            folder=output.absolute(),
+            model=file.path,
+            model_sha256=file.sha256,
+            device=run.load_torch(),
+            command=("uresnet", *sys.argv[1:]),
+            threads=each,
+            kept_encodings=cache,
+        ),
+        count,
+    )
+
+
+def _formats(export: list[str] | None) -> tuple[FormatName, ...]:
+    from uresnet.transform_files import parse_formats
+
+    return tuple(parse_formats(",".join(export))) if export else ()
+
+
+def _engine(
+    name: EngineName, scheduler: str | None, cluster: Path | None, options: Options, count: int, run: Session
+) -> Engine:
+    if name == "local":
+        if scheduler is not None or cluster is not None:
+            raise UserError("--scheduler goes with --engine dask, and --cluster with --engine slurm.")
+        from uresnet.cohort.local import LocalWorkers
+
+        return LocalWorkers(options, count)
+    from uresnet.cohort.dask_engine import connect, slurm
+
+    if name == "dask":
+        if scheduler is None:
+            raise UserError("--engine dask needs the address of its scheduler: --scheduler tcp://HOST:8786.")
+        return connect(scheduler, options, run.terminal.note)
+    if cluster is None:
+        raise UserError("--engine slurm needs --cluster FILE, which says what to ask Slurm for.")
+    return slurm(cluster, options, run.terminal.note)
+
+
+def _end(run: Session, outcomes: Sequence[Outcome], output: Path, fail_on: FailOn | None) -> None:
+    """What came of everything, and the exit code."""
+    done = [outcome for outcome in outcomes if outcome.state == "done"]
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    verdicts = {name: [o.id for o in done if o.verdict == name] for name in ("good", "look", "failed")}
+    said = ", ".join(f"{len(ids)} {name}" for name, ids in verdicts.items() if ids)
+    run.terminal.say(
+        f"{len(done)} done{f' (verdicts: {said})' if said else ''}, {len(failed)} failed → {output}{os.sep}"
+    )
+    for outcome in failed[:_SHOWN]:
+        run.terminal.alert(f"failed  {outcome.id}: {outcome.error}")
+    if len(failed) > _SHOWN:
+        run.terminal.alert(f"… and {len(failed) - _SHOWN} more: see {output / 'manifest.tsv'}")
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+    if fail_on is not None and (verdicts["failed"] or (fail_on == "look" and verdicts["look"])):
+        raise typer.Exit(3)
+
+
+class _Display:
+    """One bar on a terminal, with rate, time left and failures so far; a line for each job elsewhere."""
+
+    def __init__(self, run: Session, total: int, done: int) -> None:
+        self._run = run
+        self._total, self._ended, self._failed = total, done, 0
+        console = run.terminal.console
+        columns = [TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn()]
+        columns += [TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        self._bar = Progress(
+            *columns,
+            TextColumn("{task.fields[failures]}"),
+            console=console,
+            disable=run.terminal.quiet or not console.is_terminal,
+            speed_estimate_period=3600,
+        )
+        self._task = self._bar.add_task("cohort", total=total, completed=done, rate="", failures="")
+
+    def __enter__(self) -> _Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, outcome: Outcome) -> None:
+        self._ended += 1
+        self._failed += outcome.state == "failed"
+        failures = f"[red]{self._failed} failed[/red]" if self._failed else ""
+        speed = self._bar.tasks[0].speed
+        rate = "" if not speed else f"{speed:.2f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
+        self._bar.update(self._task, completed=self._ended, rate=rate, failures=failures)
+        if self._bar.disable:
+            what = outcome.error if outcome.state == "failed" else f"{outcome.verdict} {outcome.seconds or 0:.1f} s"
+            self._run.terminal.note(f"[{self._ended}/{self._total}] {outcome.id}  {outcome.state}  {what}")

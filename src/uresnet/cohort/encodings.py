@@ -1,0 +1,146 @@
+"""What the network says of an image, kept: in memory for the next pair, on the disk for all workers and later runs.
+
+The key is the hash of what the network is shown and of its weights, so that nothing that changes can be overlooked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from uresnet.cohort.manifest import locked
+from uresnet.core.files import written_whole
+from uresnet.errors import UserError
+
+_IN_MEMORY = 2  # encodings: the fixed image's is that of the next pair too, more often than not
+
+
+class Encodings:
+    """A ``folder`` of encodings of at most ``most_bytes``: those that were not used for longest are removed.
+
+    The folder may be lost or removed at any time. Without a folder, or where it cannot be written, only memory keeps
+    them.
+    """
+
+    def __init__(self, folder: Path | None, most_bytes: int) -> None:
+        self.folder = folder
+        self.most_bytes = most_bytes
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def read(self, key: str) -> tuple[Tensor, Tensor] | None:
+        """Classes (I, J, K) uint8 and probabilities (C, i, j, k) float32, or None where there are none, or damaged
+        ones."""
+        if self.folder is None:
+            return None
+        path = self._path(key)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                classes = np.zeros(stored["shape"], dtype=np.uint8)
+                classes[tuple(slice(*side) for side in stored["box"])] = stored["classes"]
+                probabilities = np.zeros(stored["probabilities_shape"], dtype=np.float32)
+                probabilities[0] = 1
+                probabilities.reshape(len(probabilities), -1)[:, stored["where"]] = stored["columns"]
+            os.utime(path)
+        except (OSError, ValueError, KeyError, EOFError):
+            return None
+        return torch.from_numpy(classes), torch.from_numpy(probabilities)
+
+    def write(self, key: str, classes: Tensor, probabilities: Tensor) -> None:
+        """Keep what the network says. Voxels that are certainly background are left out, which nothing else loses."""
+        if self.folder is None:
+            return
+        values, columns = classes.cpu().numpy(), probabilities.cpu().numpy().reshape(len(probabilities), -1)
+        filled = [np.flatnonzero(values.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+        box = [(int(f[0]), int(f[-1]) + 1) if len(f) else (0, 0) for f in filled]
+        where = np.flatnonzero((columns[0] != 1) | (columns[1:] != 0).any(axis=0))
+        with suppress(UserError), written_whole(self._path(key)) as beside, beside.open("wb") as file:
+            np.savez(
+                file,
+                shape=values.shape,
+                box=box,
+                classes=values[tuple(slice(*side) for side in box)],
+                probabilities_shape=tuple(probabilities.shape),
+                where=where,
+                columns=columns[:, where],
+            )
+        self._forget_oldest()
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """While the block lasts, no other process works on this encoding."""
+        if self.folder is None:
+            yield
+            return
+        handle = os.open(self.folder / f"{key[:2]}.lock", os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            with locked(handle):
+                yield
+        finally:
+            os.close(handle)
+
+    def _path(self, key: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{key}.npz"
+
+    def _forget_oldest(self) -> None:
+        assert self.folder is not None
+        found = []
+        for path in self.folder.glob("*.npz"):
+            with suppress(OSError):
+                state = path.stat()
+                found.append((state.st_mtime, state.st_size, path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= self.most_bytes:
+                return
+            with suppress(OSError):
+                path.unlink()
+            total -= size
+
+
+class KeptNetwork(nn.Module):
+    """A network of one image (classes and probabilities out) that asks ``encodings`` first. ``asked`` counts how often
+    the network itself had to look."""
+
+    def __init__(self, network: nn.Module, sha256: str, encodings: Encodings) -> None:
+        super().__init__()
+        self.network = network
+        self.asked = 0
+        self._sha256 = sha256
+        self._encodings = encodings
+        self._latest: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+
+    def forward(self, image: Tensor, shifted_pass: bool = False) -> tuple[Tensor, Tensor]:
+        """As that of the network, to the bit."""
+        key = self._key(image, shifted_pass)
+        if key not in self._latest:
+            with self._encodings.alone(key):
+                self._latest[key] = self._found(key, image, shifted_pass)
+        self._latest.move_to_end(key)
+        while len(self._latest) > _IN_MEMORY:
+            self._latest.popitem(last=False)
+        return self._latest[key]
+
+    def _found(self, key: str, image: Tensor, shifted_pass: bool) -> tuple[Tensor, Tensor]:
+        stored = self._encodings.read(key)
+        if stored is not None:
+            return stored[0].to(image.device), stored[1].to(image.device)
+        self.asked += 1
+        classes, probabilities = self.network(image, shifted_pass)
+        self._encodings.write(key, classes, probabilities)
+        return classes, probabilities
+
+    def _key(self, image: Tensor, shifted_pass: bool) -> str:
+        about = f"{self._sha256} {tuple(image.shape)} {image.device.type} {shifted_pass} {torch.__version__}"
+        found = hashlib.sha256(about.encode())
+        found.update(image.cpu().contiguous().numpy().data)
+        return found.hexdigest()

@@ -1,0 +1,173 @@
+"""What a cohort says together: volumes over all images, which of them are unusual here, and pages that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uresnet.cohort.jobs import HIDDEN, SEGMENTATION
+from uresnet.cohort.manifest import LINES, Manifest
+from uresnet.cohort.results import read_result
+from uresnet.core.files import write_text
+from uresnet.core.labels import SCHEMES
+from uresnet.core.reading import read_rows
+from uresnet.errors import UserError
+from uresnet.report.pages.cohort import CohortRow, Outlier, Thumbnails, cohort_page, outliers_page
+from uresnet.results.record import RunRecord
+
+LONG, WIDE, OUTLIERS = "volumes_long.tsv", "volumes_wide.tsv", "outliers.tsv"
+PAGES = ("index.html", "outliers.html")
+
+UNUSUAL = 3.5
+"""The robust z (deviation from the median, in units of 1.4826 times the median absolute deviation) of an outlier:
+Iglewicz and Hoaglin's bound."""
+
+FEWEST = 8
+"""Images below which nothing is called unusual."""
+
+_SHOWN = 200  # outliers on the page; the table has all
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An image whose structures were measured: in the result ``id`` it was the ``role`` ("moving", "fixed", "image").
+    ``volumes`` are mm³ by FreeSurfer id; ``intracranial`` is mm³ or None."""
+
+    id: str
+    role: str
+    path: str
+    verdict: str
+    intracranial: float | None
+    volumes: Mapping[int, float]
+
+    @property
+    def labels(self) -> str:
+        """The name of its label map in the folder of the result."""
+        return SEGMENTATION if self.role == "image" else f"{self.role}_dseg.nii.gz"
+
+
+def write_group(folder: Path) -> list[Path]:
+    """Write the tables and pages of a cohort into its folder, and return their paths.
+
+    What failed or was left undone is listed, and not measured. Raises :class:`UserError` for a folder that holds no
+    cohort.
+    """
+    if not (folder / LINES).is_file():
+        raise UserError(f"{folder} holds no cohort (there is no {LINES}); give the output folder of uresnet cohort.")
+    measured: dict[str, Measured] = {}
+    names: dict[int, str] = {}
+    rows: list[CohortRow] = []
+    thumbnails = Thumbnails(folder, folder / HIDDEN / "thumbnails")
+    for outcome in Manifest(folder).outcomes().values():
+        record = read_result(folder / outcome.id) if outcome.state == "done" else None
+        rows.append(
+            CohortRow.of(
+                outcome.id, record, outcome.error or ("" if record else "Its folder is gone; run the cohort again.")
+            )
+        )
+        if record is None:
+            continue
+        rows[-1] = rows[-1].with_thumbnail(thumbnails.of(outcome.id, record))
+        names |= _names(record)
+        for found in _measured(folder / outcome.id, record):
+            measured.setdefault(found.path, found)  # the fixed image of many pairs is one image
+    images = list(measured.values())
+    outliers = find_outliers(images, names)
+    texts = {
+        LONG: _long(images, names),
+        WIDE: _wide(images, names),
+        OUTLIERS: _outliers_table(outliers),
+        "outliers.html": outliers_page(folder, outliers[:_SHOWN], len(outliers), len(images)),
+        "index.html": cohort_page(folder, rows, len(outliers)),
+    }
+    for name, text in texts.items():
+        write_text(text, folder / name)
+    return [folder / name for name in texts]
+
+
+def find_outliers(images: Sequence[Measured], names: Mapping[int, str]) -> list[Outlier]:
+    """Structures whose share of the intracranial volume is unusual among ``images``, the most unusual first; none among
+    fewer than eight images.
+
+    Structures without a spread, which most images do not have, are left out, and so are images without an intracranial
+    volume, unless none has one: then the volumes themselves are compared.
+    """
+    known = [image for image in images if image.intracranial] or list(images)
+    found = []
+    for structure, name in names.items():
+        having = [image for image in known if structure in image.volumes]
+        if len(having) < FEWEST:
+            continue
+        volumes = np.array([image.volumes[structure] for image in having])
+        shares = volumes / np.array([image.intracranial or 1.0 for image in having])
+        deviations = shares - np.median(shares)
+        spread = 1.4826 * float(np.median(np.abs(deviations)))
+        if spread <= 0:
+            continue
+        for image, volume, z in zip(having, volumes.tolist(), (deviations / spread).tolist(), strict=True):
+            if abs(z) > UNUSUAL:
+                usual = float(np.median(shares)) * (image.intracranial or 1.0)
+                found.append(Outlier(image.id, image.role, image.path, image.labels, structure, name, volume, usual, z))
+    return sorted(found, key=lambda outlier: -abs(outlier.z))
+
+
+def _measured(folder: Path, record: RunRecord) -> list[Measured]:
+    table = next((t for t in (folder / "volumes.tsv", folder / "dseg_volumes.tsv") if t.is_file()), None)
+    if table is None:
+        return []
+    _, rows = read_rows(table)
+    verdict = "" if record.quality is None else record.quality.verdict.value
+    found = []
+    for role, image in record.inputs.items():
+        volumes = {}
+        for row in rows:
+            with suppress(ValueError, KeyError):
+                volumes[int(row["index"])] = float(row[f"{role}_mm3"])
+        if volumes:
+            found.append(Measured(folder.name, role, image.path, verdict, image.intracranial_mm3, volumes))
+    return found
+
+
+def _names(record: RunRecord) -> dict[int, str]:
+    scheme = SCHEMES.get(record.model.scheme)
+    return {} if scheme is None else {structure.id: structure.name for structure in scheme.classes}
+
+
+def _long(images: Sequence[Measured], names: Mapping[int, str]) -> str:
+    rows: list[Sequence[str]] = [("id", "image", "verdict", "intracranial_mm3", "index", "name", "mm3", "path")]
+    for image in images:
+        about = (image.id, image.role, image.verdict, _number(image.intracranial))
+        rows += [
+            (*about, str(index), names.get(index, "n/a"), _number(volume), image.path)
+            for index, volume in image.volumes.items()
+        ]
+    return _table(rows)
+
+
+def _wide(images: Sequence[Measured], names: Mapping[int, str]) -> str:
+    rows: list[Sequence[str]] = [("id", "image", "verdict", "intracranial_mm3", *names.values(), "path")]
+    for image in images:
+        volumes = (_number(image.volumes.get(index)) for index in names)
+        rows.append((image.id, image.role, image.verdict, _number(image.intracranial), *volumes, image.path))
+    return _table(rows)
+
+
+def _outliers_table(outliers: Sequence[Outlier]) -> str:
+    rows: list[Sequence[str]] = [("id", "image", "index", "name", "mm3", "usual_mm3", "robust_z", "path")]
+    for o in outliers:
+        rows.append(
+            (o.id, o.role, str(o.structure), o.name, _number(o.mm3), _number(o.usual_mm3), f"{o.z:.2f}", o.path)
+        )
+    return _table(rows)
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)

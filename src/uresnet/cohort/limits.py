@@ -1,0 +1,38 @@
+"""How many workers fit into the cores and the memory."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from uresnet.errors import UserError, quoted
+
+WORKER_BYTES = 3_200_000_000
+"""Of a worker, for images of up to 256³ voxels: what was measured is in docs/how-to/cohort.md."""
+
+
+def read_bytes(text: str, option: str) -> int:
+    """``8GB``, ``800 MB``, ``1.5g``: bytes. Raises :class:`UserError` for another text."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise UserError(f"{option} is {quoted(text, 40)}; give a size such as 8GB or 500MB.")
+    power = " kmgt".index(found[2].lower() or " ")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers_and_threads(jobs: int, workers: int | None, threads: int | None, memory: int | None) -> tuple[int, int]:
+    """How many workers, and threads of each: a worker with one thread for every core, as far as ``memory`` (bytes)
+    goes. Raises :class:`UserError` where that does not suffice for one worker, or for as many as were asked for."""
+    fitting = None if memory is None else memory // WORKER_BYTES
+    needed = f"a worker takes up to {WORKER_BYTES / 1e9:.1f} GB"
+    if fitting is not None and fitting < (workers or 1):
+        many = "one worker" if (workers or 1) == 1 else f"{workers} workers"
+        raise UserError(f"--memory is too little for {many}: {needed}; give more, or fewer workers.")
+    wanted = workers or max(1, cores() // (threads or 1))
+    count = max(1, min(wanted, jobs if jobs else 1, wanted if fitting is None else fitting))
+    return count, threads or max(1, cores() // count)

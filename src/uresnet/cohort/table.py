@@ -1,0 +1,124 @@
+"""Tables of pairs or images, checked in full before anything starts: all mistakes are told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from uresnet.cohort.jobs import HIDDEN, Job, Scan
+from uresnet.core.files import check_exist
+from uresnet.core.reading import read_rows
+from uresnet.errors import UserError, quoted
+
+_TOLD = 100  # mistakes; a person mends no more at a time
+_LONGEST_ID = 100
+TAKEN = ("manifest", "index", "volumes", "outliers", "group")
+"""Beginnings of the names of files that a cohort writes beside the folders of its pairs."""
+
+
+def read_pairs(table: Path, folder: Path) -> list[Job]:
+    """A row for each pair: ``id``, ``moving``, ``fixed``, and perhaps ``moving_mask`` and ``fixed_mask``.
+
+    Files are as seen from the folder that the command runs in. Raises :class:`UserError` with all mistakes: missing
+    columns and values, ids twice or unfit for a folder's name, files that do not exist or lie in ``folder``, where the
+    results go.
+    """
+    rows, mistakes = _rows(table, ("id", "moving", "fixed"))
+    jobs = [
+        Job(row["id"], scan_of(row["moving"], row.get("moving_mask")), scan_of(row["fixed"], row.get("fixed_mask")))
+        for _, row in rows
+    ]
+    _check(table, folder, [(line, job) for (line, _), job in zip(rows, jobs, strict=True)], mistakes)
+    return jobs
+
+
+def read_images(table: Path, folder: Path, target: Scan | None = None, all_pairs: bool = False) -> list[Job]:
+    """A row for each image: ``id``, ``image``, and perhaps ``mask``.
+
+    Each is registered to the ``target``; or with ``all_pairs`` each two to each other, once, because the inverse is
+    found with the transform; or segmented only. Raises as :func:`read_pairs`.
+    """
+    rows, mistakes = _rows(table, ("id", "image"))
+    alone = [Job(row["id"], scan_of(row["image"], row.get("mask")), target) for _, row in rows]
+    if target is not None:
+        mistakes += [f"the target: {said}" for said in _of_files(target, folder)]
+    each = [(line, Job(job.id, job.moving)) for (line, _), job in zip(rows, alone, strict=True)]
+    _check(table, folder, each, mistakes)
+    if not all_pairs:
+        return alone
+    if len(alone) < 2:
+        raise UserError(f"{table} has one image; --all-pairs needs at least two.")
+    pairs = [Job(f"{a.id}_to_{b.id}", a.moving, b.moving) for a, b in combinations(alone, 2)]
+    _check(table, folder, list(enumerate(pairs)), [])  # two names that make one with "_to_", or one that is too long
+    return pairs
+
+
+def shard(jobs: Sequence[Job], part: int, parts: int) -> list[Job]:
+    """Every ``parts``-th job, from the ``part``-th on (1 … ``parts``)."""
+    return list(jobs[part - 1 :: parts])
+
+
+def _rows(table: Path, needed: Sequence[str]) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """(line, row) of those that have all ``needed`` values, and what is wrong with the others."""
+    columns, rows = read_rows(table)
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        kind = "pairs" if "moving" in needed else "images"
+        raise UserError(
+            f"{table} has no column {' and no column '.join(map(repr, missing))}; a table of {kind} has the columns "
+            f"{', '.join(needed)}, separated by tabs."
+        )
+    if not rows:
+        raise UserError(f"{table} has no rows; name at least one {'pair' if 'moving' in needed else 'image'}.")
+    lines = list(enumerate(rows, start=2))
+    empty = [f"line {n}: {name} is empty" for n, row in lines for name in needed if not row[name]]
+    return [(n, row) for n, row in lines if all(row[name] for name in needed)], empty
+
+
+def scan_of(image: str | Path, mask: str | None = None) -> Scan:
+    """The scan of these files, whichever folder a worker runs in."""
+    named = mask if mask and mask.lower() != "n/a" else None
+    return Scan(str(Path(image).absolute()), None if named is None else str(Path(named).absolute()))
+
+
+def _check(table: Path, folder: Path, jobs: Iterable[tuple[int, Job]], mistakes: list[str]) -> None:
+    seen: dict[str, int] = {}
+    known: dict[Scan, list[str]] = {}
+    for line, job in jobs:
+        twin = seen.setdefault(job.id.casefold(), line)
+        found = [] if twin == line else [f"the id {quoted(job.id, 60)} is that of line {twin}"]
+        found += _of_id(job.id)
+        for scan in job.scans:
+            if scan not in known:
+                known[scan] = list(_of_files(scan, folder))
+            found += known[scan]
+        mistakes += [f"line {line}: {said}" for said in found]
+    if mistakes:
+        more = f"; and {len(mistakes) - _TOLD} more" if len(mistakes) > _TOLD else ""
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise UserError(f"{table} has {count}: {'; '.join(mistakes[:_TOLD])}{more}.")
+
+
+def _of_id(name: str) -> Iterator[str]:
+    if len(name) > _LONGEST_ID or not re.fullmatch(r"\w[\w.+@=,-]*", name):
+        yield (
+            f"the id {quoted(name, 60)} cannot be the name of a folder (letters, digits, and . _ - + = @ , after the "
+            f"first; at most {_LONGEST_ID} characters)"
+        )
+    elif name.casefold().split(".")[0] in TAKEN:
+        yield f"the id {quoted(name, 60)} is the name of a file that is written beside the results"
+
+
+def _of_files(scan: Scan, folder: Path) -> Iterator[str]:
+    for name in (scan.image, scan.mask):
+        if name is None:
+            continue
+        try:
+            check_exist(Path(name))
+        except UserError as error:
+            yield quoted(str(error).rstrip("."), 300).replace("; ", ", ")
+            continue
+        if folder.resolve() in Path(name).resolve().parents and HIDDEN not in Path(name).parts:
+            yield f"{quoted(name)} lies in the folder for the results"

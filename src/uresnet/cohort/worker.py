@@ -1,0 +1,136 @@
+"""One process of a cohort: the model is loaded once, and jobs are done one after the other.
+
+Two threads may call :meth:`Worker.run` at the same time: while one computes, the other reads or writes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from uresnet.cohort.claims import claim
+from uresnet.cohort.encodings import Encodings, KeptNetwork
+from uresnet.cohort.jobs import HIDDEN, SEGMENTATION, Job, Options, Outcome
+from uresnet.cohort.results import result_of
+from uresnet.cohort.scans import KnownScans
+from uresnet.core.files import fresh_folder
+from uresnet.core.limits import is_out_of_memory
+from uresnet.core.memory import peak_memory, reset_peak_memory
+from uresnet.coupling import segments_alone
+from uresnet.errors import UserError, quoted, told_by_the_command
+from uresnet.model.checkpoint import Model, load_model
+from uresnet.pipeline.register import register
+from uresnet.pipeline.save import Segmentation
+from uresnet.pipeline.segment import segment
+from uresnet.results.record import Quality, now
+
+
+class Worker:
+    """Does jobs with the same ``options``. Raises :class:`UserError` for a model that cannot be loaded."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.scans = KnownScans(options.kept_images)
+        self.name = f"{platform.node()}:{os.getpid()}"
+        self._computing = threading.Lock()
+        torch.set_num_threads(options.threads)
+        self.model = self._loaded()
+
+    def run(self, job: Job) -> Outcome:
+        """Do one job. Whatever goes wrong is in the outcome: it costs this job alone."""
+        with claim(self.options.folder, job.id) as free, told_by_the_command():
+            if not free:
+                return Outcome(id=job.id, state="busy")
+            there = result_of(self.options.folder / job.id, job.key)
+            if there is not None:  # another run has done it in the meantime
+                return there
+            try:
+                return self._do(job)
+            except Exception as error:
+                return Outcome(
+                    id=job.id, state="failed", key=job.key, error=_sentence(error), worker=self.name, time=now()
+                )
+
+    def _do(self, job: Job) -> Outcome:
+        for scan in job.scans:
+            self.scans.image(scan)  # ahead, while another pair is computed
+        with self._computing:
+            started, looks = time.monotonic(), self._looks()
+            reset_peak_memory(self.options.device)
+            save, quality, warnings = self._computed(job)
+            computed, looks = time.monotonic() - started, self._looks() - looks
+        started = time.monotonic()
+        save()
+        peak = peak_memory(self.options.device)
+        return Outcome(
+            id=job.id,
+            state="done",
+            key=job.key,
+            verdict="" if quality is None else quality.verdict.value,
+            seconds=round(computed + time.monotonic() - started, 2),
+            peak_mb=None if peak is None else peak // 2**20,
+            encodings=looks,
+            worker=self.name,
+            warnings=warnings,
+            time=now(),
+        )
+
+    def _computed(self, job: Job) -> tuple[Callable[[], None], Quality | None, int]:
+        """What writes the result, its verdict, and how many warnings it has."""
+        options, folder = self.options, self.options.folder / job.id
+        if job.fixed is None:
+            image = self.scans.image(job.moving)
+            found = segment(image, model=self.model, brain=options.brain, mask=job.moving.mask, device=options.device)
+            segmented = replace(found, record=replace(found.record, key=job.key))
+            return lambda: self._save_segmentation(segmented, folder), found.record.quality, len(found.warnings)
+        moving, fixed = self.scans.image(job.moving), self.scans.image(job.fixed)
+        result = register(
+            moving,
+            fixed,
+            model=self.model,
+            transform=options.transform,
+            refine=options.refine,
+            brain=options.brain,
+            masks=(job.moving.mask, job.fixed.mask),
+            device=options.device,
+            keep=self.scans.keep,
+        )
+        result = replace(result, record=replace(result.record, key=job.key))
+
+        def save() -> None:
+            result.save(folder, folder.exists(), options.command, options.report, options.formats)
+
+        return save, result.record.quality, len(result.warnings)
+
+    def _save_segmentation(self, result: Segmentation, folder: Path) -> None:
+        if folder.exists():
+            result.save(folder / SEGMENTATION, self.options.report, overwrite=True, command=self.options.command)
+            return
+        with fresh_folder(folder) as beside:
+            result.save(beside / SEGMENTATION, self.options.report, command=self.options.command)
+
+    def _loaded(self) -> Model:
+        model = load_model(self.options.model).to(self.options.device)
+        if not segments_alone(model) or not self.options.kept_encodings:
+            return model
+        encodings = Encodings(self.options.folder / HIDDEN / "encodings", self.options.kept_encodings)
+        return replace(model, network=KeptNetwork(model.network, model.sha256, encodings))
+
+    def _looks(self) -> int:
+        return self.model.network.asked if isinstance(self.model.network, KeptNetwork) else 0
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, for the manifest."""
+    if isinstance(error, UserError):
+        return quoted(str(error), 1000)
+    if is_out_of_memory(error):
+        return "The memory did not suffice; give fewer workers, or more memory."
+    return f"unexpected error: {type(error).__name__}: {quoted(str(error), 500)}"

@@ -1,0 +1,130 @@
+"""A cohort in this process: results as those of single pairs, what is redone, what a bad image costs, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cohorts import Here, options_for, write_images
+from uresnet.cohort.jobs import Job, Options
+from uresnet.cohort.manifest import Manifest
+from uresnet.cohort.run import plan, run
+from uresnet.cohort.table import scan_of
+from uresnet.pipeline.register import register
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_images(tmp_path_factory.mktemp("images"), 3)
+
+
+@pytest.fixture(scope="module")
+def jobs(images: list[Path]) -> list[Job]:
+    to_first = [Job(f"pair{n}", scan_of(image), scan_of(images[0])) for n, image in enumerate(images[1:], start=1)]
+    return [*to_first, Job("alone", scan_of(images[1]))]
+
+
+@pytest.fixture(scope="module")
+def finished(jobs: list[Job], tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a cohort that nobody disturbed."""
+    options = options_for(tmp_path_factory.mktemp("finished") / "out", tiny_model)
+    ended = run(plan(jobs, options), options, Here(options))
+    assert [outcome.state for outcome in ended] == ["done"] * 3
+    assert all(outcome.peak_mb and outcome.seconds and outcome.verdict for outcome in ended)
+    return options.folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path, tiny_model: Path) -> Options:
+    """Options of a copy of it."""
+    shutil.copytree(finished, tmp_path / "out")
+    return options_for(tmp_path / "out", tiny_model)
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """What the jobs wrote, without what tells times and places."""
+    files = (path for path in folder.glob("[!.]*/*") if not path.name.endswith("run.json"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_pair_of_a_cohort_is_that_of_a_single_command(
+    finished: Path, images: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    register(images[2], images[0], model=tiny_model, brain="none").save(tmp_path / "single", report=False)
+    single = {path.name: path.read_bytes() for path in (tmp_path / "single").iterdir() if path.name != "run.json"}
+    assert {
+        path.name: path.read_bytes() for path in (finished / "pair2").iterdir() if path.name != "run.json"
+    } == single
+    ours, its = (json.loads((f / "run.json").read_text()) for f in (finished / "pair2", tmp_path / "single"))
+    for name in ("inputs", "measures", "quality", "warnings", "transform"):
+        assert ours.get(name) == its.get(name), name
+    assert set(ours) - set(its) == {"key"}
+
+
+def test_nothing_is_done_twice(copied: Options, jobs: list[Job]) -> None:
+    assert plan(jobs, copied).left == ()
+    Manifest(copied.folder).folder.joinpath("manifest.jsonl").unlink()  # lost: the folders tell the same
+    assert plan(jobs, copied).left == ()
+    assert {name: o.state for name, o in Manifest(copied.folder).outcomes().items()} == dict.fromkeys(
+        ("pair1", "pair2", "alone"), "done"
+    )
+
+
+def test_what_is_missing_or_changed_is_redone(copied: Options, jobs: list[Job]) -> None:
+    shutil.rmtree(copied.folder / "pair1")
+    (copied.folder / "alone" / "dseg_run.json").unlink()
+    assert [job.id for job in plan(jobs, copied).left] == ["pair1", "alone"]
+    assert [job.id for job in plan(jobs, replace(copied, transform="affine")).left] == ["pair1", "pair2", "alone"]
+
+
+def test_a_bad_image_costs_its_pair_alone(copied: Options, jobs: list[Job], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(Path(jobs[0].moving.image).read_bytes()[:2000])
+    changed = [Job("bad", scan_of(broken), jobs[0].fixed), *jobs]
+    engine = Here(copied)
+    ended = {outcome.id: outcome for outcome in run(plan(changed, copied), copied, engine)}
+    assert engine.seen == ["bad"] and not (copied.folder / "bad").exists()
+    assert ended["bad"].state == "failed" and "broken.nii.gz" in ended["bad"].error
+    assert {ended[job.id].state for job in jobs} == {"done"}
+    assert [job.id for job in plan(changed, copied).left] == ["bad"]  # failed before: tried again
+
+
+def test_a_changed_option_replaces_the_result(copied: Options, jobs: list[Job]) -> None:
+    affine = replace(copied, transform="affine")
+    before = results(copied.folder)
+    run(plan(jobs[:1], affine), affine, Here(affine))
+    after = results(copied.folder)
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert "pair1/warped.nii.gz" in changed and all(name.startswith(("pair1", "manifest")) for name in changed)
+    assert plan(jobs[:1], affine).left == () and len(plan(jobs[:1], copied).left) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a copy of this process")
+def test_kills_lose_nothing(finished: Path, jobs: list[Job], tiny_model: Path, tmp_path: Path) -> None:
+    """Three of the fifty random moments of ``make kills``, which kills whole commands with their workers."""
+    options, rng, kills = options_for(tmp_path / "out", tiny_model), random.Random(5), 0
+    engine = Here(options)
+    while True:
+        child = os.fork()
+        if child == 0:
+            run(plan(jobs, options), options, engine)
+            os._exit(0)
+        if kills < 3:
+            time.sleep(rng.uniform(0.2, 1.5))
+            os.kill(child, signal.SIGKILL)
+            kills += 1
+        _, status = os.waitpid(child, 0)
+        whole = [path.name for path in options.folder.glob("[!.m]*") if list(path.glob("*run.json"))]
+        assert sorted(path.name for path in options.folder.glob("[!.m]*")) == sorted(whole)
+        if status == 0:
+            break
+    assert results(options.folder) == results(finished)
+    assert not list(options.folder.rglob(".uresnet*"))
