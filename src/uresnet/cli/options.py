@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from uresnet.core.choices import BrainMethod, FailOn, FormatName
+from uresnet.core.choices import BrainMethod, ExtraName, FailOn, FormatName, OutputName
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 FORMATS = ", ".join(get_args(FormatName))
@@ -75,6 +75,20 @@ OverwriteFilesOption = Annotated[
 ReportOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Write report.html, a page that shows the results.")
 ]
+OutputsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--outputs",
+        metavar="NAME,...",
+        help=f"What to write, separated by commas: {', '.join(get_args(OutputName))}. run.json is always written.",
+        show_default="all but mask and stripped",
+    ),
+]
+MaskOption = Annotated[bool, typer.Option("--mask", help="Write the brain mask too.", show_default="off")]
+StrippedOption = Annotated[
+    bool,
+    typer.Option("--stripped", help="Write the image without what lies outside the brain too.", show_default="off"),
+]
 FailOnOption = Annotated[
     FailOn | None,
     typer.Option(
@@ -86,3 +100,9 @@ QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and a verdict below good.")
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Print the traceback of an unexpected error.")]
+
+
+def extras_of(mask: bool, stripped: bool) -> tuple[ExtraName, ...]:
+    """What ``--mask`` and ``--stripped`` ask for."""
+    wanted: dict[ExtraName, bool] = {"mask": mask, "stripped": stripped}
+    return tuple(name for name, asked in wanted.items() if asked)

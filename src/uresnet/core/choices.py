@@ -24,6 +24,14 @@ Interpolation = Literal["linear", "nearest", "label", "cubic"]
 FormatName = Literal["itk", "ants", "fsl", "freesurfer", "greedy", "nifti", "learn2reg"]
 """The programs whose transform files are read and written."""
 
+OutputName = Literal[
+    "transform", "inverse", "warped", "jacobian", "segmentations", "tables", "volumes", "report", "mask", "stripped"
+]
+"""What a registration can write."""
+
+ExtraName = Literal["mask", "stripped"]
+"""What a segmentation writes when it is asked to: the brain mask, and the image without what lies outside of it."""
+
 LabelConvention = Literal["freesurfer", "neuromorphometrics"]
 """What the numbers in a label map mean."""
 

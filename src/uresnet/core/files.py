@@ -146,14 +146,18 @@ def check_output_file(
     check_output_files([file], overwrite, inputs)
 
 
-def check_output_files(files: Sequence[Path], overwrite: bool, inputs: Sequence[Path | None] = ()) -> None:
-    """The same for files that are written together, of any ending."""
+def check_output_files(
+    files: Sequence[Path], overwrite: bool, inputs: Sequence[Path | None] = (), makes_folder: bool = False
+) -> None:
+    """The same for files that are written together, of any ending; ``makes_folder``: their folder need not exist."""
     for file in files:
         check_name(file)
     for folder in {file.parent for file in files}:
         first = next(file for file in files if file.parent == folder)
         _check_writable(folder, first)
         if not folder.is_dir():
+            if makes_folder:
+                continue
             raise UserError(f"{first} cannot be written because its folder does not exist; create it first.")
         recover(folder)
     for file in files:

@@ -17,6 +17,26 @@ def structure_volumes(labels: LabelMap, scheme: LabelScheme) -> dict[int, float]
     return {structure.id: float(counts[structure.id]) * labels.grid.voxel_volume for structure in scheme.classes}
 
 
+NOT_FREESURFER = (
+    "Volumes are those of this model's labels, not FreeSurfer's: its cortex was up to a third larger than FreeSurfer's "
+    "on a scan that has both. Compare only volumes of the same model and version. There are no norms for age or sex."
+)
+"""What everybody who reads the volumes has to know."""
+
+
+def volumes_sidecar(columns: Iterable[str], model: str) -> dict[str, dict[str, str]]:
+    """What the columns of :func:`volumes_table` mean, as the JSON file beside it says it (BIDS)."""
+    described = {
+        "index": {"Description": "FreeSurfer id of the structure; n/a for what is no structure"},
+        "name": {"Description": "Name of the structure in FreeSurfer's colour table"},
+    }
+    text = f"Volume of the structure in the {{}} image, counted in its own voxels. Model: {model}. {NOT_FREESURFER}"
+    return described | {
+        f"{name}_mm3": {"Description": text.format(name).replace("image image", "image"), "Units": "mm^3"}
+        for name in columns
+    }
+
+
 def volumes_table(
     scheme: LabelScheme,
     volumes: Mapping[str, Mapping[int, float]],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from uresnet.core.choices import FormatName, check_choices
+from uresnet.core.choices import ExtraName, FormatName, OutputName, check_choices
 from uresnet.core.files import RECORD, check_output_files, fresh_files, fresh_folder, write_text
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
@@ -22,10 +22,18 @@ from uresnet.io import (
     write_labels,
     write_slicer_colours,
 )
-from uresnet.measures.volumes import volumes_table
-from uresnet.pipeline.names import LABEL_TABLES, segmentation_files
+from uresnet.measures.volumes import volumes_sidecar, volumes_table
+from uresnet.pipeline.names import (
+    DEFAULT_OUTPUTS,
+    LABEL_TABLES,
+    OUTPUTS,
+    VOLUMES_SIDECAR,
+    is_label_file,
+    segmentation_files,
+)
 from uresnet.pipeline.progress import Progress, Stages, silent
 from uresnet.report.pages import PAGE, registration_page, segmentation_page
+from uresnet.results.json_values import json_text
 from uresnet.results.record import Measures, RunRecord
 from uresnet.results.registration import RegisteredPair
 from uresnet.results.segmentation import SegmentedImage
@@ -69,10 +77,14 @@ class Registration(RegisteredPair):
         report: bool = True,
         formats: Sequence[FormatName] = (),
         progress: Progress = silent,
+        *,
+        outputs: Sequence[OutputName] = DEFAULT_OUTPUTS,
     ) -> list[Path]:
-        """Write all results to ``folder``, with a page to look at unless ``report`` is False: all of them or, after an
-        error, none. Returns their paths. ``formats`` are names of :data:`uresnet.transform_files.FORMATS` to write the
-        transform in besides ITK's. ``progress`` receives one stage, "write".
+        """Write the results to ``folder``, with a page to look at unless ``report`` is False: all of them or, after an
+        error, none. Returns their paths. ``outputs`` are names of :data:`uresnet.pipeline.names.OUTPUTS`, by default
+        all but "mask" (the brain masks) and "stripped" (the images without what lies outside of them). ``formats`` are
+        names of :data:`uresnet.transform_files.FORMATS` to write the transform in besides ITK's. ``progress`` receives
+        one stage, "write".
 
         Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
 
@@ -91,11 +103,13 @@ class Registration(RegisteredPair):
             overwrite=(overwrite, bool),
             report=(report, bool),
             formats=(formats, Sequence[FormatName]),
+            outputs=(outputs, Sequence[OutputName]),
         )
+        wanted = {file for name in outputs for file in OUTPUTS[name]} - (set() if report else {PAGE})
         with Stages(progress)("write"):
-            return _write_folder(Path(folder), self._writers(report, formats), self.record, overwrite, command)
+            return _write_folder(Path(folder), self._writers(wanted, formats), self.record, overwrite, command)
 
-    def _writers(self, report: bool, formats: Sequence[FormatName]) -> Writers:
+    def _writers(self, wanted: set[str], formats: Sequence[FormatName]) -> Writers:
         # The largest first, so that they overlap with everything else.
         writers: Writers = {
             "transform.h5": partial(write_itk_composite, self.transform),
@@ -114,10 +128,14 @@ class Registration(RegisteredPair):
         if self.scheme is not None:
             writers |= _label_tables(self.scheme, LABEL_TABLES)
             writers["volumes.tsv"] = partial(write_text, _volumes_text(self.scheme, self.volumes, self.record))
-        if report:
-            writers[PAGE] = lambda path: write_text(registration_page(self), path)
+            writers[VOLUMES_SIDECAR] = partial(write_text, _sidecar_text(self.volumes, self.record))
+        for name, image, brain in (("moving", self.moving, self.moving_brain), ("fixed", self.fixed, self.fixed_brain)):
+            writers[f"{name}_brain_mask.nii.gz"] = partial(write_labels, brain)
+            writers[f"{name}_stripped.nii.gz"] = partial(_write_stripped, image, brain)
+        writers[PAGE] = lambda path: write_text(registration_page(self), path)
         pair = TransformPair(self.transform, self.inverse, self.fixed.grid, self.moving.grid)
-        return writers | export_files(pair, [name for name in formats if name != "itk"])
+        exported = export_files(pair, [name for name in formats if name != "itk"])
+        return {name: write for name, write in writers.items() if name in wanted} | exported
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -136,30 +154,63 @@ class Segmentation(SegmentedImage):
         progress: Progress = silent,
         overwrite: bool = False,
         command: Sequence[str] = (),
+        *,
+        extras: Sequence[ExtraName] = (),
     ) -> list[Path]:
-        """Write the label map, and beside it, named after it, its label tables, its ``_volumes.tsv``, its
-        ``_run.json`` with the verdict and, unless ``report`` is False, ``_report.html``, a page to look at: all of them
-        or, after an error, none. Returns their paths. ``progress`` receives one stage, "write".
+        """Write the label map, its label tables, the volumes, the record with the verdict and, unless ``report`` is
+        False, a page to look at: all of them or, after an error, none. Returns their paths.
 
-        Raises :class:`UserError` when one of them exists and ``overwrite`` is not set, or cannot be written.
+        ``path`` is a folder, or the name of the label map (.nii, .nii.gz, .mgz), after which the other files beside it
+        are named. ``extras`` "mask" and "stripped" are the brain mask and the image without what lies outside of it.
+        ``progress`` receives one stage, "write". Raises :class:`UserError` when one of the files, or the folder, exists
+        and ``overwrite`` is not set, or cannot be written.
+
+        >>> import uresnet
+        >>> files = uresnet.segment("image.nii.gz").save("segmented", extras=["mask"])
+        >>> [file.name for file in files][:3]
+        ['dseg.nii.gz', 'dseg.tsv', 'dseg_freeview.txt']
         """
-        check_choices("Segmentation.save", path=(path, str | Path), report=(report, bool), overwrite=(overwrite, bool))
-        files = segmentation_files(Path(path), report)
+        check_choices(
+            "Segmentation.save",
+            path=(path, str | Path),
+            report=(report, bool),
+            overwrite=(overwrite, bool),
+            extras=(extras, Sequence[ExtraName]),
+        )
+        files = segmentation_files(Path(path), report, extras)
         names = {kind: file.name for kind, file in files.items()}
-        check_output_files(list(files.values()), overwrite)
+        record = replace(self.record, command=tuple(command), files=tuple(names.values()))
+        with Stages(progress)("write"):
+            if not is_label_file(Path(path)):
+                with fresh_folder(Path(path), overwrite) as beside:
+                    self._write(beside, names, record)
+                return list(files.values())
+            check_output_files(list(files.values()), overwrite, makes_folder=True)
+            with fresh_files(Path(path).parent, overwrite, names["record"]) as beside:
+                self._write(beside, names, record)
+        return list(files.values())
+
+    def _write(self, beside: Path, names: Mapping[str, str], record: RunRecord) -> None:
         writers: Writers = {
             names["labels"]: partial(write_labels, self.labels, scheme=self.scheme),
             **_label_tables(self.scheme, names),
             names["volumes"]: partial(write_text, _volumes_text(self.scheme, {"image": self.volumes}, self.record)),
+            names["sidecar"]: partial(write_text, _sidecar_text({"image": self.volumes}, self.record)),
         }
-        if report:
+        if "report" in names:
             writers[names["report"]] = lambda page: write_text(segmentation_page(self), page)
-        record = replace(self.record, command=tuple(command), files=tuple(names.values()))
-        with Stages(progress)("write"), fresh_files(Path(path).parent, overwrite, names["record"]) as beside:
-            for name, write in writers.items():
-                write(beside / name)
-            write_text(record.to_json(), beside / names["record"])
-        return list(files.values())
+        if "mask" in names and self.brain is not None:
+            writers[names["mask"]] = partial(write_labels, self.brain)
+        if "stripped" in names and self.image is not None and self.brain is not None:
+            writers[names["stripped"]] = partial(_write_stripped, self.image, self.brain)
+        for name, write in writers.items():
+            write(beside / name)
+        write_text(record.to_json(), beside / names["record"])
+
+
+def _write_stripped(image: Image, brain: LabelMap, path: Path) -> None:
+    """The image, 0 outside its brain."""
+    write_image(replace(image, data=image.data * brain.mask, invalid=None), path)
 
 
 def _label_tables(scheme: LabelScheme, names: Mapping[str, str]) -> Writers:
@@ -176,6 +227,10 @@ def _volumes_text(scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]
     brains = {name: image.brain_mm3 for name, image in record.inputs.items()}
     heads = {name: image.intracranial_mm3 for name, image in record.inputs.items()}
     return volumes_table(scheme, volumes, brains, heads)
+
+
+def _sidecar_text(volumes: Mapping[str, Mapping[int, float]], record: RunRecord) -> str:
+    return json_text(volumes_sidecar(volumes, f"{record.model.name} ({record.model.sha256[:8]})"))
 
 
 def _write_folder(

@@ -1,0 +1,46 @@
+"""How a verb that runs a model ends: its verdict in words, and the exit code that --fail-on asks for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from uresnet.cli.session import Session
+from uresnet.core.choices import FailOn
+
+if TYPE_CHECKING:
+    from uresnet.results.record import Quality
+
+
+def verdict_in_words(quality: Quality | None) -> str:
+    """The verdict and its reasons, a line each."""
+    assert quality is not None
+    reasons = "\n        ".join(quality.reasons)
+    return f"verdict {quality.verdict}: {reasons or 'automatic checks passed.'}"
+
+
+def alert(run: Session, quality: Quality | None, name: str = "") -> None:
+    """A verdict below good on standard error, also where all else is quiet."""
+    assert quality is not None
+    if quality.verdict != "good":
+        run.terminal.alert(f"{name}: {verdict_in_words(quality)}" if name else verdict_in_words(quality))
+
+
+def exit_on(fail_on: FailOn | None, *qualities: Quality | None) -> None:
+    """Ends with exit code 3 where a verdict is the one named, or worse."""
+    verdicts = {quality.verdict.value for quality in qualities if quality is not None}
+    if fail_on is not None and verdicts & {"failed", fail_on}:
+        raise typer.Exit(3)
+
+
+def model_file(model: str | None) -> Path | None:
+    """The file that ``--model`` names, if it names one."""
+    return None if model is None else Path(model)
+
+
+def command_line() -> list[str]:
+    """The command line, as the record keeps it."""
+    return ["uresnet", *sys.argv[1:]]
