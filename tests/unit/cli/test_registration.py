@@ -15,7 +15,7 @@ import pytest
 
 from command import assert_refused, run
 from uresnet.cli.session import Session
-from uresnet.pipeline.names import registration_names, segmentation_files
+from uresnet.pipeline.names import DEFAULT_OUTPUTS, registration_names, segmentation_files
 from uresnet.results.record import Level, Quality
 from uresnet.transform_files import FORMATS
 
@@ -101,7 +101,7 @@ def test_a_segmentation_leaves_its_record_and_is_never_replaced_unasked(
     record = json.loads(first["a_dseg_run.json"])
     assert sorted(record["files"]) == sorted(first) and record["command"][0] == "uresnet"
     assert record["inputs"]["image"]["path"] == pair[1] and record["quality"]["verdict"] in ("good", "look", "failed")
-    assert_refused(run(*command), "a_dseg.nii.gz exists already; .* --overwrite")
+    assert_refused(run(*command), r"a_dseg\.nii\.gz exists already.* --overwrite")
     (tmp_path / "a_dseg.nii.gz").unlink()
     assert_refused(run(*command), r"a_dseg\.tsv exists already")  # each of its files counts
     assert run(*command, "--overwrite", "--no-report").exit_code == 0
@@ -148,14 +148,14 @@ def test_a_name_that_just_fits_is_written(pair: tuple[str, str], tiny_model: Pat
     longest = max(len(path.name) - 1 for path in segmentation_files(Path("x.nii.gz"), True).values())
     name = "n" * (255 - longest) + ".nii.gz"
     assert run("segment", pair[0], "-o", tmp_path / name, "--model", tiny_model, "-q").exit_code == 0
-    assert len(list(tmp_path.iterdir())) == 8
+    assert len(list(tmp_path.iterdir())) == 9
 
 
 def test_names_are_what_is_written(pair: tuple[str, str], tiny_model: Path, tmp_path: Path) -> None:
     formats = [name for name in FORMATS if name != "itk"]
     out = tmp_path / "out"
     run("register", *pair, "-o", out, "--model", tiny_model, "-q", "--export", ",".join(formats))
-    names = registration_names(True, formats)
+    names = registration_names(DEFAULT_OUTPUTS, formats)
     written = {path.name for path in out.iterdir()}
     assert len(written) > 20 and written == set(names)
 
