@@ -57,12 +57,10 @@ def verdict(monkeypatch: pytest.MonkeyPatch) -> Callable[[Level], None]:
     ("level", "fail_on", "code"),
     [
         (Level.good, "look", 0),
-        (Level.look, None, 0),
         (Level.look, "failed", 0),
         (Level.look, "look", 3),
         (Level.failed, None, 0),
         (Level.failed, "failed", 3),
-        (Level.failed, "look", 3),
     ],
 )
 def test_a_verdict_below_good_is_never_quiet_and_can_fail(
@@ -248,7 +246,8 @@ def test_odd_inputs_that_can_be_used_are(
     shared_data: Path, pair: tuple[str, str], tiny_model: Path, tmp_path: Path, name: str, warning: str
 ) -> None:
     odd = shared_data / "odd_inputs" / name
-    result = run("register", odd, pair[1], "-o", tmp_path / "out", "--model", tiny_model, "--quiet", "--no-report")
+    end = ("--model", tiny_model, "--brain", "none", "--quiet", "--no-report")  # stripping has tests of its own
+    result = run("register", odd, pair[1], "-o", tmp_path / "out", *end)
     assert result.exit_code == 0, result.output
     assert warning in result.stderr
     warned = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["warnings"]
