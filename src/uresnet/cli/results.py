@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from uresnet.cli.options import DebugOption, FixedNowOption, MovingNowOption, ResultsArgument
+from uresnet.cli.options import DebugOption, FixedNowOption, MovingNowOption, OverwriteFilesOption, ResultsArgument
 from uresnet.cli.session import session
 from uresnet.core.files import check_exist
 
@@ -25,14 +25,20 @@ def report(
     ],
     moving: MovingNowOption = None,
     fixed: FixedNowOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace also a page that uresnet did not write.")
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a page: of a registration, of a training with its curves, or an index of many registrations."""
+    """Write a page: of a registration, of a training with its curves, or an index of many registrations.
+
+    A page of uresnet that is there already is written again.
+    """
     with session(debug=debug):
         check_exist(folder, moving, fixed)
         from uresnet.report.pages import write_pages
 
-        print(write_pages(folder, moving, fixed))
+        print(write_pages(folder, moving, fixed, overwrite))
 
 
 def figure(
@@ -49,6 +55,7 @@ def figure(
     width_mm: Annotated[float, typer.Option("--width", min=20, max=1000, help="The width on paper, in mm.")] = 174.0,
     moving: MovingNowOption = None,
     fixed: FixedNowOption = None,
+    overwrite: OverwriteFilesOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Draw a result for print, like Figures 2 and 3 of the paper."""
@@ -56,7 +63,7 @@ def figure(
         check_exist(folder, moving, fixed)
         from uresnet.report.figures import write_figures
 
-        for path in write_figures(folder, output or folder, formats.split(","), width_mm, (moving, fixed)):
+        for path in write_figures(folder, output or folder, formats.split(","), width_mm, (moving, fixed), overwrite):
             print(path)
 
 

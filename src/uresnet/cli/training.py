@@ -21,6 +21,7 @@ from uresnet.cli.options import (
 )
 from uresnet.cli.session import fail, session
 from uresnet.core.files import check_output_folder
+from uresnet.evaluation import TABLES
 from uresnet.model.catalogue import find_model
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def evaluate(
     If it is stopped, the same command continues with the pairs that are missing.
     """
     with session(device, threads, quiet, debug) as run:
-        check_output_folder(output, overwrite)
+        check_output_folder(output, overwrite, (data, *map(Path, model)), TABLES)
         for name in model:
             find_model(name)
         chosen = run.load_torch()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from uresnet.core.files import RECORD, fresh_folder, write_text
+from uresnet.evaluation import TABLES
 from uresnet.evaluation.journal import Journal
 from uresnet.evaluation.pairs import Judge, ScanPair
 from uresnet.evaluation.scores import PairScores
@@ -39,11 +40,8 @@ class Evaluation:
     def save(self, folder: Path, overwrite: bool = False, command: Sequence[str] = ()) -> list[Path]:
         """Write ``table1.md``, ``pairs.csv``, ``structures.csv`` and ``run.json``: all of them or none."""
         voxel_mm = {title: model["voxel_mm"] for title, model in self.record["models"].items()}
-        texts = {
-            "table1.md": table1(self.scores, self.where, voxel_mm),
-            "pairs.csv": pairs_csv(self.scores),
-            "structures.csv": structures_csv(self.scores),
-        }
+        tables = (table1(self.scores, self.where, voxel_mm), pairs_csv(self.scores), structures_csv(self.scores))
+        texts = dict(zip(TABLES, tables, strict=True))
         texts[RECORD] = json_text(self.record | {"command": list(command), "files": [*texts, RECORD]})
         with fresh_folder(folder, overwrite) as beside:
             for name, text in texts.items():

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from uresnet.core.files import written_whole
+from uresnet.core.files import check_output_files, check_output_folder, fresh_outputs, written_whole
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 from uresnet.report.deformation import WarpSlice, map_limits, placement, warp_slices
 from uresnet.report.pictures import DIVERGING, FOLD, SEQUENTIAL, Colours
 from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, grey_window, plane_grid, view_of
@@ -111,28 +111,39 @@ def save_figure(figure: Any, path: Path, dots_per_inch: int = 300) -> None:
 
 
 def write_figures(
-    folder: Path, output: Path, formats: Sequence[str], width_mm: float, inputs: tuple[Path | None, Path | None]
+    folder: Path,
+    output: Path,
+    formats: Sequence[str],
+    width_mm: float,
+    inputs: tuple[Path | None, Path | None],
+    overwrite: bool = False,
 ) -> list[Path]:
-    """Draw both figures of an output folder into ``output``, in each of ``formats`` ("png", "svg", "pdf").
+    """Draw both figures of an output folder into ``output``, in each of ``formats`` ("png", "svg", "pdf"): all or none.
 
     ``inputs`` say where the (moving, fixed) images are now. A result without segmentation has no Figure 3. Returns the
-    paths. Raises :class:`UserError` for a format or width that is none, and as ``read_registered_pair`` does.
+    paths. Raises :class:`UserError` for a format or width that is none, for a figure that exists without ``overwrite``,
+    and as ``read_registered_pair`` does.
     """
-    suffixes = [f".{name.strip().lower()}" for name in formats]
-    unknown = [suffix for suffix in suffixes if suffix not in SUFFIXES]
+    suffixes = [f".{name.strip().lower()}" for name in formats if name.strip()]
+    unknown = [suffix for suffix in suffixes if suffix not in SUFFIXES] if suffixes else ["."]
     if unknown:
-        raise UserError(f"There is no format {unknown[0].removeprefix('.')}; choose png, svg or pdf.")
+        raise UserError(f"There is no format {quoted(unknown[0][1:])}; choose png, svg or pdf.")
+    if output.exists():
+        check_output_files([output / f"{name}{suffix}" for name in FIGURES for suffix in suffixes], overwrite)
+    else:
+        check_output_folder(output, overwrite)
     pair = read_registered_pair(folder, *inputs)
-    output.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, draw in FIGURES.items():
-        if draw is figure_3 and pair.warped_segmentation is None:
-            continue
-        for suffix in suffixes:
+    drawn = {
+        output / f"{name}{suffix}": draw
+        for name, draw in FIGURES.items()
+        for suffix in suffixes
+        if draw is not figure_3 or pair.warped_segmentation is not None
+    }
+    with fresh_outputs(list(drawn), overwrite) as places:
+        for place, draw in zip(places, drawn.values(), strict=True):
             # Drawn anew for every format: a figure that one backend has laid out, another does not draw correctly.
-            save_figure(draw(pair, width_mm), output / f"{name}{suffix}")
-            written.append(output / f"{name}{suffix}")
-    return written
+            save_figure(draw(pair, width_mm), place)
+    return list(drawn)
 
 
 def _canvas(

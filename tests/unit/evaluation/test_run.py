@@ -233,3 +233,14 @@ def test_a_folder_that_is_no_data_and_a_single_scan(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path / "data")
     with pytest.raises(UserError, match=r"a_source\.json; prepare the data again"):
         dataset.grid(dataset.scans[0])
+
+
+def test_an_evaluation_into_its_own_data_is_refused_and_options_named_are_its_own(data: Path, tmp_path: Path) -> None:
+    code, said = run(data, "-o", data, "--model", "translation", "--overwrite")
+    assert code == 2 and "is an input, and lies in the folder for the results" in said
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "pairs.csv").write_text("mine")
+    code, said = run(data, "-o", tmp_path / "out", "--model", "translation", "--overwrite")
+    assert code == 2 and "pairs.csv is there already and may not be replaced" in said
+    code, said = run(tmp_path, "-o", tmp_path / "new", "--model", "translation")
+    assert code == 2 and "give another folder" in said and "--data" not in said

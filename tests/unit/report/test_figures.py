@@ -134,3 +134,30 @@ def test_what_cannot_be_drawn_is_said(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="only registers"):
         figure_3(bare)
     assert not (tmp_path / "none").exists()
+
+
+def test_figures_come_together_and_replace_nothing_unasked(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    from uresnet.report import figures
+
+    (tmp_path / "figure3.svg").write_text("mine")
+    with pytest.raises(UserError, match=r"figure3\.svg exists already"):
+        write_figures(folder, tmp_path, ["png", "svg"], 85.0, (None, None))
+    assert [path.name for path in tmp_path.iterdir()] == ["figure3.svg"]
+
+    def broken(*_: object) -> None:
+        raise UserError("There is nothing to draw.")
+
+    monkeypatch.setitem(figures.FIGURES, "figure2", lambda *_: Figure(figsize=(1, 1)))
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="nothing to draw"):
+        patch.setitem(figures.FIGURES, "figure3", broken)
+        write_figures(folder, tmp_path, ["svg"], 85.0, (None, None), overwrite=True)
+    assert (tmp_path / "figure3.svg").read_text(encoding="utf-8") == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["figure3.svg"]
+    monkeypatch.setitem(figures.FIGURES, "figure3", lambda *_: Figure(figsize=(1, 1)))
+    write_figures(folder, tmp_path, ["svg"], 85.0, (None, None), overwrite=True)
+    assert (tmp_path / "figure3.svg").read_bytes() != b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure2.svg", "figure3.svg"]

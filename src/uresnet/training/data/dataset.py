@@ -138,8 +138,8 @@ def open_dataset(folder: Path | str) -> PackedDataset:
         )
     except OSError as error:
         raise UserError(
-            f"{folder} is not a prepared data folder, it has no readable {INDEX}; make one with 'uresnet prepare', "
-            "or name another with --data."
+            f"{folder} is not a prepared data folder, it has no readable {INDEX}; make one with uresnet "
+            "prepare, or give another folder."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged; prepare the data again.") from error
