@@ -19,7 +19,7 @@ def report(
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="An output folder of uresnet register or uresnet train, or a folder with many of the first.",
+            help="The output of uresnet register, segment or train, or a folder with many of the first two.",
             show_default=False,
         ),
     ],
@@ -30,7 +30,7 @@ def report(
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a page: of a registration, of a training with its curves, or an index of many registrations.
+    """Write a page: of a registration or segmentation, of a training with its curves, or an index of many results.
 
     A page of uresnet that is there already is written again.
     """
@@ -68,10 +68,14 @@ def figure(
 
 
 def view(
-    folder: ResultsArgument,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The output of uresnet register or segment.", show_default=False)
+    ],
     fixed: Annotated[
         Path | None,
-        typer.Option("--fixed", metavar="FILE", help="The fixed image, if it was moved.", show_default="recorded"),
+        typer.Option(
+            "--fixed", metavar="FILE", help="The fixed or segmented image, if it is no longer where run.json says."
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the server; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,

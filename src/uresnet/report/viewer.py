@@ -24,15 +24,18 @@ from uresnet.core.labels import FREESURFER
 from uresnet.errors import UserError
 from uresnet.io import nifti_bytes
 from uresnet.report.html import TEMPLATES, viewer_html
-from uresnet.results.record import read_record
-from uresnet.results.record_text import image_names
-from uresnet.results.registration import read_input
+from uresnet.results.inputs import read_input
+from uresnet.results.record import read_record, record_path
+from uresnet.results.record_text import image_name, image_names
+from uresnet.results.segmentation import is_segmentation
 
 HOST = "127.0.0.1"
 POLICY = (
     "default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src blob:; font-src data:; base-uri 'none'"
 )
+_SHOWN = ("warped", "fixed_dseg", "warped_dseg", "jacobian")
+
 TIMEOUT_S = 30
 """How long a browser may take to say or to take something."""
 
@@ -88,17 +91,25 @@ def served_files(folder: Path, fixed: Path | None = None) -> dict[str, Served]:
     and where NiiVue is missing.
     """
     record = read_record(folder)
-    if not _is_own(folder / "warped.nii.gz"):
-        raise UserError(f"{folder} holds no registration; give the output folder of uresnet register.")
+    alone = is_segmentation(record)
+    place = record_path(folder).parent
+    names = {"fixed": image_name(record)} if alone else image_names(record)
     files = {
-        "/": Served("text/html; charset=utf-8", viewer_html(image_names(record)).encode()),
+        "/": Served("text/html; charset=utf-8", viewer_html(names).encode()),
         "/viewer.js": Served("text/javascript", TEMPLATES / "viewer.js"),
         "/page.css": Served("text/css", TEMPLATES / "page.css"),
         "/niivue.js": Served("text/javascript", niivue_widget()),
     }
     layers = []
-    for name, content in _layers(folder, read_input(folder, record, "fixed", fixed)):
-        address = f"/images/{name}.nii.gz"
+    background = read_input(place, record, "image" if alone else "fixed", fixed)
+    labels = (record.files or ("dseg.nii.gz",))[0] if folder.is_dir() else folder.name
+    shown = {"fixed_dseg": labels} if alone else {name: f"{name}.nii.gz" for name in _SHOWN}
+    found = _layers(place, background, shown)
+    if not found or (len(found) == 1 and background is not None):
+        raise UserError(f"{folder} holds no images to show; give what uresnet register or segment wrote.")
+    for name, content in found:
+        ending = ".mgz" if isinstance(content, Path) and content.suffix.lower() in (".mgz", ".mgh") else ".nii.gz"
+        address = f"/images/{name}{ending}"
         files[address] = Served("application/octet-stream", content)
         layers.append({"name": name, "url": address})
     settings = {"layers": layers, "labels": label_colours()}
@@ -127,10 +138,10 @@ def make_server(folder: Path, port: int = 0, fixed: Path | None = None) -> Threa
         raise UserError(f"Port {port} cannot be used ({error.strerror}); choose another with --port.") from error
 
 
-def _layers(folder: Path, fixed: Image | None) -> list[tuple[str, bytes | Path]]:
+def _layers(folder: Path, fixed: Image | None, shown: Mapping[str, str]) -> list[tuple[str, bytes | Path]]:
+    """The ``fixed`` image and those of ``shown``, layer → file, that are there."""
     found: list[tuple[str, bytes | Path]] = [] if fixed is None else [("fixed", nifti_bytes(fixed))]
-    names = ("warped", "fixed_dseg", "warped_dseg", "jacobian")
-    return found + [(name, path) for name in names if _is_own(path := folder / f"{name}.nii.gz")]
+    return found + [(name, path) for name, file in shown.items() if _is_own(path := folder / file)]
 
 
 def _is_own(path: Path) -> bool:

@@ -7,6 +7,7 @@ memory, because all numbers in it are rounded when it is made.
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -157,17 +158,25 @@ class RunRecord:
         return from_json_value(cls, parse_json(text))
 
 
+def record_path(place: Path) -> Path:
+    """Where the record of a result is: in its folder, or beside the label map that ``segment`` wrote."""
+    if place.is_dir():
+        return place / RECORD
+    return place.with_name(re.sub(r"\.(nii|nii\.gz|mgz|mgh)$", "", place.name, flags=re.IGNORECASE) + f"_{RECORD}")
+
+
 def read_record(folder: Path) -> RunRecord:
-    """``run.json`` of an output folder. Raises :class:`UserError` where there is none, or a damaged one."""
-    path = folder / RECORD
+    """``run.json`` of an output folder, or ``NAME_run.json`` of a label map ``NAME.nii.gz`` that ``segment`` wrote.
+    Raises :class:`UserError` where there is none, or a damaged one."""
+    path = record_path(folder)
     try:
         return RunRecord.from_json(read_text(path))
     except FileNotFoundError:
-        raise UserError(f"{folder} has no {RECORD}; give the output folder of uresnet register.") from None
+        raise UserError(f"{folder} has no {path.name}; give what uresnet register or segment wrote.") from None
     except (OSError, ValueError) as error:
         what = quoted(str(error), 200)
         raise UserError(
-            f"{path} is damaged, or is not the record of a registration ({what}); run uresnet register again."
+            f"{path} is damaged, or is not the record of a run ({what}); run uresnet register or segment again."
         ) from None
 
 

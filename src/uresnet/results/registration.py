@@ -11,6 +11,7 @@ from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
 from uresnet.measures.volumes import structure_volumes
 from uresnet.results.held import Held
+from uresnet.results.inputs import read_input
 from uresnet.results.record import RunRecord, read_record
 from uresnet.results.record_text import image_names
 from uresnet.transform import Transform
@@ -79,8 +80,12 @@ def read_registered_pair(
     """
     folder = Path(folder)
     record = read_record(folder)
-    if not (folder / "warped.nii.gz").exists():
+    needed = ("warped.nii.gz", "jacobian.nii.gz", "transform.h5")
+    absent = [name for name in needed if not (folder / name).exists()]
+    if len(absent) == len(needed) or "moving" not in record.inputs:
         raise UserError(f"{folder} holds no registration; give the output folder of uresnet register.")
+    if absent:
+        raise UserError(f"{folder} has no {absent[0]}, which a page needs; register again without --outputs.")
     labels = {name: _read_labels(folder / f"{name}_dseg.nii.gz") for name in ("moving", "fixed", "warped")}
     scheme = SCHEMES.get(record.model.scheme)
     return RegisteredPair(
@@ -107,27 +112,3 @@ def volumes_by_image(scheme: LabelScheme | None, **segmentations: LabelMap | Non
 
 def _read_labels(path: Path) -> LabelMap | None:
     return read_labels(path) if path.exists() else None
-
-
-def read_input(folder: Path, record: RunRecord, name: str, given: str | Path | None) -> Image | None:
-    """The image ``name`` ("moving", "fixed") that was registered: the ``given`` file, or the one that the record names.
-
-    None where the record's file is gone, is no image, or has another shape than the record says. Raises
-    :class:`UserError` for a given file that is not that image.
-    """
-    recorded = record.inputs.get(name)
-    if recorded is None:
-        raise UserError(f"{folder} holds no registration; give the output folder of uresnet register.")
-    if given is not None:
-        image = read_image(given)
-        if image.grid.shape != recorded.shape:
-            raise UserError(f"{given} is not the {name} image of {folder}: its size is {image.grid.shape}.")
-        return image
-    for path in (Path(recorded.path), folder / recorded.path):
-        if path.is_file():
-            try:
-                image = read_image(path)
-            except UserError:
-                continue
-            return image if image.grid.shape == recorded.shape else None
-    return None

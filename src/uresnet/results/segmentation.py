@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from uresnet.core.image import Image, LabelMap
-from uresnet.core.labels import LabelScheme
+from uresnet.core.labels import SCHEMES, LabelScheme
+from uresnet.errors import UserError
+from uresnet.io import read_labels
+from uresnet.measures.volumes import structure_volumes
 from uresnet.results.held import Held
-from uresnet.results.record import RunRecord
+from uresnet.results.inputs import read_input
+from uresnet.results.record import RunRecord, read_record, record_path
 from uresnet.results.record_text import image_name
 
 
@@ -37,3 +42,26 @@ class SegmentedImage(Held):
             f"<{type(self).__name__} of {image_name(self.record)} by {self.record.model.name}: "
             f"{self.verdict or 'not judged'}, {found} of {len(self.volumes)} structures>"
         )
+
+
+def is_segmentation(record: RunRecord) -> bool:
+    """Whether a record is that of ``segment``."""
+    return "image" in record.inputs
+
+
+def read_segmented_image(place: Path, image: str | Path | None = None) -> SegmentedImage:
+    """Read back what ``uresnet segment`` wrote: its folder, or its label map. ``image`` says where the image is now;
+    without it, it is looked for where the record says. Raises :class:`UserError` for what is no such result."""
+    record = read_record(place)
+    scheme = SCHEMES.get(record.model.scheme)
+    labels = record_path(place).parent / (record.files or ("dseg.nii.gz",))[0] if place.is_dir() else place
+    if not is_segmentation(record) or scheme is None or labels.parent != record_path(place).parent:
+        raise UserError(f"{place} holds no segmentation; give the folder or the label map that uresnet segment wrote.")
+    found = read_labels(labels)
+    return SegmentedImage(
+        image=read_input(labels.parent, record, "image", image),
+        labels=found,
+        scheme=scheme,
+        volumes=structure_volumes(found, scheme),
+        record=record,
+    )

@@ -11,6 +11,8 @@ import pytest
 
 from brains import FIELDS_OF_VIEW, brain_on, write_nifti
 from command import assert_refused, run
+from uresnet.report.viewer import served_files
+from uresnet.results.segmentation import read_segmented_image
 
 NAMES = {
     "dseg.nii.gz",
@@ -109,6 +111,27 @@ def test_a_brain_mask_is_used(images: list[Path], tiny_model: Path, tmp_path: Pa
     out = tmp_path / "out"
     run("segment", images[0], "-o", out, "--brain-mask", mask, "--mask", "--model", tiny_model, "-q", "--no-report")
     np.testing.assert_array_equal(nib.Nifti1Image.from_filename(out / "brain_mask.nii.gz").get_fdata() > 0, half)
+
+
+def test_report_and_view_take_what_segment_wrote(images: list[Path], tiny_model: Path, tmp_path: Path) -> None:
+    end = ("--model", tiny_model, "-q", "--no-report")
+    run("segment", *images, "-o", tmp_path / "out", *end)
+    run("segment", images[0], "-o", tmp_path / "file" / "x_dseg.mgz", *end)
+    first, file = tmp_path / "out" / "sub-01_T1", tmp_path / "file" / "x_dseg.mgz"
+    for place, page in ((first, first / "report.html"), (file, tmp_path / "file" / "x_dseg_report.html")):
+        assert run("report", place).stdout.strip() == str(page)
+        assert "T1.nii.gz" in page.read_text(encoding="utf-8")
+    assert run("report", tmp_path / "out").stdout.strip() == str(tmp_path / "out" / "index.html")
+    assert (tmp_path / "out" / "sub-02_T1" / "report.html").exists()
+    assert "sub-02_T1" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    for place, ending in ((first, ".nii.gz"), (file, ".mgz")):
+        served = served_files(place)
+        assert {"/images/fixed.nii.gz", f"/images/fixed_dseg{ending}"} <= set(served)
+        labels = served[f"/images/fixed_dseg{ending}"].content
+        assert isinstance(labels, Path) and labels.parent == (first if place == first else file.parent)
+    gone = read_segmented_image(first, image=None)
+    assert gone.image is not None and gone.volumes
+    assert_refused(run("report", images[0]), "is not a folder; give the output of uresnet register, segment or train")
 
 
 def test_register_writes_what_is_asked_for(images: list[Path], tiny_model: Path, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_browser_that_says_nothing_is_let_go(folder: Path, monkeypatch: pytest
 def test_what_is_missing_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"run\.json"):
         make_server(tmp_path)
-    with make_server(folder) as server, pytest.raises(UserError, match="--port"):
+    with make_server(folder) as server, pytest.raises(UserError, match="choose another with port="):
         make_server(folder, server.server_address[1])
     monkeypatch.setattr(viewer, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'uresnet\[view\]'"):

@@ -1,4 +1,4 @@
-"""The index of many registrations on one page, doubtful ones first."""
+"""The index of many results on one page, doubtful ones first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from uresnet.report.pages.registration import PAGE
 from uresnet.report.pictures import data_uri, grey
 from uresnet.report.slices import PLANES, cut, cut_labels, grey_window, plane_grid, view_of
 from uresnet.results.record import Level, RunRecord, read_record
-from uresnet.results.record_text import image_names
+from uresnet.results.record_text import image_name, image_names
+from uresnet.results.segmentation import is_segmentation, read_segmented_image
 from uresnet.results.signs import PairSigns
 
 THUMBNAIL_PIXELS = 160
@@ -28,8 +29,8 @@ THUMBNAIL_PIXELS = 160
 
 @dataclass(frozen=True)
 class Card:
-    """One registration on the index: its folder, its verdict, and a picture (the warped image with the fixed image's
-    structures)."""
+    """One result on the index: its folder, its verdict, and a picture (the warped image with the fixed image's
+    structures, or the segmented image with its own)."""
 
     name: str
     names: dict[str, str]
@@ -41,13 +42,13 @@ class Card:
 
 
 def find_outputs(folder: Path) -> list[Path]:
-    """The output folders of ``uresnet register`` directly or indirectly under a folder, in order of their names.
-
-    Raises :class:`UserError` where there are none.
+    """The output folders of ``uresnet register`` and ``uresnet segment`` directly or indirectly under a folder, in
+    order of their names. Raises :class:`UserError` where there are none.
     """
-    found = sorted(record.parent for record in folder.rglob(RECORD) if (record.parent / "warped.nii.gz").exists())
+    images = ("warped.nii.gz", "dseg.nii.gz")
+    found = sorted(r.parent for r in folder.rglob(RECORD) if any((r.parent / name).exists() for name in images))
     if not found:
-        raise UserError(f"{folder} holds no output folder of uresnet register.")
+        raise UserError(f"{folder} holds no output folder of uresnet register or segment.")
     return found
 
 
@@ -57,7 +58,7 @@ def index_page(folder: Path, outputs: list[Path]) -> str:
     counts = {level.value: sum(card.level is level for card in cards) for level in reversed(Level)}
     return render(
         "index.html.j2",
-        title=f"{len(cards)} registrations in {folder.resolve().name}",
+        title=f"{len(cards)} results in {folder.resolve().name}",
         cards=cards,
         counts=counts,
         subpixels=SUBPIXELS,
@@ -77,24 +78,27 @@ def _card(folder: Path, output: Path) -> Card:
         verdict = judge_record(record)
         thumbnail = _thumbnail(output, record)
     except UserError as error:
-        return Card(name, {"moving": "?", "fixed": "?"}, None, Level.failed, [str(error)], None, None)
+        return Card(name, {}, None, Level.failed, [str(error)], None, None)
     page = output / PAGE
     link = quote(os.path.relpath(page, folder)) if page.exists() else None
     signs = record.quality.signs if record.quality is not None else None
     dice = signs.mean_dice if isinstance(signs, PairSigns) else None
     level, reasons = (None, []) if verdict is None else (verdict.level, verdict.reasons)
-    return Card(name, image_names(record), link, level, reasons, dice, thumbnail)
+    names = {"image": image_name(record)} if is_segmentation(record) else image_names(record)
+    return Card(name, names, link, level, reasons, dice, thumbnail)
 
 
 def _thumbnail(output: Path, record: RunRecord) -> dict[str, Any]:
-    """The middle axial slice of the warped image, and the outlines of the fixed image's structures in it."""
-    warped = read_image(output / "warped.nii.gz")
+    """The middle axial slice of the warped or segmented image, and the outlines of the structures in it."""
+    if is_segmentation(record):
+        warped, labels = read_segmented_image(output).background, output / "dseg.nii.gz"
+    else:
+        warped, labels = read_image(output / "warped.nii.gz"), output / "fixed_dseg.nii.gz"
     view = view_of(warped)
     longest = float(view.extent_mm[:2].max())
     small = replace(view, pixel_mm=max(view.pixel_mm, longest / THUMBNAIL_PIXELS))
     grid = plane_grid(PLANES[0], small, slices=1)
     scheme = SCHEMES.get(record.model.scheme)
-    labels = output / "fixed_dseg.nii.gz"
     paths: dict[int, str] = {}
     if scheme is not None and labels.exists():
         paths = structure_paths(cut_labels(read_labels(labels), grid)[0], scheme)

@@ -9,7 +9,7 @@ from uresnet.report.html import render
 from uresnet.report.pages.slice_panels import one_scale, shown_planes
 from uresnet.report.slices import view_of
 from uresnet.report.structures import groups, present, table_rows
-from uresnet.results.record_text import file_name, plain_warnings
+from uresnet.results.record_text import image_name, plain_warnings
 from uresnet.results.segmentation import SegmentedImage
 
 
@@ -21,7 +21,7 @@ def segmentation_page(result: SegmentedImage) -> str:
     return render(
         "segmentation.html.j2",
         extra_style=one_scale(planes),
-        title=file_name(result.record.inputs["image"].path) or "Segmentation",
+        title=image_name(result.record),
         verdict=judge_record(result.record),
         record=result.record,
         warnings=plain_warnings(result.record),
