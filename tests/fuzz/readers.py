@@ -121,8 +121,11 @@ def _images() -> list[Reader]:
         Reader("image .raw", "images", "image.raw", _image, opened="image.mhd"),
         Reader("image series .nii", "images", "series.nii", _series),
         Reader("image grid .nii.gz", "images", "image.nii.gz", _grid, GZIP),
-        Reader("image DICOM folder", "dicom", "series/1.dcm", _image, opened="series"),
-        Reader("image DICOM file", "dicom", "series/1.dcm", _image),
+        Reader("image DICOM folder", "dicom", "series/5.dcm", _image, opened="series"),
+        Reader("image DICOM file", "dicom", "series/5.dcm", _image),
+        Reader("image DICOM frames", "dicom", "frames/frames.dcm", _image),
+        Reader("image DICOM JPEG", "dicom", "JPEG/5.dcm", _image),
+        Reader("image DICOM JPEG 2000", "dicom", "JPEG2000/5.dcm", _image),
         Reader("image DICOM zip", "dicom", "series.zip", _image, ZIP),
     ]
     return found

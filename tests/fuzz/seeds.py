@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from dicom_files import frames_of, packed, slice_of, write_dicom, write_slices
 from report_results import judged, made_up_results
 from spatial_cases import grid_of, known_affine, smooth_field
 from uresnet.config import ConformSpec, ModelConfig
@@ -30,6 +31,7 @@ GRID = grid_of("oblique", shape=(7, 8, 6), zooms=(1.9, 1.1, 2.4))
 MOVING = grid_of("PIR", shape=(6, 7, 8), zooms=(1.5, 1.7, 2.1))
 VALUES = np.random.default_rng(0).integers(0, 900, GRID.shape).astype(np.int16)
 LABELS = np.random.default_rng(1).choice(np.array([0, 2, 3, 4, 41], np.int16), GRID.shape)
+LARGE = grid_of("oblique", shape=(40, 36, 2), zooms=(1.9, 1.1, 2.4))  # JPEG 2000 packs none that are smaller
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -81,27 +83,16 @@ def _itk(values: np.ndarray, grid: Grid = GRID) -> sitk.Image:
 
 
 def _dicom(folder: Path) -> None:
-    series = folder / "series"
-    series.mkdir(exist_ok=True)
-    lps = _LPS @ GRID.voxel_to_world
-    axes = lps[:3, :3] / GRID.zooms
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for k in range(3):
-        image = sitk.GetImageFromArray(np.ascontiguousarray(VALUES[:, :, k].T)[None])
-        image.SetSpacing(GRID.zooms.tolist())
-        uid = "1.2.826.0.1.3680043.2.1125.1"
-        words = {"0008|0060": "MR", "0020|000e": uid, "0020|000d": f"{uid}.9", "0020|0013": str(k + 1)}
-        words |= {"0008|103e": "T1", "0008|0018": f"{uid}.{k + 1}"}
-        words["0020|0032"] = "\\".join(f"{v:.10g}" for v in lps[:3] @ [0, 0, k, 1])
-        words["0020|0037"] = "\\".join(f"{v:.10g}" for v in axes[:, :2].T.ravel())
-        for tag, word in words.items():
-            image.SetMetaData(tag, word)
-        writer.SetFileName(str(series / f"{k}.dcm"))
-        writer.Execute(image)
+    write_slices([slice_of(VALUES, GRID, k) for k in range(3)], folder / "series")
     with zipfile.ZipFile(folder / "series.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(series.iterdir()):
+        for file in sorted((folder / "series").iterdir()):
             archive.write(file, file.name)
+    write_dicom(frames_of(VALUES, GRID), folder / "frames" / "frames.dcm")
+    large = np.random.default_rng(2).integers(0, 900, LARGE.shape).astype(np.int16)
+    for compressor in ("JPEG", "JPEG2000"):
+        write_slices([slice_of(large, LARGE, k) for k in range(2)], folder / compressor)
+        for file in (folder / compressor).iterdir():
+            packed(file, compressor, apart=2.4)
 
 
 def _transforms(folder: Path) -> None:

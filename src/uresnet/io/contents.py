@@ -7,9 +7,9 @@ import gzip
 import math
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +17,7 @@ from isal import igzip, isal_zlib
 from nibabel.fileholders import FileHolder
 from nibabel.imageglobals import logger
 
+from uresnet.core.grid import Grid
 from uresnet.errors import UserError
 
 MOST_VOXELS = 1 << 29
@@ -26,9 +27,20 @@ _FOOTER = 16 << 20  # bytes that may follow the last voxel
 _PIECE = 1 << 20
 
 
+class Volume(NamedTuple):
+    """Voxels (I, J, K) in the file's own or its scaled dtype, their grid, whether the file says how it lies, and which
+    part of it was taken, in words, where it can hold several."""
+
+    values: np.ndarray
+    grid: Grid
+    oriented: bool
+    chosen: str = ""
+
+
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Every exception that a file makes a reader raise, as a :class:`UserError` that names the file.
+def reading(path: Path, sentence: Callable[[Path, BaseException], UserError] | None = None) -> Iterator[None]:
+    """Every exception that a file makes a reader raise, as a :class:`UserError` that names the file: that of
+    :func:`damaged`, or another ``sentence``.
 
     The libraries that parse images raise nearly anything on damaged ones. Nothing that they log is printed: what
     matters is warned about by us.
@@ -47,7 +59,7 @@ def reading(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     except Exception as error:
-        raise damaged(path, error) from error
+        raise (sentence or damaged)(path, error) from error
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def read_series(path: str | Path) -> Series:
     """
     path = Path(path)
     if is_dicom(path) or path.suffix.lower() in SIMPLEITK_SUFFIXES:
-        values, grid, _ = read_volume(path)
+        values, grid, *_ = read_volume(path)
         stored = values.dtype if values.dtype.kind in "iu" else None
         return Series(grid.shape, grid, str(path), values.dtype, stored, held=values)
     check_file(path)

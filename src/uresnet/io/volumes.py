@@ -9,6 +9,7 @@ raises an :class:`~uresnet.errors.InputWarning` and is used.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.errors import UserError, warn_about_input
-from uresnet.io.contents import check_to_the_end, is_gzip, opened, reading
+from uresnet.io.contents import Volume, check_to_the_end, is_gzip, opened, reading
 from uresnet.io.dicom import is_dicom, read_dicom
 from uresnet.io.headers import checked_grid, says_orientation, units_of
 from uresnet.io.kinds import is_whole
@@ -51,7 +52,8 @@ def read_image(path: str | Path) -> Image:
     <Image 52 × 56 × 40, LAS, 3.2 × 3.9 × 3.8 mm>
     """
     check_choices("uresnet.read_image", path=(path, str | Path))
-    return as_image(*read_volume(Path(path)), path=str(path))
+    values, grid, oriented, chosen = read_volume(Path(path))
+    return replace(as_image(values, grid, oriented, path=str(path)), chosen=chosen)
 
 
 def as_image(volume: np.ndarray, grid: Grid, oriented: bool, path: str, title: str = "") -> Image:
@@ -80,7 +82,7 @@ def read_labels(path: str | Path) -> LabelMap:
     tensor(True)
     """
     check_choices("uresnet.read_labels", path=(path, str | Path))
-    volume, grid, _ = read_volume(Path(path))
+    volume, grid, *_ = read_volume(Path(path))
     return as_labels(volume, grid, str(path))
 
 
@@ -119,7 +121,7 @@ def read_grid(path: str | Path) -> Grid:
     """Read only the grid of an image; several volumes are welcome. Raises as :func:`read_image` for the header."""
     path = Path(path)
     if is_dicom(path):
-        return read_dicom(path)[1]
+        return read_dicom(path).grid
     check_file(path)
     if _suffix(path) in SIMPLEITK_SUFFIXES:
         return read_with_simpleitk(path)[1]
@@ -127,19 +129,20 @@ def read_grid(path: str | Path) -> Grid:
         return checked_grid(path, image, one_volume=False)
 
 
-def read_volume(path: Path) -> tuple[np.ndarray, Grid, bool]:
-    """The voxels (I, J, K) in the file's own or its scaled dtype, the grid, and whether the file says how it lies."""
+def read_volume(path: Path) -> Volume:
+    """One volume of any kind of file. Raises :class:`UserError` as :func:`read_image`."""
     if is_dicom(path):
-        return *read_dicom(path), True
+        return read_dicom(path)
     check_file(path)
     if _suffix(path) in SIMPLEITK_SUFFIXES:
-        return *read_with_simpleitk(path), True
+        return Volume(*read_with_simpleitk(path), True)
     with opened(path) as image, reading(path):
         grid = checked_grid(path, image)
         check_numbers(path, image)
         data = np.asanyarray(image.dataobj).reshape(grid.shape)
         check_to_the_end(path, image)
-        return np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("=")), grid, says_orientation(image)
+        values = np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
+        return Volume(values, grid, says_orientation(image))
 
 
 def check_numbers(path: Path, image: Any) -> None:
