@@ -12,12 +12,14 @@ import pytest
 import uresnet
 from brains import FIELDS_OF_VIEW, brain_on, write_nifti
 from uresnet.model import catalogue
+from uresnet.pipeline.shown import Shown
 from uresnet.results.held import Held
 from uresnet.transform import Transform
 
 PUBLIC: dict[str, Any] = {name: getattr(uresnet, name) for name in uresnet.__all__} | {
     "uresnet": uresnet,
     "Held": Held,
+    "Shown": Shown,
     "Transform.apply": Transform.apply,
 }
 

@@ -32,6 +32,7 @@ from uresnet.pipeline.names import (
     segmentation_files,
 )
 from uresnet.pipeline.progress import Progress, Stages, silent
+from uresnet.pipeline.shown import Shown
 from uresnet.report.pages import PAGE, registration_page, segmentation_page
 from uresnet.results.json_values import json_text
 from uresnet.results.record import Measures, RunRecord
@@ -45,7 +46,7 @@ Writers = dict[str, Callable[[Path], None]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Registration(RegisteredPair):
+class Registration(RegisteredPair, Shown):
     """A registered pair with all that a registration knows in memory.
 
     ``transform`` maps fixed world mm to moving world mm, ``inverse`` moving world mm to fixed world mm. ``measures``
@@ -139,7 +140,7 @@ class Registration(RegisteredPair):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Segmentation(SegmentedImage):
+class Segmentation(SegmentedImage, Shown):
     """A segmented image that can be saved.
 
     >>> import uresnet

@@ -9,7 +9,7 @@ const LAYERS = {
   warped: { title: "Warped image", colormap: "gray", opacity: 0 },
   fixed_dseg: { title: "Fixed structures", opacity: 0 },
   warped_dseg: { title: "Warped structures", opacity: 0.45 },
-  jacobian: { title: "Jacobian", colormap: "blue2red", opacity: 0, cal_min: 0.5, cal_max: 1.5 },
+  jacobian: { title: "Jacobian (0.5 smaller … 1.5 larger in the moving image)", colormap: "blue2red", opacity: 0, cal_min: 0.5, cal_max: 1.5, colorbar_visible: false },
 };
 const NEVER = 0, AUTOMATIC = 2, MULTIPLANAR = 3; // NiiVue's numbers for when to render in 3D, and for the slice type
 
@@ -46,7 +46,7 @@ const volumeModel = ({ name, url }, first, labels) => new Model({
 const viewerModel = (volumes, drawnInSoftware) => {
   const model = new Model({
     opts: {
-      backColor: [0, 0, 0, 1], show3Dcrosshair: true, isRadiologicalConvention: true, loadingText: "", sliceType: MULTIPLANAR,
+      backColor: [0, 0, 0, 1], show3Dcrosshair: true, isRadiologicalConvention: true, sagittalNoseLeft: true, isColorbar: true, loadingText: "", sliceType: MULTIPLANAR,
       multiplanarShowRender: drawnInSoftware ? NEVER : AUTOMATIC,
     },
     height: screen.clientHeight, volumes: [...volumes.keys()].map((name) => `IPY_MODEL_${name}`), meshes: [],
@@ -67,7 +67,10 @@ const isDrawnInSoftware = () => {
 const opacitySlider = (name, model) => {
   const label = document.createElement("label");
   const range = Object.assign(document.createElement("input"), { type: "range", min: "0", max: "1", step: "0.05", value: String(model.get("opacity")) });
-  range.addEventListener("input", () => model.set("opacity", Number(range.value)));
+  range.addEventListener("input", () => {
+    model.set("opacity", Number(range.value));
+    if (name === "jacobian") model.set("colorbar_visible", Number(range.value) > 0);
+  });
   label.append(LAYERS[name].title, " ", range);
   return label;
 };
