@@ -78,8 +78,9 @@ def held_warnings(into: list[str]) -> Iterator[None]:
 
 
 def quoted(value: object, most: int = 120) -> str:
-    """What a message quotes of an input: at most ``most`` characters and three dots, and none that a terminal would not
-    print."""
-    text = value if isinstance(value, str) else repr(value) if not isinstance(value, bytes) else value.decode("latin-1")
-    shown = text if len(text) <= most else f"{text[:most]}..."
+    """What a message quotes of an input: at most about ``most`` characters, of a longer text its beginning and its end,
+    and none that a terminal would not print."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    last = most // 3
+    shown = text if len(text) <= most else f"{text[: most - last]} … {text[len(text) - last :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from uresnet.core.exchange import check_free, exchange, is_plain_name, recover, uninterrupted
 from uresnet.core.temporary import LONGEST_NAME, new_name
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 
 RECORD = "run.json"
 """The record of a run. It is moved last and removed first: a folder that has it is complete."""
@@ -40,7 +40,7 @@ def check_exist(*paths: Path | None) -> None:
                 f"{path} is a link to a file that is not here; fetch its content first (git annex get, or copy it)."
             )
         if not _exists(split_series(path)[0]):
-            raise UserError(f"{_shortened(path)} does not exist; check the path.")
+            raise UserError(f"{quoted(path, 200)} does not exist; check the path.")
 
 
 def _exists(path: Path) -> bool:
@@ -50,7 +50,7 @@ def _exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise UserError(f"{_shortened(path)} cannot be read ({error.strerror}); check the path.") from error
+        raise UserError(f"{quoted(path, 200)} cannot be read ({error.strerror}); check the path.") from error
     return True
 
 
@@ -61,12 +61,12 @@ def check_utf8(*names: str | Path) -> None:
             os.fsencode(name)
             str(name).encode("utf-8")
         except UnicodeEncodeError:
-            shown = _shortened(ascii(str(name)))
+            shown = quoted(ascii(str(name)), 200)
             raise UserError(
                 f"{shown} is a name that is not UTF-8, or that this system cannot write; rename it."
             ) from None
         if "\0" in str(name):
-            raise UserError(f"{_shortened(ascii(str(name)))} is no name: it holds a zero byte; check the path.")
+            raise UserError(f"{quoted(ascii(str(name)), 200)} is no name: it holds a zero byte; check the path.")
 
 
 def check_name(path: Path) -> None:
@@ -78,11 +78,11 @@ def check_name(path: Path) -> None:
         size = len(os.fsencode(part))
         if size > longest:
             raise UserError(
-                f"{_shortened(part)} is too long a name: {size} bytes, and at most {longest} fit here; choose a "
+                f"{quoted(part, 200)} is too long a name: {size} bytes, and at most {longest} fit here; choose a "
                 "shorter one."
             )
     if len(os.fsencode(path.absolute())) + LONGEST_NAME > deepest:
-        raise UserError(f"{_shortened(path)} is too long a path for this system; choose a shorter one.")
+        raise UserError(f"{quoted(path, 200)} is too long a path for this system; choose a shorter one.")
 
 
 def _limits(folder: Path) -> tuple[int, int]:
@@ -91,12 +91,6 @@ def _limits(folder: Path) -> tuple[int, int]:
         return os.pathconf(folder, "PC_NAME_MAX"), os.pathconf(folder, "PC_PATH_MAX")
     except (AttributeError, OSError, ValueError):  # Windows, or a file system that does not say
         return 255, 4096
-
-
-def _shortened(text: object) -> str:
-    """At most 200 characters of it."""
-    shown = str(text)
-    return shown if len(shown) <= 200 else f"{shown[:95]} … {shown[-95:]}"
 
 
 def split_series(path: Path) -> tuple[Path, int | None]:
@@ -142,7 +136,7 @@ def check_output_file(
     exists without ``overwrite``."""
     check_utf8(file)
     if not file.name.lower().endswith(suffixes):
-        raise UserError(f"{_shortened(file)} should end in {' or '.join(suffixes)}.")
+        raise UserError(f"{quoted(file, 200)} should end in {' or '.join(suffixes)}.")
     check_output_files([file], overwrite, inputs)
 
 
@@ -169,7 +163,7 @@ def check_output_files(
     if taken:
         more, them = (f", and so do {len(taken) - 1} more of its files", "them") if len(taken) > 1 else ("", "it")
         raise UserError(
-            f"{_shortened(taken[0])} exists already{more}; choose another name, or replace {them} with --overwrite."
+            f"{quoted(taken[0], 200)} exists already{more}; choose another name, or replace {them} with --overwrite."
         )
 
 
@@ -220,7 +214,7 @@ def _reason(error: BaseException, folder: Path) -> str | None:
         if number:
             return os.strerror(int(number[1]))
         if isinstance(known, OSError) and known.strerror:
-            return _shortened(known.strerror)
+            return quoted(known.strerror, 200)
         known = known.__cause__ or known.__context__
     probe = new_name(folder, ".probe")
     try:
@@ -231,7 +225,7 @@ def _reason(error: BaseException, folder: Path) -> str | None:
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)
-    return _shortened(error) if isinstance(error, OSError) else None
+    return quoted(error, 200) if isinstance(error, OSError) else None
 
 
 def write_text(text: str, path: str | Path) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 
 from uresnet.core.files import write_text
 from uresnet.core.labels import LabelScheme
+from uresnet.core.training_files import SAMPLES, STEPS, VALIDATIONS
 from uresnet.errors import UserError
 from uresnet.training.events import Event, StepDone
-from uresnet.training.samples import SAMPLES, in_colour, write_samples
+from uresnet.training.samples import in_colour, write_samples
 from uresnet.training.validation import Validation
-
-STEPS, VALIDATIONS = "log.csv", "validation.csv"
 
 
 class Logbook:

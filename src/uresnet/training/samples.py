@@ -22,9 +22,6 @@ from uresnet.training.data.classes import class_shares, class_table
 from uresnet.training.objective import Batch, sampling_map
 from uresnet.transform import GridConvention
 
-SAMPLES = "samples.npz"
-"""The pictures of the last validation, in a run's folder."""
-
 PAIRS = 2
 """How many validation pairs or scans are pictured."""
 

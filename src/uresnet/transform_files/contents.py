@@ -7,47 +7,37 @@ and a stated limit. Compressed files are unpacked to their end, where their chec
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from isal import igzip
-from nibabel.imageglobals import LoggingOutputSuppressor
 
 from uresnet.errors import UserError
+from uresnet.io.contents import DEFLATE
+from uresnet.io.contents import reading as reading_file
 
 LARGEST_TEXT = 64 << 20
 """Bytes of a transform in text, of a table, of a MATLAB file."""
 LARGEST_VECTORS = 2 << 30
 """Bytes of the vectors of a dense warp: 560 voxels along each axis."""
-_DEFLATE = 1032  # deflate makes nothing smaller than this part of it
 _FOOTER = 16 << 20  # bytes that may stand before or after the voxels
-_SHOWN = 60
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> AbstractContextManager[None]:
     """Turns everything that a damaged file makes a reader raise into a :class:`UserError` that names the file.
 
     The readers themselves raise it only where they know more than that the file is damaged.
     """
-    try:
-        with LoggingOutputSuppressor(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that damage made too large; they are checked
-            yield
-    except UserError:
-        raise
-    except MemoryError as error:
-        raise UserError(f"{path} does not fit into the memory that is free; close other programs.") from error
-    except PermissionError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    except Exception as error:  # nibabel, h5py, scipy, csv and json raise nearly anything on damaged files
-        raise UserError(
-            f"{path} cannot be read; it is damaged, truncated or of another kind. Copy it again, or check that it is "
-            "the right file."
-        ) from error
+    return reading_file(path, _damaged)
+
+
+def _damaged(path: Path, error: BaseException) -> UserError:
+    return UserError(
+        f"{path} cannot be read; it is damaged, truncated or of another kind. Copy it again, or check that it is the "
+        "right file."
+    )
 
 
 def no_transform(path: Path, what: str) -> UserError:
@@ -97,7 +87,7 @@ def volume_bytes(path: Path, offset: float, shape: Sequence[int], itemsize: int)
 
 def check_claim(path: Path, claimed: int, stored: int, deflated: bool) -> None:
     """``UserError`` where ``stored`` bytes cannot hold the ``claimed`` ones, or those are above ``LARGEST_VECTORS``."""
-    if claimed > stored * (_DEFLATE if deflated else 1):
+    if claimed > stored * (DEFLATE if deflated else 1):
         raise UserError(
             f"{path} claims {_megabytes(claimed)} MB of numbers and does not hold them; it is truncated or damaged: "
             "copy or download it again."
@@ -106,12 +96,6 @@ def check_claim(path: Path, claimed: int, stored: int, deflated: bool) -> None:
         raise UserError(
             f"{path} holds {_megabytes(claimed)} MB of numbers; warps are read up to {LARGEST_VECTORS >> 20} MB."
         )
-
-
-def shown(text: object) -> str:
-    """What a file says of itself, short enough and plain enough for a sentence."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 2 * _SHOWN]).split())
-    return plain if len(plain) <= _SHOWN and len(str(text)) <= 2 * _SHOWN else f"{plain[:_SHOWN]}…"
 
 
 def _megabytes(size: int) -> str:

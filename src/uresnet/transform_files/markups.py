@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from uresnet.errors import UserError
-from uresnet.transform_files.contents import shown
+from uresnet.errors import UserError, quoted
 from uresnet.transform_files.point_tables import PointTable, described, is_lps, table_of, text_of
 
 _OF_POINTS = ("Fiducial", "Line", "Angle", "Curve", "ClosedCurve")  # nothing but their points says where they are
@@ -51,12 +50,12 @@ def _check(path: Path, markup: dict[str, Any]) -> None:
     kind, unit, system = (markup.get(key) for key in ("type", "coordinateUnits", "coordinateSystem"))
     if kind not in _OF_POINTS:
         raise UserError(
-            f"{path} holds a {shown(kind)}, which is not moved by moving its points; give points, lines or curves."
+            f"{path} holds a {quoted(kind)}, which is not moved by moving its points; give points, lines or curves."
         )
     if unit is not None and unit != "mm" and not (isinstance(unit, list) and unit[:1] == ["mm"]):
-        raise UserError(f"{path} is in {shown(unit)}, not in millimetres; save it in mm.")
+        raise UserError(f"{path} is in {quoted(unit)}, not in millimetres; save it in mm.")
     if system is not None and not isinstance(system, str):
-        raise UserError(f"{path} has the coordinate system {shown(system)}; save it from 3D Slicer in LPS or RAS.")
+        raise UserError(f"{path} has the coordinate system {quoted(system)}; save it from 3D Slicer in LPS or RAS.")
 
 
 def _placed(document: Any) -> Iterator[dict[str, Any]]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from uresnet.errors import UserError
-from uresnet.transform_files.contents import shown, small_content
+from uresnet.errors import UserError, quoted
+from uresnet.transform_files.contents import small_content
 from uresnet.transform_files.formats.matrices import number
 
 _NAMES = (("x", "y", "z"), ("r", "a", "s"), ("l", "p", "s"))
@@ -83,7 +83,7 @@ def is_lps(path: Path, named: str | None, lps: bool) -> bool:
     """Whether a file of Slicer is in LPS. ``named`` is what it says; ``lps`` what the caller says of it."""
     system = "LPS" if named is None and lps else _SYSTEMS.get((named or "").strip().upper())
     if system is None:
-        what = "does not say its coordinate system" if named is None else f"is in the coordinates {shown(named)}"
+        what = "does not say its coordinate system" if named is None else f"is in the coordinates {quoted(named)}"
         raise UserError(f"{path} {what}; save it from 3D Slicer in LPS or RAS.")
     if lps and system == "RAS":
         raise UserError(f"{path} says that it is in RAS; leave out --lps.")
@@ -182,9 +182,11 @@ def _columns(path: Path, header: tuple[str, ...]) -> tuple[tuple[int, int, int],
     lower = [name.lower().lstrip("# ") for name in header]
     found = [names for names in _NAMES if all(name in lower for name in names)]
     if not found:
-        raise UserError(f"{path} has no columns x, y, z (its columns are {shown(', '.join(header))}); name them so.")
+        raise UserError(f"{path} has no columns x, y, z (its columns are {quoted(', '.join(header))}); name them so.")
     if len(found) > 1 or any(lower.count(name) > 1 for name in found[0]):
-        raise UserError(f"{path} has more than one column for a coordinate ({shown(', '.join(header))}); keep one set.")
+        raise UserError(
+            f"{path} has more than one column for a coordinate ({quoted(', '.join(header))}); keep one set."
+        )
     i, j, k = (lower.index(name) for name in found[0])
     return (i, j, k), "" if found[0] == _NAMES[0] else "".join(found[0]).upper()
 

@@ -31,6 +31,7 @@ def test_a_name_that_no_file_can_have_is_no_file(tmp_path: Path) -> None:
 
 
 def test_what_is_quoted_is_short_and_can_be_printed() -> None:
-    assert quoted("x" * 200_000, 10) == "xxxxxxxxxx..."
+    assert quoted("a" * 100_000 + "b" * 100_000, 10) == "aaaaaaa … bbb"
+    assert quoted("a" * 10, 10) == "a" * 10 and quoted(b"\xe9", 10) == "é" and quoted((1, None)) == "(1, None)"
     assert quoted("a\x1b[2J\n\ud800") == "a\\x1b[2J\\n\\ud800"
     assert quoted("größe") == "größe"

@@ -9,12 +9,13 @@ import torch
 
 from small_training import SMALL, config, trainer
 from uresnet.core.labels import SCHEMES
+from uresnet.core.training_files import SAMPLES, VALIDATIONS
 from uresnet.model.network import UResNet
 from uresnet.report.pages.training import read_samples
 from uresnet.training.events import Event
-from uresnet.training.log import VALIDATIONS, Logbook
+from uresnet.training.log import Logbook
 from uresnet.training.objective import Batch
-from uresnet.training.samples import PAIRS, SAMPLES, in_colour, sample_pair
+from uresnet.training.samples import PAIRS, in_colour, sample_pair
 from uresnet.training.validation import Validation
 from uresnet.transform import GridConvention
 

@@ -13,12 +13,13 @@ import torch
 from small_training import STILL, assert_identical, blobs, cubes
 from uresnet.config import BlockConfig, Config, ConformSpec, SegmenterConfig, TrainingConfig
 from uresnet.core.labels import SCHEMES
+from uresnet.core.training_files import VALIDATIONS
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import MIDSPACE, load_model
 from uresnet.report.pages.training import training_page
 from uresnet.training.context import ModelDescription, TrainingContext
 from uresnet.training.events import Event, StepDone
-from uresnet.training.log import VALIDATIONS, Logbook
+from uresnet.training.log import Logbook
 from uresnet.training.segmenter_trainer import SCHEME, SegmenterTrainer
 from uresnet.training.state import STATE
 from uresnet.training.validation import Validation

@@ -70,7 +70,7 @@ def a_group_for_a_dataset(file: h5py.File) -> None:
         (without_centre, "centre"),
         (a_group_for_a_dataset, "TransformParameters"),
         (lambda file: one_group(file, 3.0), "of which type"),
-        (lambda file: one_group(file, "A" * 100_000), "AAA…"),
+        (lambda file: one_group(file, "A" * 100_000), "AAA … AAA"),
         (lambda file: file.create_dataset("TransformGroup", (3,)), "no group"),
         (lambda file: file.create_dataset("TransformGroup/0", (3,)), "of which type"),
         (lambda file: file.create_group("TransformGroup/first"), "cannot be read"),

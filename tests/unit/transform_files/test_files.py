@@ -143,7 +143,7 @@ def test_a_dense_warp_is_read_as_simpleitk_reads_it(orientation, tmp_path):
 
 def test_a_bare_matrix_is_read_as_what_it_is_said_to_be(tmp_path):
     np.savetxt(tmp_path / "greedy.mat", known_affine().matrix)
-    assert "--from greedy" in sentence(read_transform, tmp_path / "greedy.mat")
+    assert 'format="greedy"' in sentence(read_transform, tmp_path / "greedy.mat")
     (found,) = read_transform(tmp_path / "greedy.mat", FileKind("greedy")).parts
     assert isinstance(found, Affine)
     np.testing.assert_allclose(found.matrix, known_affine().matrix)
@@ -220,16 +220,16 @@ def test_files_of_another_kind(files):
     assert "truncated" in sentence(read_transform, files / "cut.lta")
     image = nib.MGHImage(np.zeros(MOVING.shape, np.float32), MOVING.voxel_to_world)
     nib.save(image, files / "image.mgz")
-    assert "not a warp" in sentence(read_transform, files / "image.mgz")
+    assert "is an image (of 24 × 28 × 22 voxels), not a transform" in sentence(read_transform, files / "image.mgz")
     convert_transform(files / "t.h5", files / "w.mgz", "freesurfer", FileKind(None, FIXED, MOVING))
     whole = (files / "w.mgz").read_bytes()
     (files / "w.mgz").write_bytes(whole[: len(whole) // 2])
     assert "w.mgz" in sentence(read_transform, files / "w.mgz")
-    assert "name that image with --moving" in sentence(
+    assert "name that image with moving=" in sentence(
         read_transform, make(files, "w.nii.gz", "fsl"), FileKind("fsl", FIXED)
     )
     assert "another grid" in sentence(read_transform, files / "w.nii.gz", FileKind("fsl", MOVING, MOVING))
-    assert "--from" in sentence(read_transform, make(files, "l2r.nii.gz", "learn2reg"))
+    assert "format=" in sentence(read_transform, make(files, "l2r.nii.gz", "learn2reg"))
     assert "not a fsl warp" in sentence(
         read_transform, make(files, "n.nii.gz", "nifti"), FileKind("fsl", FIXED, MOVING)
     )

@@ -94,7 +94,7 @@ def test_points_of_a_table_are_never_guessed(files):
     (files / "p.csv").write_text("10,20,30\n")
     assert read_points(files / "p.csv").points.tolist() == [[10, 20, 30]]
     (files / "p.csv").write_text("R,A,S\n1,2,3\n")
-    assert "leave out --lps" in sentence(read_points, files / "p.csv", lps=True)
+    assert "leave out lps=" in sentence(read_points, files / "p.csv", lps=True)
 
 
 # -- 3D Slicer -----------------------------------------------------------------------------------------------------

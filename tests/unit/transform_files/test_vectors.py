@@ -74,7 +74,7 @@ def test_positions_that_are_called_displacements(name, axes, tmp_path):
         ((1007, "NREG_TRANS", 5), "reg_transform"),
         ((1007, "NREG_CPP_FILE"), "reg_transform"),
         ((1007, "Velocity"), "velocity"),
-        ((1007, "Something"), "--from"),
+        ((1007, "Something"), "format="),
         ((1008,), "intent code 1008"),
         ((2007,), "fnirtfileutils"),
         ((2016,), "spline"),

@@ -7,11 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from uresnet.core.files import RECORD, write_text
+from uresnet.core.training_files import STEPS
 from uresnet.errors import UserError
 from uresnet.report.pages.index import find_outputs, index_page
 from uresnet.report.pages.registration import PAGE, registration_page
 from uresnet.report.pages.segmentation import segmentation_page
-from uresnet.report.pages.training import STEPS, training_page
+from uresnet.report.pages.training import training_page
 from uresnet.results.record import read_record, record_path
 from uresnet.results.registration import read_registered_pair
 from uresnet.results.segmentation import is_segmentation, read_segmented_image

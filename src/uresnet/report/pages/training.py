@@ -14,13 +14,13 @@ import numpy as np
 
 from uresnet._version import __version__
 from uresnet.core.labels import SCHEMES, LabelClass, LabelScheme
+from uresnet.core.training_files import SAMPLES, STEPS, VALIDATIONS
 from uresnet.errors import UserError
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.html import render
 from uresnet.report.pictures import data_uri
 from uresnet.report.structures import groups
 
-STEPS, VALIDATIONS, SAMPLES = "log.csv", "validation.csv", "samples.npz"
 DICE_TITLE = "Dice on validation pairs"
 CAPTIONS = {
     "moving": "Moving image, with the structures that the network found in it",

@@ -17,10 +17,10 @@ from isal import igzip
 
 from uresnet.core.files import write_bytes, write_text
 from uresnet.core.grid import Grid
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 from uresnet.io.headers import checked_grid
 from uresnet.transform import Affine, DisplacementField, Transform
-from uresnet.transform_files.contents import no_transform, shown, volume_bytes, volume_content
+from uresnet.transform_files.contents import no_transform, volume_bytes, volume_content
 from uresnet.transform_files.formats.matrices import affine_of, floats, read_text
 from uresnet.transform_files.formats.nifti import VectorVolume, field_of, grid_of, ras_vectors
 from uresnet.transform_files.formats.pair import TransformPair, Writers, affine_part, is_affine
@@ -69,7 +69,7 @@ def read_lta(path: Path) -> Affine:
     if "type" not in settings or start is None or len(lines) < start + 5:
         raise UserError(f"{path} is not an LTA, or is truncated; check that it is the right file.")
     if settings.get("nxforms", "1") != "1":
-        raise UserError(f"{path} holds {shown(settings['nxforms'])} transforms; give an LTA of one.")
+        raise UserError(f"{path} holds {quoted(settings['nxforms'])} transforms; give an LTA of one.")
     rows = [floats(path, line.split()) for line in lines[start + 1 : start + 5]]
     if any(len(row) != 4 for row in rows):
         raise UserError(f"{path} is not an LTA, or is truncated; check that it is the right file.")
@@ -80,7 +80,7 @@ def read_lta(path: Path) -> Affine:
         matrix = target.voxel_to_world @ matrix @ source.world_to_voxel
     elif kind != str(_RAS_TO_RAS):
         raise UserError(
-            f"{path} is an LTA of type {shown(kind)}: only voxel-to-voxel (0) and RAS-to-RAS (1) can be read."
+            f"{path} is an LTA of type {quoted(kind)}: only voxel-to-voxel (0) and RAS-to-RAS (1) can be read."
         )
     return affine_of(path, matrix).inverse()
 

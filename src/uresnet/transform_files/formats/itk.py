@@ -24,9 +24,9 @@ from scipy.spatial.transform import Rotation
 
 from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Grid
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 from uresnet.transform import Affine, DisplacementField, Transform, about
-from uresnet.transform_files.contents import check_claim, shown, small_content
+from uresnet.transform_files.contents import check_claim, small_content
 from uresnet.transform_files.formats.matrices import floats
 from uresnet.transform_files.formats.nifti import LPS, field_of, grid_of
 from uresnet.transform_files.formats.pair import TransformPair, Writers
@@ -173,7 +173,7 @@ def _own(path: Path, group: h5py.Group, name: str) -> Any:
     if link is None:
         return None
     if not isinstance(link, h5py.HardLink):
-        raise UserError(f"{path} refers to another place or file for its {shown(name)}; such links are not followed.")
+        raise UserError(f"{path} refers to another place or file for its {quoted(name)}; such links are not followed.")
     return group[name]
 
 
@@ -183,7 +183,7 @@ def _array(path: Path, group: h5py.Group, name: str) -> np.ndarray | None:
     if dataset is None:
         return None
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise UserError(f"{path} does not hold its {shown(name)} itself; such a file is not read.")
+        raise UserError(f"{path} does not hold its {quoted(name)} itself; such a file is not read.")
     check_claim(path, dataset.nbytes, dataset.id.get_storage_size(), deflated=dataset.chunks is not None)
     return np.ravel(np.asarray(dataset[()]))
 
@@ -207,10 +207,10 @@ def _numbers(path: Path, group: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
 def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Transform:
     """One ITK transform from its type, parameters and fixed parameters."""
     if re.search(r"_(\d)_(\d)$", kind) and not kind.endswith("_3_3"):
-        raise UserError(f"{path} holds a transform that is not three-dimensional ({shown(kind)}).")
+        raise UserError(f"{path} holds a transform that is not three-dimensional ({quoted(kind)}).")
     name = kind.split("_")[0]
     if values.dtype.kind not in "fiu" or fixed.dtype.kind not in "fiu":
-        raise UserError(f"{path} holds a {shown(name)} whose parameters are not numbers; it is damaged.")
+        raise UserError(f"{path} holds a {quoted(name)} whose parameters are not numbers; it is damaged.")
     fixed = fixed.astype(np.float64)
     if not np.isfinite(values).all() or not np.isfinite(fixed).all():
         raise UserError(f"{path} holds values that are not finite; write the transform again.")
@@ -220,12 +220,12 @@ def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Trans
         matrix = _itk_matrix(name, np.asarray(values, dtype=np.float64), fixed)
         if matrix is None:
             raise UserError(
-                f"{path} holds a {shown(name)}, which is not supported: only affine kinds and displacement fields are."
+                f"{path} holds a {quoted(name)}, which is not supported: only affine kinds and displacement fields are."
             )
         return Affine(LPS @ matrix @ LPS)
     except (ValueError, IndexError) as error:
         reason = str(error).splitlines()[0].rstrip(":")
-        raise UserError(f"{path} holds a {shown(name)} that cannot be used: {reason}.") from error
+        raise UserError(f"{path} holds a {quoted(name)} that cannot be used: {reason}.") from error
 
 
 _VERSOR_KINDS = ("VersorTransform", "VersorRigid3DTransform", "Similarity3DTransform")

@@ -35,10 +35,10 @@ from isal import igzip
 
 from uresnet.core.files import write_bytes
 from uresnet.core.grid import Grid
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 from uresnet.io.headers import checked_grid
 from uresnet.transform import DisplacementField, Transform, displacement_on
-from uresnet.transform_files.contents import no_transform, shown, volume_bytes, volume_content
+from uresnet.transform_files.contents import no_transform, volume_bytes, volume_content
 from uresnet.transform_files.formats.pair import TransformPair, Writers
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -117,9 +117,9 @@ def read_vectors(path: Path) -> VectorVolume:
         shape = header.get_data_shape()
         if tuple(shape[3:]) not in ((1, 3), (3,)):
             if len(shape) <= 4:
-                raise no_transform(path, f"an image (of {shown(' × '.join(map(str, shape)))} voxels)")
+                raise no_transform(path, f"an image (of {quoted(' × '.join(map(str, shape)))} voxels)")
             raise UserError(
-                f"{path} is not a dense warp: its shape is {shown(tuple(shape))} instead of (X, Y, Z, 1, 3) or "
+                f"{path} is not a dense warp: its shape is {quoted(tuple(shape))} instead of (X, Y, Z, 1, 3) or "
                 "(X, Y, Z, 3)."
             )
         if header.get_data_dtype().kind not in "iuf":
@@ -153,7 +153,7 @@ def _said(path: Path, header: Any) -> tuple[VectorKind, str]:
     name, description = (_text(header[field]) for field in ("intent_name", "descrip"))
     if re.search("velocit|flow", f"{name} {description}", re.IGNORECASE):
         raise UserError(
-            f"{path} says that it is a velocity or flow ({shown(name or description)}); integrate it first."
+            f"{path} says that it is a velocity or flow ({quoted(name or description)}); integrate it first."
         )
     if code in _SPLINES:
         raise UserError(f"{path} holds FSL's spline coefficients; turn them into a field with fnirtfileutils.")
@@ -168,7 +168,7 @@ def _said(path: Path, header: Any) -> tuple[VectorKind, str]:
     if code == LPS_INTENT and name == "Mapping":
         return "position", "the intent name Mapping (SPM's deformation: positions, RAS millimetres)"
     if code == LPS_INTENT and name:
-        return "not said", f"the intent name {shown(name)}, which does not say what its vectors mean"
+        return "not said", f"the intent name {quoted(name)}, which does not say what its vectors mean"
     known: dict[int, tuple[VectorKind, str]] = {
         LPS_INTENT: ("lps", "intent 1007 (LPS millimetres, as ITK)"),
         RAS_INTENT: ("ras", "intent 1006 (RAS millimetres, as FreeSurfer)"),
