@@ -68,6 +68,39 @@ def test_positions_that_are_called_displacements(name, axes, tmp_path):
     assert "positions" in sentence(read_transform, path, FileKind("nifti"))
 
 
+def fsl_coordinates(grid: Grid, world: np.ndarray) -> np.ndarray:
+    """Voxels times their size, mm, x from the other end where the voxels' axes are right-handed."""
+    scaled = grid.points_to_voxel(world) * grid.zooms
+    if np.linalg.det(grid.voxel_to_world[:3, :3]) > 0:
+        scaled[:, 0] = (grid.shape[0] - 1) * grid.zooms[0] - scaled[:, 0]
+    return scaled
+
+
+@pytest.mark.parametrize("moving", GRIDS)
+@pytest.mark.parametrize("fixed", GRIDS)
+@pytest.mark.filterwarnings("error::uresnet.errors.InputWarning")
+def test_fsl_warps_are_relative_or_absolute_without_doubt(fixed, moving, tmp_path):
+    """Whatever the orientations of the two images, which the standard deviations of FSL's tools get wrong."""
+    start, end = nodes(GRIDS[fixed]), arrived(GRIDS[fixed])
+    positions = fsl_coordinates(GRIDS[moving], end)
+    for vectors in (positions, positions - fsl_coordinates(GRIDS[fixed], start)):
+        path = save_vectors(tmp_path / "w.nii", vectors, GRIDS[fixed], 2006)
+        back = read_transform(path, FileKind("fsl", GRIDS[fixed], GRIDS[moving])).apply(torch.from_numpy(start))
+        np.testing.assert_allclose(back.numpy(), end, atol=1e-3)
+
+
+@pytest.mark.parametrize(("factor", "word", "read"), [(-0.5, "relative", 0.5), (0.6, "absolute", 0.6)])
+def test_an_fsl_warp_that_could_be_either_is_said_aloud(factor, word, read, tmp_path):
+    """-0.5 x makes sizes 0.5 times in both readings; 0.6 x makes them 0.6 or 1.6 times, and the second leaves the
+    moving image."""
+    grid = GRIDS["LAS"]
+    own = fsl_coordinates(grid, nodes(grid))
+    path = save_vectors(tmp_path / "w.nii", factor * own, grid, 2006)
+    with pytest.warns(InputWarning, match=f"could be either; taken as {word}"):
+        found = read_transform(path, FileKind("fsl", grid, grid)).apply(torch.from_numpy(nodes(grid))).numpy()
+    np.testing.assert_allclose(fsl_coordinates(grid, found), read * own, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("intent", "word"),
     [

@@ -15,9 +15,17 @@ import torch
 
 from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.grid import Grid
+from uresnet.errors import warn_about_input
 from uresnet.transform import Affine, DisplacementField, Transform, map_grid
 from uresnet.transform_files.formats.matrices import read_matrix, write_matrix
-from uresnet.transform_files.formats.nifti import FSL_INTENT, VectorVolume, field_of, stretch, write_vectors
+from uresnet.transform_files.formats.nifti import (
+    DOUBT,
+    FSL_INTENT,
+    VectorVolume,
+    field_of,
+    stretch,
+    write_vectors,
+)
 from uresnet.transform_files.formats.pair import TransformPair, Writers, affine_part, is_affine
 
 
@@ -67,17 +75,38 @@ def write_fsl_warp(transform: Transform, fixed: Grid, moving: Grid, path: str | 
 def read_fsl_warp(volume: VectorVolume, moving: Grid) -> DisplacementField:
     """A dense FSL warp as a field on its own grid.
 
-    The file does not say whether its vectors are relative or absolute. Read the wrong way, the map between the worlds
-    stretches or flattens: the reading that better keeps sizes is taken. (FSL's tools compare standard deviations, which
-    fails when the two images are stored in different orientations.)
+    The file does not say whether its vectors are relative or absolute; FSL's tools compare standard deviations where
+    nobody tells them (--rel, --abs), which fails when the two images are stored in different orientations. Read the
+    wrong way, the map between the worlds stretches or flattens: the reading that better keeps sizes is taken. Where
+    neither clearly does, it is the one that sends more of the image into the moving one, else relative, which is what
+    FNIRT, convertwarp and invwarp write unless they are told otherwise; then a warning says so.
     """
     fixed = volume.grid
     started = _through(voxel_to_fsl(fixed), identity_coordinates(fixed.shape, dtype=torch.float64)[0])
     values = torch.from_numpy(np.moveaxis(volume.values, -1, 0).astype(np.float64))
     origin = _through(fixed.voxel_to_world, identity_coordinates(fixed.shape, dtype=torch.float64)[0])
-    candidates = [_through(np.linalg.inv(world_to_fsl(moving)), arrived) for arrived in (started + values, values)]
-    world = min(candidates, key=lambda candidate: stretch(_last(origin), _last(candidate)))
-    return field_of(volume.path, _last(world - origin), fixed)
+    relative, absolute = (
+        _through(np.linalg.inv(world_to_fsl(moving)), arrived) for arrived in (started + values, values)
+    )
+    stretches = [stretch(_last(origin), _last(reading)) for reading in (relative, absolute)]
+    chosen = relative if stretches[0] <= stretches[1] else absolute
+    if abs(stretches[0] - stretches[1]) < DOUBT:
+        shares = [_share_inside(_last(reading), moving) for reading in (relative, absolute)]
+        chosen = absolute if shares[1] > shares[0] + _MORE else relative
+        warn_about_input(
+            f"{volume.path} does not say whether its vectors are relative or absolute, and could be either; taken as "
+            f"{'absolute' if chosen is absolute else 'relative'}: check the result, or write it again with FSL's "
+            "convertwarp --relout."
+        )
+    return field_of(volume.path, _last(chosen - origin), fixed)
+
+
+_MORE = 0.2  # share of the voxels
+
+
+def _share_inside(world: np.ndarray, grid: Grid) -> float:
+    voxels = grid.points_to_voxel(world.reshape(-1, 3))
+    return float(((voxels >= -0.5) & (voxels < np.array(grid.shape) - 0.5)).all(axis=-1).mean())
 
 
 def _last(points: torch.Tensor) -> np.ndarray:

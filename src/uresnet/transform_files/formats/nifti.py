@@ -52,7 +52,8 @@ _NIFTYREG: dict[int, tuple[VectorKind, str]] = {
     1: ("ras", "NiftyReg's displacement field: RAS millimetres"),
 }
 _FARTHEST_MM = 1e4  # 10 m: a larger displacement is damage
-_DOUBT = 0.5  # by how much more of log scale displacements may stretch space than positions would
+DOUBT = 0.5
+"""Two readings of vectors whose stretches (:func:`stretch`) differ by less are both possible."""
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
@@ -100,7 +101,7 @@ class VectorVolume:
         ras = self.values if self.kind == "ras" else self.values * LPS.diagonal()[:3].astype(np.float32)
         every = [max(1, n // 16) for n in self.grid.shape]
         start, vectors = _positions(self.grid, every), ras[:: every[0], :: every[1], :: every[2]]
-        if min(start.shape[:3]) > 1 and stretch(start, vectors) + _DOUBT < stretch(start, start + vectors):
+        if min(start.shape[:3]) > 1 and stretch(start, vectors) + DOUBT < stretch(start, start + vectors):
             raise UserError(
                 f"{self.path} has {self.meaning}, but its vectors are positions, not displacements; give the file as "
                 "its program wrote it, or write it again as displacements."
