@@ -41,9 +41,10 @@ format: $(VENV)/.ready-test
 	@$(BIN)/ruff format $(CODE)
 	@$(BIN)/ruff check --fix $(CODE)
 
-# 100 kills of running commands at random moments: nothing may be lost.
+# 100 kills of running commands, and 50 of a cohort and its workers, at random moments: nothing may be lost.
 kills: $(VENV)/.ready-test
 	@$(BIN)/python tests/faults/kills.py $(KILLS_ARGS)
+	@$(BIN)/python tests/faults/cohort_kills.py
 
 docs: $(VENV)/.ready-docs
 	@$(BIN)/zensical build --strict --clean

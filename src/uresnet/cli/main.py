@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from uresnet._version import __version__
-from uresnet.cli import info, preparation, registration, results, segmentation, training, transforms
+from uresnet.cli import cohort, info, preparation, registration, results, segmentation, training, transforms
 from uresnet.cli.usage import Verbs
 
 _SETTINGS: dict[str, Any] = {
@@ -40,6 +40,8 @@ def _paragraphs(verb: Callable[..., None]) -> str:
 _VERBS: tuple[Callable[..., None], ...] = (
     registration.register,
     segmentation.segment,
+    cohort.cohort,
+    cohort.group,
     transforms.apply,
     transforms.compose,
     transforms.convert,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from uresnet.cohort.worker import Worker
 
 _CONNECTING = 10  # seconds
+_FETCHING = 30  # seconds
 _WORKERS = 60  # seconds until the first worker must be there, where they are not waiting in a queue
 THREADS = 2
 """Threads of a Dask worker: while one computes, the other reads or writes."""
@@ -36,9 +37,13 @@ class DaskWorkers:
     started for it, if any. ``note`` is told the address of Dask's dashboard."""
 
     def __init__(
-        self, options: Options, start: Callable[[], tuple[Any, Any]], note: Callable[[str], None] = lambda line: None
+        self,
+        options: Options,
+        start: Callable[[], tuple[Any, Any]],
+        note: Callable[[str], None] = lambda line: None,
+        work: Callable[[Options, Job], Outcome] | None = None,
     ) -> None:
-        self.options, self._start, self._note = options, start, note
+        self.options, self._start, self._note, self._work = options, start, note, work or do_job
         self._client: Any = None
         self._cluster: Any = None
 
@@ -50,22 +55,42 @@ class DaskWorkers:
             self._client, self._cluster = self._start()
             if "dashboard" in self._client.scheduler_info().get("services", {}):
                 self._note(f"Dask's dashboard: {self._client.dashboard_link}")
-        futures = {self._client.submit(do_job, self.options, job, pure=False): job for job in jobs}
-        for future in as_completed(futures):
-            job = futures.pop(future)
-            if future.status in ("cancelled", "lost"):
+        suspects: list[Job] = []
+        for outcome, job in self._outcomes(jobs, as_completed):
+            if outcome is None:
+                suspects.append(job)
+            else:
+                yield outcome
+        for suspect in suspects:  # alone: two jobs that run in one worker die together
+            for outcome, job in self._outcomes([suspect], as_completed):
+                killed = "The workers that worked on it died; try it alone."
+                yield outcome or Outcome(id=job.id, state="failed", key=job.key, error=killed, time=now())
+
+    def _outcomes(self, jobs: Sequence[Job], as_completed: Any) -> Iterator[tuple[Outcome | None, Job]]:
+        """What came of each job; None for one that was there each time that a worker died."""
+        from distributed import KilledWorker
+
+        futures = {self._client.submit(self._work, self.options, job, pure=False): job for job in jobs}
+        ended = as_completed(futures)
+        for future in ended:
+            if future.status == "cancelled":
                 raise UserError(
                     "The scheduler was lost, and what its workers have finished is kept; start it again and run the "
                     "same command."
                 )
-            error = future.exception()
-            if error is None:
-                yield future.result()
-            elif isinstance(error, UserError):
+            try:
+                error = future.exception(timeout=_FETCHING)
+                outcome = None if error is not None else future.result(timeout=_FETCHING)
+            except TimeoutError:  # the worker died with what it had to say: another one will find the result there
+                ended.add(future)
+                continue
+            job = futures.pop(future)
+            if isinstance(error, UserError):
                 raise error
-            else:
+            if error is not None and not isinstance(error, KilledWorker):
                 said = f"{type(error).__name__}: {quoted(' '.join(str(error).split()), 300)}"
-                yield Outcome(id=job.id, state="failed", key=job.key, error=said, time=now())
+                outcome = Outcome(id=job.id, state="failed", key=job.key, error=said, time=now())
+            yield outcome, job
 
     def close(self) -> None:
         """Leave the scheduler, and end what was started for it."""

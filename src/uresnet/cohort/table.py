@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from uresnet.cohort.jobs import HIDDEN, Job, Scan
+from uresnet.cohort.jobs import Job, Scan
 from uresnet.core.files import check_exist
 from uresnet.core.reading import read_rows
 from uresnet.errors import UserError, quoted
@@ -104,8 +104,8 @@ def _check(table: Path, folder: Path, jobs: Iterable[tuple[int, Job]], mistakes:
 def _of_id(name: str) -> Iterator[str]:
     if len(name) > _LONGEST_ID or not re.fullmatch(r"\w[\w.+@=,-]*", name):
         yield (
-            f"the id {quoted(name, 60)} cannot be the name of a folder (letters, digits, and . _ - + = @ , after the "
-            f"first; at most {_LONGEST_ID} characters)"
+            f"the id {quoted(name, 60)} cannot be the name of a folder (at most {_LONGEST_ID} letters and digits, and "
+            "after the first . _ - + = @ or a comma)"
         )
     elif name.casefold().split(".")[0] in TAKEN:
         yield f"the id {quoted(name, 60)} is the name of a file that is written beside the results"
@@ -120,5 +120,5 @@ def _of_files(scan: Scan, folder: Path) -> Iterator[str]:
         except UserError as error:
             yield quoted(str(error).rstrip("."), 300).replace("; ", ", ")
             continue
-        if folder.resolve() in Path(name).resolve().parents and HIDDEN not in Path(name).parts:
+        if folder.resolve() in Path(name).resolve().parents:
             yield f"{quoted(name)} lies in the folder for the results"

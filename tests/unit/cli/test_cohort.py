@@ -1,0 +1,109 @@
+"""The verbs on many images: mistakes before any work, exit codes, tables and pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cohorts import Here, write_images, write_table
+from command import assert_refused, run
+from uresnet.cli.cohort import _part
+from uresnet.cohort.group import FEWEST, Measured, find_outliers
+from uresnet.cohort.limits import WORKER_BYTES, read_bytes, workers_and_threads
+from uresnet.core.reading import read_rows
+from uresnet.errors import UserError
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder; what the local engine would do in processes is done in this one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("uresnet.cohort.local.LocalWorkers", lambda options, count: Here(options))
+    return tmp_path
+
+
+def test_a_cohort_with_a_bad_image(here: Path, tiny_model: Path) -> None:
+    images = write_images(here, 2)
+    broken = here / "broken.nii.gz"
+    broken.write_bytes(images[0].read_bytes()[:1000])
+    table = write_table(here / "images.tsv", "id image", ("one", images[0]), ("two", images[1]), ("bad", broken))
+    line = ("cohort", table, "-o", "out", "--segment-only", "--model", tiny_model, "--brain", "none")
+    done = run(*line)
+    assert done.exit_code == 4, done.output
+    assert "2 done" in done.stdout and "failed  bad: " in done.stderr and "broken.nii.gz" in done.stderr
+    columns, rows = read_rows(here / "out" / "manifest.tsv")
+    assert columns == ["id", "state", "verdict", "seconds", "peak_mb", "error"]
+    assert [(row["id"], row["state"]) for row in rows] == [("one", "done"), ("two", "done"), ("bad", "failed")]
+    _, wide = read_rows(here / "out" / "volumes_wide.tsv")
+    _, long = read_rows(here / "out" / "volumes_long.tsv")
+    _, single = read_rows(here / "out" / "two" / "dseg_volumes.tsv")
+    volumes = {row["name"]: row["image_mm3"] for row in single if row["index"] != "n/a"}
+    assert [row["id"] for row in wide] == ["one", "two"] and volumes.items() <= wide[1].items()
+    assert {row["name"]: row["mm3"] for row in long if row["id"] == "two"} == volumes
+    page = (here / "out" / "index.html").read_text(encoding="utf-8")
+    assert page.index("broken.nii.gz") < page.index(">one<")  # the gravest first
+    write_table(here / "images.tsv", "id image", ("one", images[0]), ("two", images[1]))
+    again = run(*line)
+    assert again.exit_code == 0 and "2 results of 2 are there already" in again.stderr
+
+
+def test_mistakes_are_told_before_anything_is_written(here: Path) -> None:
+    out, table = here / "out", write_table(here / "t.tsv", "id image", ("../x", "gone.nii"), ("y", "gone.nii"))
+    line = ("cohort", table, "-o", out, "--segment-only")
+    assert_refused(run(*line), r"3 mistakes: line 2: the id \.\./x .*gone\.nii does not exist", out)
+    assert_refused(run("cohort", table, "-o", out), "no column 'moving'", out)
+    assert_refused(run(*line, "--all-pairs"), "one of --to, --all-pairs", out)
+    assert_refused(run(*line, "--shard", "4/3"), "--shard is 4/3; give I/N", out)
+    images = write_images(here, 1)
+    good = ("cohort", write_table(here / "g.tsv", "id image", ("y", images[0])), "-o", out, "--segment-only")
+    assert_refused(run(*good, "--memory", "much"), "--memory is much", out)
+    assert_refused(run(*good, "--memory", "1GB"), "too little for one worker", out)
+    assert_refused(run(*good, "--engine", "dask"), "needs the address", out)
+    assert_refused(run(*good, "--engine", "slurm"), "needs --cluster FILE", out)
+    assert_refused(run(*good, "--scheduler", "tcp://x:1"), "goes with --engine dask", out)
+    out.mkdir()
+    (out / "thesis.txt").touch()
+    assert_refused(run(*good), "holds files that are no cohort's")
+    assert_refused(run("group", out), "holds no cohort")
+
+
+def test_parts_of_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _part("3/10") == (3, 10)
+    with pytest.raises(UserError, match="SLURM_ARRAY_TASK_ID is not set"):
+        _part("slurm")
+    for task, first, step, part in ((5, 5, 1, 1), (8, 5, 1, 4), (9, 1, 4, 3)):  # --array=5-8, --array=1-12:4
+        for name, value in (("ID", task), ("MIN", first), ("STEP", step), ("COUNT", 4)):
+            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+        assert _part("slurm") == (part, 4)
+    for wrong in ("0/3", "4/3", "a/b", "3", "/3", "-1/3"):
+        with pytest.raises(UserError, match="give I/N"):
+            _part(wrong)
+
+
+def test_sizes_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"8GB": 8e9, "1.5g": 1.5e9, "500 MB": 5e8, "2GiB": 2**31, "123": 123}
+    assert {text: read_bytes(text, "--memory") for text in sizes} == sizes
+    monkeypatch.setattr("uresnet.cohort.limits.cores", lambda: 8)
+    assert workers_and_threads(100, None, None, None) == (8, 1)
+    assert workers_and_threads(3, None, None, None) == (3, 2)
+    assert workers_and_threads(100, None, 4, None) == (2, 4)
+    assert workers_and_threads(100, None, None, 2 * WORKER_BYTES) == (2, 4)
+    with pytest.raises(UserError, match="too little for 3 workers"):
+        workers_and_threads(100, 3, None, 2 * WORKER_BYTES)
+
+
+def test_outliers_by_robust_z() -> None:
+    """Shares 1 … 9 and 30 of 1000: median 5.5, median deviation 2.5, so z of the last is 24.5 / (1.4826 × 2.5)."""
+    shares = [*range(1, 10), 30]
+    images = [
+        Measured(f"s{n}", "image", f"{n}.nii", "good", 1000.0 * size, {17: float(share * size), 3: 5.0 * size})
+        for n, (share, size) in enumerate(zip(shares, np.linspace(0.8, 1.3, 10), strict=True))
+    ]
+    names = {17: "Left-Hippocampus", 3: "Left-Cerebral-Cortex"}
+    (found,) = find_outliers(images, names)  # the cortex has one share in all
+    assert (found.id, found.structure) == ("s9", 17)
+    assert found.z == pytest.approx(24.5 / (1.4826 * 2.5))
+    assert found.usual_mm3 == pytest.approx(5.5 * 1.3)
+    assert find_outliers(images[-(FEWEST - 1) :], names) == []
