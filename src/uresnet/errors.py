@@ -39,6 +39,13 @@ class UserError(Exception):
         return sentence
 
 
+class BrokenResult(UserError):
+    """A result that does not keep what every result promises. It is not given, and nothing is written.
+
+    The user cannot correct it: the command ends with exit code 1, as it does for every fault of uresnet.
+    """
+
+
 @contextmanager
 def told_by_the_command() -> Iterator[None]:
     """While the block lasts, errors name the options of the command, not the arguments of Python functions."""

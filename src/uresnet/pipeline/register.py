@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from uresnet.core.background import scan_background
 from uresnet.core.choices import BrainMethod, Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
@@ -20,6 +21,7 @@ from uresnet.errors import InputWarning
 from uresnet.io.in_memory import ImageSource, image_from
 from uresnet.measures.intracranial import intracranial_volume
 from uresnet.measures.overlap import dice_per_class
+from uresnet.pipeline.invariants import check_registration
 from uresnet.pipeline.kept import Keep, not_kept
 from uresnet.pipeline.progress import Progress, Stages, collected_warnings, silent
 from uresnet.pipeline.save import Registration
@@ -142,7 +144,8 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
             inverse = coupling.transform.inverse()
         with stages("warp"):
             dense = _dense(coupling.transform, target.image.grid)
-            warped = resample(dense, source.image, target.image.grid)
+            outside = scan_background(source.image.data.numpy())
+            warped = resample(dense, source.image, target.image.grid, fill=outside)
             jacobian = Image(jacobian_determinant(dense, target.image.grid), target.image.grid)
         with stages("segment"):
             warped_labels = _warped_labels(coupling, dense, network.scheme, target.image.grid)
@@ -172,7 +175,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
         moving_brain=source.mask,
         fixed_brain=target.mask,
     )
-    return _judged(registration, [look.result() for look in looks])
+    return _judged(check_registration(registration), [look.result() for look in looks])
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------

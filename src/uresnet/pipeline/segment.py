@@ -10,6 +10,7 @@ from uresnet.errors import UserError
 from uresnet.io.in_memory import ImageSource, image_from
 from uresnet.measures.intracranial import intracranial_volume
 from uresnet.measures.volumes import structure_volumes
+from uresnet.pipeline.invariants import check_segmentation
 from uresnet.pipeline.progress import Progress, Stages, collected_warnings, silent
 from uresnet.pipeline.save import Segmentation
 from uresnet.pipeline.steps import (
@@ -77,7 +78,7 @@ def segment(
     inputs = {"image": input_record(found, conformed, intracranial_volume(labels))}
     record = run_record(network, device, stages, warnings, inputs)
     signs = image_signs(given, found.mask, labels, scheme)
-    return Segmentation(
+    segmentation = Segmentation(
         image=given,
         labels=labels,
         scheme=scheme,
@@ -85,3 +86,4 @@ def segment(
         brain=found.mask,
         record=replace(record, quality=judge_image(signs, record.model).quality(signs)),
     )
+    return check_segmentation(segmentation, given.grid)

@@ -249,3 +249,20 @@ def test_masks_must_belong_to_their_image(tiny_model: Path, fixed: Path, tmp_pat
     good = write_nifti((brain_on(grid) > 0).astype(np.uint8), grid, tmp_path / "good.nii.gz")
     record = register(source, fixed, model=tiny_model, masks=(good, None)).record
     assert "good.nii.gz" in record.inputs["moving"].brain
+
+
+@pytest.mark.parametrize("background", [0.0, -1024.0, 500.0])
+def test_what_lies_outside_of_the_moving_image_is_its_background(background, tmp_path, tiny_model):
+    """A fixed grid that reaches 60 mm beyond the moving image; ``apply`` fills it with the same value."""
+    grid = FIELDS_OF_VIEW["RAS"]
+    large = Grid.centred((60, 64, 60), (5.0, 5.0, 5.0), "RAS", (3.0, -7.0, 12.0))
+    brain, shape = brain_on(grid), grid.shape
+    moving = write_nifti(np.where(brain > 0, brain, background).astype(np.float32), grid, tmp_path / "moving.nii.gz")
+    mask = write_nifti((brain > 0).astype(np.uint8), grid, tmp_path / "mask.nii.gz")
+    fixed = write_nifti(brain_on(large), large, tmp_path / "fixed.nii.gz")
+    result = register(moving, fixed, model=tiny_model, masks=(mask, None), transform="affine")
+    points = result.transform.apply(torch.from_numpy(large.points_to_world(np.argwhere(np.ones(large.shape))))).numpy()
+    voxels = grid.points_to_voxel(points)
+    outside = ((voxels < -1) | (voxels > shape)).any(axis=1).reshape(large.shape)
+    assert 0.3 < outside.mean() < 0.9
+    assert set(np.unique(result.warped.data.numpy()[outside])) == {np.float32(background)}
