@@ -46,9 +46,9 @@ class Count:
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     """``uresnet`` with ``arguments``, in a session of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1] / "src")}
-    silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     command = [sys.executable, "-m", "uresnet", *arguments]
-    return subprocess.Popen(command, env=environment, start_new_session=True, **silence)
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, env=environment, start_new_session=True, stdout=null, stderr=null)
 
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -77,9 +77,8 @@ def what_is_half(out: Path) -> list[str]:
     """Folders that are not whole, and results that the manifest has and the disk has not."""
     wrong = []
     for folder in out.glob("[!.]*/"):
-        record = folder / "run.json" if (folder / "run.json").exists() else folder / "dseg_run.json"
         try:
-            listed = json.loads(record.read_text(encoding="utf-8"))["files"]
+            listed = json.loads((folder / "run.json").read_text(encoding="utf-8"))["files"]
             if sorted(listed) != sorted(path.name for path in folder.iterdir()):
                 wrong.append(f"{folder.name}: other files than it lists")
         except (OSError, ValueError, KeyError) as error:

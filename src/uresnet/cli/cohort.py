@@ -18,14 +18,20 @@ from uresnet.cli.options import (
     DebugOption,
     DeviceOption,
     FailOnOption,
+    MaskOption,
     ModelOption,
     OutputFolderOption,
+    OutputsOption,
     QuietOption,
+    SpacingOption,
+    StrippedOption,
+    extras_of,
 )
 from uresnet.cli.session import Session, session
 from uresnet.cohort.jobs import EngineName
 from uresnet.core.choices import FailOn, FormatName, Freedom
 from uresnet.errors import UserError
+from uresnet.pipeline.names import chosen_outputs
 
 if TYPE_CHECKING:
     from uresnet.cohort.jobs import Job, Options, Outcome
@@ -87,6 +93,10 @@ def cohort(
         typer.Option(metavar="FORMAT,...", help=f"Write the transforms in these formats too: {FORMATS}."),
     ] = None,
     brain: BrainOption = "auto",
+    outputs: OutputsOption = None,
+    field_spacing: SpacingOption = None,
+    mask: MaskOption = False,
+    stripped: StrippedOption = False,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write a page for each result too (report.html).")
     ] = False,
@@ -128,12 +138,19 @@ def cohort(
         from uresnet.cohort.table import shard as part_of
 
         part = _part(shard)
+        wanted = chosen_outputs(outputs, report, extras_of(mask, stripped))
         jobs = _jobs(table, output, to, all_pairs, segment_only)
         options, count = _options(run, output, model, len(jobs), workers, threads, memory, cache_size)
         from dataclasses import replace
 
         options = replace(
-            options, transform=transform, refine=refine, brain=brain, report=report, formats=_formats(export)
+            options,
+            transform=transform,
+            refine=refine,
+            brain=brain,
+            outputs=wanted,
+            field_spacing=field_spacing,
+            formats=_formats(export),
         )
         mine = part_of(jobs, *part) if part else jobs
         outcomes = run_jobs(run, mine, options, _engine(engine, scheduler, cluster, options, count, run))

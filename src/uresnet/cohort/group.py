@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uresnet.cohort.jobs import HIDDEN, SEGMENTATION
+from uresnet.cohort.jobs import HIDDEN
 from uresnet.cohort.manifest import LINES, Manifest
 from uresnet.cohort.results import read_result
 from uresnet.core.files import write_text
@@ -47,7 +47,7 @@ class Measured:
     @property
     def labels(self) -> str:
         """The name of its label map in the folder of the result."""
-        return SEGMENTATION if self.role == "image" else f"{self.role}_dseg.nii.gz"
+        return "dseg.nii.gz" if self.role == "image" else f"{self.role}_dseg.nii.gz"
 
 
 def write_group(folder: Path) -> list[Path]:
@@ -116,8 +116,8 @@ def find_outliers(images: Sequence[Measured], names: Mapping[int, str]) -> list[
 
 
 def _measured(folder: Path, record: RunRecord) -> list[Measured]:
-    table = next((t for t in (folder / "volumes.tsv", folder / "dseg_volumes.tsv") if t.is_file()), None)
-    if table is None:
+    table = folder / "volumes.tsv"
+    if not table.is_file():
         return []
     _, rows = read_rows(table)
     verdict = "" if record.quality is None else record.quality.verdict.value

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from uresnet.core.choices import BrainMethod, FormatName, Freedom
+from uresnet.core.choices import BrainMethod, FormatName, Freedom, OutputName
+from uresnet.pipeline.names import DEFAULT_OUTPUTS
 
 State = Literal["done", "failed", "busy"]
 """Of a job: "busy" is one that another run on the same folder is working on."""
@@ -16,11 +17,6 @@ EngineName = Literal["local", "dask", "slurm"]
 
 HIDDEN = ".cohort"
 """The folder, within that of the results, of what only a running cohort needs."""
-
-SEGMENTATION = "dseg.nii.gz"
-"""The label map in the folder of an image that was segmented only."""
-
-SEGMENTATION_RECORD = "dseg_run.json"
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,8 @@ class Options:
     transform: Freedom = "joint"
     refine: bool = False
     brain: BrainMethod = "auto"
-    report: bool = False
+    outputs: tuple[OutputName, ...] = tuple(name for name in DEFAULT_OUTPUTS if name != "report")
+    field_spacing: float | None = None
     formats: tuple[FormatName, ...] = ()
     command: tuple[str, ...] = ()
     threads: int = 1
@@ -69,7 +66,7 @@ class Options:
     @property
     def that_matter(self) -> dict[str, Any]:
         """Those that change a result."""
-        names = ("model_sha256", "transform", "refine", "brain", "report", "formats")
+        names = ("model_sha256", "transform", "refine", "brain", "outputs", "field_spacing", "formats")
         return {name: getattr(self, name) for name in names}
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from uresnet.cohort.jobs import SEGMENTATION_RECORD, Outcome
+from uresnet.cohort.jobs import Outcome
 from uresnet.core.exchange import recover
-from uresnet.core.files import RECORD
-from uresnet.core.reading import read_text
 from uresnet.errors import UserError
-from uresnet.results.record import RunRecord
+from uresnet.results.record import RunRecord, read_record
 
 
 def read_result(folder: Path) -> RunRecord | None:
@@ -17,12 +15,10 @@ def read_result(folder: Path) -> RunRecord | None:
     if not folder.is_dir():
         return None
     recover(folder)
-    for name in (RECORD, SEGMENTATION_RECORD):
-        try:
-            return RunRecord.from_json(read_text(folder / name))
-        except (OSError, ValueError, UserError):
-            continue
-    return None
+    try:
+        return read_record(folder)
+    except UserError:
+        return None
 
 
 def result_of(folder: Path, key: str) -> Outcome | None:

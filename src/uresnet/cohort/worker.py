@@ -11,23 +11,22 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any, get_args
 
 import torch
 
 from uresnet.cohort.claims import claim
 from uresnet.cohort.encodings import Encodings, KeptNetwork
-from uresnet.cohort.jobs import HIDDEN, SEGMENTATION, Job, Options, Outcome
+from uresnet.cohort.jobs import HIDDEN, Job, Options, Outcome
 from uresnet.cohort.results import result_of
 from uresnet.cohort.scans import KnownScans
-from uresnet.core.files import fresh_folder
+from uresnet.core.choices import ExtraName
 from uresnet.core.limits import is_out_of_memory
 from uresnet.core.memory import peak_memory, reset_peak_memory
 from uresnet.coupling import segments_alone
 from uresnet.errors import UserError, quoted, told_by_the_command
 from uresnet.model.checkpoint import Model, load_model
 from uresnet.pipeline.register import register
-from uresnet.pipeline.save import Segmentation
 from uresnet.pipeline.segment import segment
 from uresnet.results.record import Quality, now
 
@@ -89,7 +88,13 @@ class Worker:
             image = self.scans.image(job.moving)
             found = segment(image, model=self.model, brain=options.brain, mask=job.moving.mask, device=options.device)
             segmented = replace(found, record=replace(found.record, key=job.key))
-            return lambda: self._save_segmentation(segmented, folder), found.record.quality, len(found.warnings)
+            extras = [name for name in get_args(ExtraName) if name in options.outputs]
+            report = "report" in options.outputs
+
+            def save_segmentation() -> None:
+                segmented.save(folder, report, overwrite=folder.exists(), command=options.command, extras=extras)
+
+            return save_segmentation, found.record.quality, len(found.warnings)
         moving, fixed = self.scans.image(job.moving), self.scans.image(job.fixed)
         result = register(
             moving,
@@ -105,16 +110,14 @@ class Worker:
         result = replace(result, record=replace(result.record, key=job.key))
 
         def save() -> None:
-            result.save(folder, folder.exists(), options.command, options.report, options.formats)
+            written: dict[str, Any] = {
+                "outputs": options.outputs,
+                "formats": options.formats,
+                "field_spacing": options.field_spacing,
+            }
+            result.save(folder, folder.exists(), options.command, **written)
 
         return save, result.record.quality, len(result.warnings)
-
-    def _save_segmentation(self, result: Segmentation, folder: Path) -> None:
-        if folder.exists():
-            result.save(folder / SEGMENTATION, self.options.report, overwrite=True, command=self.options.command)
-            return
-        with fresh_folder(folder) as beside:
-            result.save(beside / SEGMENTATION, self.options.report, command=self.options.command)
 
     def _loaded(self) -> Model:
         model = load_model(self.options.model).to(self.options.device)

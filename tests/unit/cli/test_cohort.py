@@ -38,7 +38,7 @@ def test_a_cohort_with_a_bad_image(here: Path, tiny_model: Path) -> None:
     assert [(row["id"], row["state"]) for row in rows] == [("one", "done"), ("two", "done"), ("bad", "failed")]
     _, wide = read_rows(here / "out" / "volumes_wide.tsv")
     _, long = read_rows(here / "out" / "volumes_long.tsv")
-    _, single = read_rows(here / "out" / "two" / "dseg_volumes.tsv")
+    _, single = read_rows(here / "out" / "two" / "volumes.tsv")
     volumes = {row["name"]: row["image_mm3"] for row in single if row["index"] != "n/a"}
     assert [row["id"] for row in wide] == ["one", "two"] and volumes.items() <= wide[1].items()
     assert {row["name"]: row["mm3"] for row in long if row["id"] == "two"} == volumes

@@ -76,7 +76,13 @@ def test_a_key_follows_inputs_options_and_model(tmp_path: Path, tiny_model: Path
 
     assert key() == key(replace(pair, id="y", moving=Scan(str(tmp_path / "same"))))
     assert key() == key(device="cuda", threads=3, kept_images=5, command=("x",))
-    others = [key(refine=True), key(transform="rigid"), key(model_sha256="other"), key(brain="auto"), key(report=True)]
+    others = [
+        key(refine=True),
+        key(transform="rigid"),
+        key(model_sha256="other"),
+        key(brain="auto"),
+        key(outputs=("warped",)),
+    ]
     swapped = key(Job("x", Scan(str(tmp_path / "b")), Scan(str(tmp_path / "a"))))
     masked = key(Job("x", Scan(str(tmp_path / "a"), str(tmp_path / "b")), Scan(str(tmp_path / "b"))))
     assert len({key(), *others, swapped, masked, key(replace(pair, fixed=None))}) == 9

@@ -143,7 +143,7 @@ def outliers_page(folder: Path, outliers: Sequence[Outlier], total: int, images:
 
 def _link(folder: Path, name: str) -> str | None:
     """To the page of a result, or to its folder where it has none."""
-    places = (folder / name / PAGE, folder / name / f"dseg_{PAGE}", folder / name)
+    places = (folder / name / PAGE, folder / name)
     return next((quote(os.path.relpath(place, folder)) for place in places if place.exists()), None)
 
 
