@@ -69,3 +69,15 @@ def test_python_of_the_readme_runs(tiny_model: Path, tmp_path: Path, monkeypatch
         exec(compile(block, "README.md", "exec"), names)
     assert names["labels"].data.shape == FIELDS_OF_VIEW["LAS"].shape
     assert names["warped"].GetSize() == FIELDS_OF_VIEW["LPS"].shape
+
+
+def test_the_figures_of_the_paper_are_those_of_its_card() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    row = next(line for line in lines if line.startswith("| `paper`, as shipped |"))
+    shown = [float(cell.strip(" %")) for cell in row.split("|")[2:-1]]
+    card = catalogue.packaged_models()["paper"].card
+    assert card is not None
+    structures = ("Cerebral-White-Matter", "Cerebral-Cortex", "Lateral-Ventricle")
+    names = ("registration Dice, 15 structures, ten val pairs", *(f"segmentation Dice, {name}" for name in structures))
+    assert shown[:-1] == [card.figures[name] for name in names]
+    assert shown[-1] == round(100 * card.figures["folding fraction of the brain"], 1)

@@ -80,7 +80,7 @@ def _failures_as_exit_codes(debug: bool) -> Iterator[None]:
     except UserError as error:
         fail(f"error: {error}", 1 if isinstance(error, BrokenResult) else 2)
     except KeyboardInterrupt as interrupt:
-        fail(str(interrupt) or "Interrupted; nothing was written.", 130)
+        fail(str(interrupt) or "Interrupted; no partial files are left.", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
         raise typer.Exit(1) from None

@@ -58,7 +58,7 @@ def test_threads_and_the_device_are_as_asked_for(monkeypatch: pytest.MonkeyPatch
     ("failure", "code", "sentence"),
     [
         (UserError("This is wrong."), 2, "error: This is wrong.\n"),
-        (KeyboardInterrupt(), 130, "Interrupted; nothing was written.\n"),
+        (KeyboardInterrupt(), 130, "Interrupted; no partial files are left.\n"),
         (
             MemoryError(),
             2,
