@@ -84,6 +84,18 @@ OutputsOption = Annotated[
         show_default="all but mask and stripped",
     ),
 ]
+SpacingOption = Annotated[
+    float | None,
+    typer.Option(
+        "--field-spacing",
+        metavar="MM",
+        min=0.3,
+        max=8,
+        help="Voxels of the displacements in transform.h5 and its inverse. 1.0 makes these files a third as large, and "
+        "the inverse is then off by 0.03 mm instead of 0.008 mm on average.",
+        show_default="as computed, 0.7",
+    ),
+]
 MaskOption = Annotated[bool, typer.Option("--mask", help="Write the brain mask too.", show_default="off")]
 StrippedOption = Annotated[
     bool,

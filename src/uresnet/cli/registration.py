@@ -22,6 +22,7 @@ from uresnet.cli.options import (
     OverwriteOption,
     QuietOption,
     ReportOption,
+    SpacingOption,
     StrippedOption,
     ThreadsOption,
     extras_of,
@@ -59,6 +60,7 @@ def register(
     ] = None,
     brain: BrainOption = "auto",
     wanted: OutputsOption = None,
+    field_spacing: SpacingOption = None,
     mask: MaskOption = False,
     stripped: StrippedOption = False,
     moving_mask: Annotated[Path | None, typer.Option(metavar="FILE", help="A brain mask of the moving image.")] = None,
@@ -96,7 +98,7 @@ def register(
             progress=run.terminal.progress,
         )
         save = partial(result.save, output, overwrite, command_line(), formats=formats, outputs=outputs)
-        save(progress=run.terminal.progress)
+        save(progress=run.terminal.progress, field_spacing=field_spacing)
         run.terminal.warn(result.warnings)
         run.terminal.say(_summary(result, output, run.terminal.seconds))
         alert(run, result.record.quality)

@@ -32,13 +32,14 @@ from uresnet.pipeline.names import (
     segmentation_files,
 )
 from uresnet.pipeline.progress import Progress, Stages, silent
+from uresnet.pipeline.rounding import check_spacing, stored_jacobian, stored_transform
 from uresnet.pipeline.shown import Shown
 from uresnet.report.pages import PAGE, registration_page, segmentation_page
 from uresnet.results.json_values import json_text
 from uresnet.results.record import Measures, RunRecord
 from uresnet.results.registration import RegisteredPair
 from uresnet.results.segmentation import SegmentedImage
-from uresnet.transform import Composite
+from uresnet.transform import Composite, inverse_error
 from uresnet.transform_files import TransformPair, export_files, write_itk_composite
 
 Writers = dict[str, Callable[[Path], None]]
@@ -80,12 +81,18 @@ class Registration(RegisteredPair, Shown):
         progress: Progress = silent,
         *,
         outputs: Sequence[OutputName] = DEFAULT_OUTPUTS,
+        field_spacing: float | None = None,
     ) -> list[Path]:
         """Write the results to ``folder``, with a page to look at unless ``report`` is False: all of them or, after an
         error, none. Returns their paths. ``outputs`` are names of :data:`uresnet.pipeline.names.OUTPUTS`, by default
         all but "mask" (the brain masks) and "stripped" (the images without what lies outside of them). ``formats`` are
         names of :data:`uresnet.transform_files.FORMATS` to write the transform in besides ITK's. ``progress`` receives
         one stage, "write".
+
+        ``transform.h5`` and ``inverse_transform.h5`` hold displacements rounded to 2⁻⁸ mm in and around the brain (an
+        error of at most 0.002 mm along an axis), and more coarsely away from it; the Jacobian is rounded to 0.002.
+        With a ``field_spacing`` displacements are on voxels of that many mm: smaller files, and an inverse whose error
+        is measured anew for the record. The other ``formats`` are exact.
 
         Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
 
@@ -106,17 +113,43 @@ class Registration(RegisteredPair, Shown):
             formats=(formats, Sequence[FormatName]),
             outputs=(outputs, Sequence[OutputName]),
         )
+        check_spacing("Registration.save", field_spacing)
         wanted = {file for name in outputs for file in OUTPUTS[name]} - (set() if report else {PAGE})
         with Stages(progress)("write"):
-            return _write_folder(Path(folder), self._writers(wanted, formats), self.record, overwrite, command)
+            result = self if field_spacing is None else self._at_spacing(field_spacing)
+            return _write_folder(
+                Path(folder), result._writers(wanted, formats, self), result.record, overwrite, command
+            )
 
-    def _writers(self, wanted: set[str], formats: Sequence[FormatName]) -> Writers:
+    @property
+    def _tissue(self) -> tuple[LabelMap, LabelMap]:
+        """Of (moving, fixed) image: where there is brain, or a structure beyond its mask."""
+        pairs = ((self.moving_brain, self.moving_segmentation), (self.fixed_brain, self.fixed_segmentation))
+        moving, fixed = (
+            brain if labels is None else replace(brain, data=(brain.mask | labels.mask).to(torch.uint8))
+            for brain, labels in pairs
+        )
+        return moving, fixed
+
+    def _at_spacing(self, spacing: float) -> Registration:
+        """The same with displacements on voxels of ``spacing`` mm, and the inverse error that this leaves."""
+        moving, fixed = self._tissue
+        forward = stored_transform(self.transform, fixed, moving, spacing)
+        backward = stored_transform(self.inverse, moving, fixed, spacing)
+        error = inverse_error(forward, backward, self.fixed_brain)
+        measures = replace(self.measures, inverse_mean_mm=error.mean_mm, inverse_max_mm=error.max_mm)
+        record = replace(self.record, measures=measures.rounded())
+        return replace(self, transform=forward, inverse=backward, measures=measures, record=record)
+
+    def _writers(self, wanted: set[str], formats: Sequence[FormatName], exact: Registration) -> Writers:
+        """What writes each of the ``wanted`` files, and the ``formats`` of the ``exact`` transform."""
+        moving, fixed = self._tissue
         # The largest first, so that they overlap with everything else.
         writers: Writers = {
-            "transform.h5": partial(write_itk_composite, self.transform),
-            "inverse_transform.h5": partial(write_itk_composite, self.inverse),
+            "transform.h5": partial(_write_transform, self.transform, fixed, moving),
+            "inverse_transform.h5": partial(_write_transform, self.inverse, moving, fixed),
             "warped.nii.gz": partial(write_image, self.warped),
-            "jacobian.nii.gz": partial(write_image, self.jacobian),
+            "jacobian.nii.gz": lambda path: write_image(stored_jacobian(self.jacobian, fixed), path),
         }
         segmentations = {
             "moving_dseg.nii.gz": self.moving_segmentation,
@@ -134,7 +167,7 @@ class Registration(RegisteredPair, Shown):
             writers[f"{name}_brain_mask.nii.gz"] = partial(write_labels, brain)
             writers[f"{name}_stripped.nii.gz"] = partial(_write_stripped, image, brain)
         writers[PAGE] = lambda path: write_text(registration_page(self), path)
-        pair = TransformPair(self.transform, self.inverse, self.fixed.grid, self.moving.grid)
+        pair = TransformPair(exact.transform, exact.inverse, self.fixed.grid, self.moving.grid)
         exported = export_files(pair, [name for name in formats if name != "itk"])
         return {name: write for name, write in writers.items() if name in wanted} | exported
 
@@ -207,6 +240,10 @@ class Segmentation(SegmentedImage, Shown):
         for name, write in writers.items():
             write(beside / name)
         write_text(record.to_json(), beside / names["record"])
+
+
+def _write_transform(transform: Composite, start: LabelMap, end: LabelMap, path: Path) -> None:
+    write_itk_composite(stored_transform(transform, start, end), path, exact=True)
 
 
 def _write_stripped(image: Image, brain: LabelMap, path: Path) -> None:

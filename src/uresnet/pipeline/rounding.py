@@ -1,0 +1,92 @@
+"""Transforms and maps as they are stored: rounded as finely as the brain needs, and coarsely where there is none.
+
+Digits that mean nothing do not compress. In the brain a displacement is rounded to multiples of 2⁻⁸ mm, an error of at
+most 0.002 mm along each axis, and farther away ever more coarsely: what the transform says there is extrapolated.
+Nothing is cut off, so that a face or a neck is not torn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from uresnet.core.choices import check_choices
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image, LabelMap
+from uresnet.errors import UserError
+from uresnet.transform import Affine, Composite, DisplacementField, Transform, displacement_on, resample
+
+_QUANTA_MM = ((0.0, 2.0**-8), (5.0, 2.0**-5), (15.0, 2.0**-3), (np.inf, 2.0**-1))
+"""Up to so many mm from where brain may be read → what a displacement is a multiple of, mm."""
+
+_JACOBIAN_QUANTA = ((0.0, 2.0**-9), (np.inf, 2.0**-4))
+_SMALLEST_ROUNDED = 2.0**-3
+"""Of a Jacobian determinant: what is smaller keeps all digits, and with them its sign."""
+
+_COARSER = 2  # distances are measured on voxels so many times as large
+
+
+def stored_transform(transform: Composite, start: LabelMap, end: LabelMap, spacing: float | None = None) -> Composite:
+    """The transform with its displacements rounded. ``start`` is the brain where points come from, ``end`` the one
+    where they go. With a ``spacing``, displacements are on voxels of that many mm, and their inverse is less accurate.
+    """
+    parts = list(transform.parts)
+    for n, part in enumerate(parts):
+        if isinstance(part, DisplacementField):
+            field = part if spacing is None else _at_spacing(part, spacing)
+            before = Composite([Affine.identity(), *parts[:n]]).inverse() if n else Affine.identity()
+            onto_end = Composite([*parts[n:], Affine.identity()])
+            distance = _distance(field.grid, (before, start), (onto_end, end))
+            parts[n] = replace(field, displacement=_rounded(field.displacement, _quanta(distance, _QUANTA_MM)))
+    return Composite(parts)
+
+
+def stored_jacobian(jacobian: Image, brain: LabelMap) -> Image:
+    """The Jacobian rounded to 0.002 in and around the ``brain``, and to 0.06 elsewhere; small values are kept."""
+    quanta = _quanta(_distance(jacobian.grid, (Affine.identity(), brain)), _JACOBIAN_QUANTA)
+    rounded = _rounded(jacobian.data[None], quanta)[0]
+    return replace(jacobian, data=torch.where(jacobian.data.abs() < _SMALLEST_ROUNDED, jacobian.data, rounded))
+
+
+def check_spacing(function: str, spacing: float | None) -> None:
+    """Raises :class:`UserError` for a spacing that is no sensible size of a voxel, mm."""
+    check_choices(function, field_spacing=(spacing, float | int | None))
+    if spacing is not None and not 0.3 <= spacing <= 8:
+        raise UserError(f"{function}: field_spacing is {spacing:g} mm; give 0.3 to 8.")
+
+
+def _at_spacing(field: DisplacementField, spacing: float) -> DisplacementField:
+    grid = field.grid.rescaled([spacing / float(zoom) for zoom in field.grid.zooms])
+    return displacement_on(Composite([replace(field, inverse_field=None)]), grid)
+
+
+def _distance(grid: Grid, *brains: tuple[Transform, LabelMap]) -> np.ndarray:
+    """Of every voxel of ``grid``, at least how far it is from every voxel that is read in one of some brains, each
+    given with the transform that brings it onto the grid's world; mm, a value for each block of voxels."""
+    coarse = grid.rescaled(_COARSER)
+    inside = torch.zeros(coarse.shape, dtype=torch.bool)
+    for onto, brain in brains:
+        inside |= resample(onto, replace(brain, data=brain.mask.to(torch.uint8)), coarse, "nearest").mask
+    if not inside.any():
+        return np.zeros(grid.shape)  # nowhere to be coarse
+    distance = ndimage.distance_transform_edt(~inside.numpy(), sampling=coarse.zooms)
+    # To a block's middle and from one; and a point of the brain is read between voxels.
+    distance = (distance - np.linalg.norm(coarse.zooms) - np.linalg.norm(grid.zooms)).clip(min=0)
+    for axis, n in enumerate(grid.shape):
+        distance = np.repeat(distance, _COARSER, axis).take(range(n), axis)
+    return np.asarray(distance)
+
+
+def _quanta(distance: np.ndarray, steps: tuple[tuple[float, float], ...]) -> Tensor:
+    edges = [edge for edge, _ in steps[:-1]]
+    sizes = np.array([size for _, size in steps], dtype=np.float32)
+    return torch.from_numpy(sizes[np.searchsorted(edges, distance)])
+
+
+def _rounded(values: Tensor, quanta: Tensor) -> Tensor:
+    """(C, I, J, K) to multiples of ``quanta`` (I, J, K)."""
+    return torch.stack([(channel.cpu() / quanta).round_().mul_(quanta) for channel in values])
