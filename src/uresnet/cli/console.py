@@ -22,24 +22,34 @@ def counted(count: int, noun: str) -> str:
 
 
 class Terminal:
-    """Prints for one verb. ``quiet`` leaves only warnings and errors."""
+    """Prints for one verb. ``quiet`` leaves only warnings and errors, ``verbose`` adds details. ``transcript`` is all
+    of it, for the log beside the results."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.seconds: dict[str, float] = {}
         """Of the stages that have ended."""
         self._spinner = self.console.status("")
+        self._stage = ""
+        self.transcript: list[str] = []
 
     def progress(self, stage: str, seconds: float | None) -> None:
         """A stage begins (``seconds`` None: a moving sign on a terminal) or has ended (a line)."""
         if seconds is not None:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
             self.console.print(f"  {stage:<18}[dim]{seconds:6.1f} s[/dim]")
+            self.transcript.append(f"{stage:<18}{seconds:8.2f} s")
             return
+        self._stage = stage
         self._spinner.update(f"{stage} …")
         if self.console.is_terminal:
             self._spinner.start()
+
+    def step(self, done: int, total: int) -> None:
+        """A step of the stage that is running: a bar beside its name, on a terminal only."""
+        full = round(20 * done / max(total, 1))
+        self._spinner.update(f"{self._stage} {'━' * full}{'·' * (20 - full)} step {done} of {total}")
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
@@ -52,9 +62,16 @@ class Terminal:
         """A line on the way to the result."""
         self.console.print(line, soft_wrap=True, markup=False)
 
+    def detail(self, line: str) -> None:
+        """What only those want to know who look for the reason of something."""
+        self.transcript.append(line)
+        if self.verbose:
+            self.note(f"  {line}")
+
     def warn(self, sentences: Iterable[str]) -> None:
         self.close()
         for sentence in sentences:
+            self.transcript.append(f"warning: {sentence}")
             print(f"warning: {sentence}", file=sys.stderr)
 
     def alert(self, text: str) -> None:
@@ -65,6 +82,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """A result."""
         self.close()
+        self.transcript.extend(text.splitlines())
         if not self.quiet:
             print(text)
 

@@ -111,6 +111,9 @@ FailOnOption = Annotated[
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and a verdict below good.")
 ]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print the details that are also in log.txt beside the results.")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Print the traceback of an unexpected error.")]
 
 

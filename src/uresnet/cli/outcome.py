@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +11,10 @@ import typer
 
 from uresnet.cli.session import Session
 from uresnet.core.choices import FailOn
+from uresnet.core.files import write_text
 
 if TYPE_CHECKING:
-    from uresnet.results.record import Quality
+    from uresnet.results.record import Quality, RunRecord
 
 
 def verdict_in_words(quality: Quality | None) -> str:
@@ -34,6 +36,21 @@ def exit_on(fail_on: FailOn | None, *qualities: Quality | None) -> None:
     verdicts = {quality.verdict.value for quality in qualities if quality is not None}
     if fail_on is not None and verdicts & {"failed", fail_on}:
         raise typer.Exit(3)
+
+
+def log_result(run: Session, record: RunRecord, path: Path) -> None:
+    """Says the details of a run, and writes all that was said to ``path``, a log beside the results."""
+    say = run.terminal.detail
+    for name, image in record.inputs.items():
+        say(f"{name}: {image.path or 'in memory'}; {image.brain}")
+        for note in image.notes:
+            say(f"{name}: {note}")
+    say(f"model {record.model.name}, sha256 {record.model.sha256}")
+    say(f"device {record.device}, {record.threads} threads")
+    say(", ".join(f"{name} {version}" for name, version in record.versions.items()))
+    lines = [" ".join(shlex.quote(word) for word in command_line()), f"finished {record.finished}"]
+    write_text("\n".join([*lines, *run.terminal.transcript]) + "\n", path)
+    run.terminal.transcript.clear()
 
 
 def model_file(model: str | None) -> Path | None:

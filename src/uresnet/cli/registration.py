@@ -25,12 +25,14 @@ from uresnet.cli.options import (
     SpacingOption,
     StrippedOption,
     ThreadsOption,
+    VerboseOption,
     extras_of,
 )
-from uresnet.cli.outcome import alert, command_line, exit_on, model_file, verdict_in_words
+from uresnet.cli.outcome import alert, command_line, exit_on, log_result, model_file, verdict_in_words
 from uresnet.cli.session import session
 from uresnet.core.choices import Freedom
-from uresnet.core.files import check_exist, check_output_folder
+from uresnet.core.files import LOG, check_exist, check_output_folder
+from uresnet.core.steps import watched_steps
 from uresnet.model.catalogue import find_model
 from uresnet.pipeline.names import DEFAULT_OUTPUTS, chosen_outputs, registration_names
 
@@ -49,7 +51,13 @@ def register(
         Freedom, typer.Option(help="What the registration may change: affine and deformation (joint), or one of them.")
     ] = "joint",
     refine: Annotated[
-        bool, typer.Option("--refine", help="Use more iterations: about 0.005 higher Dice, 1.5 times the time.")
+        bool,
+        typer.Option(
+            "--refine",
+            help="Use more iterations: on ten test pairs a Dice of 0.840 instead of 0.835, in 28 s instead of 19 s "
+            "on two CPU cores.",
+            show_default="off",
+        ),
     ] = False,
     export: Annotated[
         list[str] | None,
@@ -71,10 +79,11 @@ def register(
     overwrite: OverwriteOption = False,
     fail_on: FailOnOption = None,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Register two brain images, and segment both, each on its own grid."""
-    with session(device, threads, quiet, debug) as run:
+    with session(device, threads, quiet, debug, verbose) as run, watched_steps(run.terminal.step):
         outputs = chosen_outputs(wanted, report, extras_of(mask, stripped))
         names = registration_names(outputs, ",".join(export or []).split(","))
         inputs = (moving, fixed, moving_mask, fixed_mask)
@@ -101,6 +110,7 @@ def register(
         save(progress=run.terminal.progress, field_spacing=field_spacing)
         run.terminal.warn(result.warnings)
         run.terminal.say(_summary(result, output, run.terminal.seconds))
+        log_result(run, result.record, output / LOG)
         alert(run, result.record.quality)
         exit_on(fail_on, result.record.quality)
 

@@ -21,9 +21,10 @@ from uresnet.cli.options import (
     QuietOption,
     StrippedOption,
     ThreadsOption,
+    VerboseOption,
     extras_of,
 )
-from uresnet.cli.outcome import alert, command_line, exit_on, model_file, verdict_in_words
+from uresnet.cli.outcome import alert, command_line, exit_on, log_result, model_file, verdict_in_words
 from uresnet.cli.pipes import is_piped, piped
 from uresnet.cli.session import Session, fail, session
 from uresnet.core.choices import BrainMethod, ExtraName
@@ -48,6 +49,7 @@ class _Request:
     overwrite: bool
     extras: tuple[ExtraName, ...]
     named: bool
+    piped: bool
 
 
 def segment(
@@ -81,6 +83,7 @@ def segment(
     ] = False,
     fail_on: FailOnOption = None,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment brain images, each on its own grid.
@@ -95,7 +98,7 @@ def segment(
     """
     to_pipe = is_piped(output)
     quiet, report = quiet or to_pipe, report and not to_pipe
-    with session(device, threads, quiet, debug) as run:
+    with session(device, threads, quiet, debug, verbose) as run:
         single = len(images) == 1
         with piped(images[0], output) if single else nullcontext((images[0], output)) as (first, output):
             listed = [first] if single else images
@@ -104,7 +107,7 @@ def segment(
             extras = extras_of(mask, stripped)
             for place in places:
                 _check_place(place, report, overwrite, inputs, extras)
-            request = _Request(find_model(model), brain, brain_mask, report, overwrite, extras, named=not single)
+            request = _Request(find_model(model), brain, brain_mask, report, overwrite, extras, not single, to_pipe)
             check_exist(*listed, brain_mask)
             qualities = _segment_all(run, listed, places, request)
         exit_on(fail_on, *qualities)
@@ -177,5 +180,7 @@ def _segment_one(
     found = sum(1 for volume in result.volumes.values() if volume)
     run.terminal.say(f"{found} of {len(result.volumes)} structures found → {place}")
     run.terminal.say(verdict_in_words(result.record.quality))
+    if not request.piped:
+        log_result(run, result.record, segmentation_files(place, False)["log"])
     alert(run, result.record.quality, str(image) if request.named else "")
     return result.record.quality

@@ -52,14 +52,18 @@ class Session:
 
 @contextmanager
 def session(
-    device: str = "cpu", threads: int | None = None, quiet: bool = False, debug: bool = False
+    device: str = "cpu",
+    threads: int | None = None,
+    quiet: bool = False,
+    debug: bool = False,
+    verbose: bool = False,
 ) -> Iterator[Session]:
     """Runs a verb: every failure becomes a sentence on standard error and an exit code, every warning about an input a
     sentence."""
     with (
         told_by_the_command(),
         _failures_as_exit_codes(debug),
-        closing(Terminal(quiet)) as terminal,
+        closing(Terminal(quiet, verbose)) as terminal,
         _warnings_as_sentences(terminal),
     ):
         for word in sys.argv[1:]:  # the record keeps the command

@@ -25,7 +25,9 @@ class Verbs(TyperGroup):
         try:
             code = super().main(*arguments, **settings)
         except _USAGE_ERROR as error:
-            if type(error).__name__ != "NoArgsIsHelpError":  # then the help is printed already
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print(error.ctx.get_help())  # type: ignore[attr-defined]
+            else:
                 print(f"error: {sentence_of(error)}", file=sys.stderr)
             sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)

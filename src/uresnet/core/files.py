@@ -22,7 +22,10 @@ from uresnet.errors import UserError, quoted
 RECORD = "run.json"
 """The record of a run. It is moved last and removed first: a folder that has it is complete."""
 
-_ADDED_LATER = ("report.html",)
+LOG = "log.txt"
+"""What the command said while it made the results."""
+
+_ADDED_LATER = ("report.html", LOG)
 """What other commands write into the folder of a run, whose record does not list it."""
 
 

@@ -10,6 +10,7 @@ from uresnet.core.choices import Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import LabelScheme
+from uresnet.core.steps import expect_steps
 from uresnet.coupling.result import Coupling
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import Model
@@ -107,6 +108,7 @@ def _deformation(
     moving: SolverImage, fixed: SolverImage, affine_log: np.ndarray, middle: Grid, settings: SolverSettings
 ) -> DisplacementField:
     """The deformation of the mid-space ``middle``, with its inverse."""
+    expect_steps(sum(level.iterations for level in (*settings.levels, settings.residual) if level is not None))
     velocity = velocity_between(moving, fixed, affine_log, settings)
     spacing = settings.levels[-1].spacing
     brain = brain_between(moving, fixed, affine_log, velocity, spacing)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from uresnet.core.choices import ExtraName, OutputName
-from uresnet.core.files import RECORD
+from uresnet.core.files import LOG, RECORD
+from uresnet.core.format_files import FORMAT_FILES
 from uresnet.errors import UserError, quoted
 
 REPORT = "report.html"
@@ -56,8 +57,9 @@ def chosen_outputs(text: str | None, report: bool, extras: Sequence[ExtraName]) 
 
 
 def registration_names(outputs: Sequence[OutputName], formats: Sequence[str]) -> tuple[str, ...]:
-    """The names in an output folder; ``*`` stands for the rest of a name."""
-    exported = (f"{name.strip().lower()}_*" for name in formats if name.strip().lower() not in ("", "itk"))
+    """The names in an output folder, those of the ``formats`` among them."""
+    wanted = {name.strip().lower() for name in formats} - {"itk"}
+    exported = [f"{name}_{end}" for name, files in FORMAT_FILES.items() if name in wanted for end in files.together]
     return (*(file for name in outputs for file in OUTPUTS[name]), RECORD, *exported)
 
 
@@ -74,7 +76,7 @@ def is_label_file(path: Path) -> bool:
 def segmentation_files(path: Path, report: bool, extras: Sequence[ExtraName] = ()) -> dict[str, Path]:
     """What ``segment`` writes, by what it is: "labels" is ``path``, and the others are named after it. Where ``path``
     names a folder, the files lie in it under names of their own."""
-    names = LABEL_TABLES | {"volumes": "volumes.tsv", "sidecar": VOLUMES_SIDECAR, "record": RECORD}
+    names = LABEL_TABLES | {"volumes": "volumes.tsv", "sidecar": VOLUMES_SIDECAR, "record": RECORD, "log": LOG}
     names |= {"report": REPORT} if report else {}
     names |= {
         extra: file

@@ -212,6 +212,7 @@ class Segmentation(SegmentedImage, Shown):
             extras=(extras, Sequence[ExtraName]),
         )
         files = segmentation_files(Path(path), report, extras)
+        del files["log"]  # the command's
         names = {kind: file.name for kind, file in files.items()}
         record = replace(self.record, command=tuple(command), files=tuple(names.values()))
         with Stages(progress)("write"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from uresnet.core.steps import step_done
 from uresnet.solver.lattice import gaussian_smoothed
 from uresnet.solver.settings import Level
 
@@ -37,6 +38,7 @@ class Descent:
         velocity = gaussian_smoothed(stepped, self.level.velocity_sigma)
         for _ in range(self.level.divergence_steps):
             diffuse_divergence(velocity)
+        step_done()
         return velocity
 
 

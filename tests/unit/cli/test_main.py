@@ -16,7 +16,7 @@ import typer
 
 from command import run
 from uresnet import __version__
-from uresnet.cli.main import app
+from uresnet.cli.main import _VERBS, app
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"
 
@@ -25,7 +25,7 @@ VERBS = "register segment apply compose convert invert jacobian train evaluate r
 
 
 def test_the_help_lists_the_verbs_in_order() -> None:
-    listed = re.findall(r"^│ (\w+) {2}", run("--help").stdout.partition("Commands")[2], re.MULTILINE)
+    listed = re.findall(r"^  (\w+) {2}", run("--help").stdout.partition("Commands")[2], re.MULTILINE)
     assert listed == VERBS.split()
 
 
@@ -107,3 +107,15 @@ def test_the_module_is_the_command() -> None:
     process = start("--version")
     assert process.communicate(timeout=120)[0].strip() == f"uresnet {__version__}"
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("verb", [verb.__name__ for verb in _VERBS])
+def test_help_ends_with_two_examples_of_options_that_exist(verb: str) -> None:
+    result = run(verb, "--help")
+    assert "<bool>" not in result.stdout
+    lines = result.stdout.rstrip().splitlines()
+    assert lines[-3].strip() == "Examples:"
+    for line in lines[-2:]:
+        words = line.split()
+        assert words[:2] == ["uresnet", verb]
+        assert all(re.search(rf"(^|[ ,/]){word}\b", result.stdout) for word in words if word.startswith("-"))

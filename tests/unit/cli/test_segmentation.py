@@ -23,6 +23,7 @@ NAMES = {
     "volumes.tsv",
     "volumes.json",
     "run.json",
+    "log.txt",
 }
 
 
@@ -47,13 +48,15 @@ def test_a_folder_is_made_and_holds_a_whole_result(images: list[Path], tiny_mode
     assert run(*command, "--mask", "--stripped").exit_code == 0
     assert names_in(out) == NAMES | {"report.html", "brain_mask.nii.gz", "stripped.nii.gz"}
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    assert set(record["files"]) == names_in(out)
+    assert set(record["files"]) == names_in(out) - {"log.txt"}
     image, mask, stripped = (
         nib.Nifti1Image.from_filename(path) for path in (images[0], out / "brain_mask.nii.gz", out / "stripped.nii.gz")
     )
     np.testing.assert_allclose(stripped.get_fdata(), image.get_fdata() * mask.get_fdata())
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
     assert set(np.unique(mask.get_fdata())) == {0, 1}
+    log = (out / "log.txt").read_text(encoding="utf-8")
+    assert "find brain" in log and "sha256" in log and "verdict" in log
     sidecar = json.loads((out / "volumes.json").read_text(encoding="utf-8"))
     assert "not FreeSurfer's" in sidecar["image_mm3"]["Description"] and sidecar["image_mm3"]["Units"] == "mm^3"
     (out / "mine.txt").write_text("mine")
@@ -140,7 +143,7 @@ def test_register_writes_what_is_asked_for(images: list[Path], tiny_model: Path,
     assert_refused(run("register", *images, *end, "--outputs", "warped,wings"), "There is no output 'wings'", out)
     assert run("register", *images, *end, "--outputs", "warped,transform", "--mask", "--stripped").exit_code == 0
     pairs = {f"{name}_{what}.nii.gz" for name in ("moving", "fixed") for what in ("brain_mask", "stripped")}
-    assert names_in(out) == {"warped.nii.gz", "transform.h5", "run.json"} | pairs
+    assert names_in(out) == {"warped.nii.gz", "transform.h5", "run.json", "log.txt"} | pairs
     for name, image in zip(("moving", "fixed"), images, strict=True):
         like = nib.Nifti1Image.from_filename(image)
         stripped = nib.Nifti1Image.from_filename(out / f"{name}_stripped.nii.gz")
