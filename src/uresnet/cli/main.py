@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -18,23 +19,28 @@ import typer
 
 from uresnet._version import __version__
 from uresnet.cli import cohort, info, preparation, registration, results, segmentation, training, transforms
+from uresnet.cli.examples import examples_of
 from uresnet.cli.usage import Verbs
 
 _SETTINGS: dict[str, Any] = {
     "no_args_is_help": True,
-    "add_completion": False,
+    "rich_markup_mode": None,  # plain text: as narrow as the terminal, and without a type beside every flag
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 
-app = typer.Typer(cls=Verbs, epilog="Start with: uresnet demo", **_SETTINGS)
-prepare = typer.Typer(**_SETTINGS)
+app = typer.Typer(cls=Verbs, add_completion=True, epilog="Start with: uresnet demo", **_SETTINGS)
+prepare = typer.Typer(add_completion=False, **_SETTINGS)
 
 
 def _paragraphs(verb: Callable[..., None]) -> str:
     """The docstring with each paragraph on one line: the terminal's width breaks the lines."""
     text = inspect.getdoc(verb) or ""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def _first_sentence(verb: Callable[..., None]) -> str:
+    return re.split(r"(?<=\.) ", _paragraphs(verb).split("\n")[0])[0]
 
 
 _VERBS: tuple[Callable[..., None], ...] = (
@@ -59,7 +65,7 @@ _PREPARE_VERBS: tuple[Callable[..., None], ...] = (preparation.pairs, preparatio
 
 for group, verbs in ((app, _VERBS), (prepare, _PREPARE_VERBS)):
     for verb in verbs:
-        group.command(help=_paragraphs(verb))(verb)
+        group.command(help=_paragraphs(verb), short_help=_first_sentence(verb), epilog=examples_of(verb.__name__))(verb)
 
 app.add_typer(
     prepare, name="prepare", help="Write a training set: conform images and label maps, and split them by person."
