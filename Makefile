@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := src tests benchmarks
 
-.PHONY: help demo test fuzz fuzz-guided check format kills docs lock clean
+.PHONY: help demo test fuzz fuzz-guided check compat format kills docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -45,6 +45,10 @@ format: $(VENV)/.ready-test
 kills: $(VENV)/.ready-test
 	@$(BIN)/python tests/faults/kills.py $(KILLS_ARGS)
 	@$(BIN)/python tests/faults/cohort_kills.py
+
+# Wheel and sdist in read-only environments of the oldest and the newest dependencies. Needs uv; some gigabytes.
+compat: $(VENV)/.ready-test
+	@PYTHONPATH=src:tests $(BIN)/python -m compat.compat --page docs/reliability.md $(COMPAT)
 
 docs: $(VENV)/.ready-docs
 	@$(BIN)/zensical build --strict --clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import zlib
@@ -10,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from uresnet.errors import UserError
+
+_PIECE = 1 << 20  # bytes in memory at a time
 
 
 def is_piped(path: Path) -> bool:
@@ -27,15 +30,18 @@ def piped(image: Path, output: Path) -> Iterator[tuple[Path, Path]]:
         target = Path(folder) / "standard-output.nii.gz" if is_piped(output) else output
         yield source, target
         if is_piped(output):
-            sys.stdout.buffer.write(target.read_bytes())
+            with target.open("rb") as file:  # a series may be larger than the memory
+                shutil.copyfileobj(file, sys.stdout.buffer, _PIECE)
 
 
 def _saved_input(folder: Path) -> Path:
-    content = sys.stdin.buffer.read()
-    if not content:
+    start = sys.stdin.buffer.read(_PIECE)
+    if not start:
         raise UserError("- : standard input is empty; pipe an image into it.")
-    path = folder / f"standard-input{_suffix_of(content)}"
-    path.write_bytes(content)
+    path = folder / f"standard-input{_suffix_of(start)}"
+    with path.open("wb") as file:
+        file.write(start)
+        shutil.copyfileobj(sys.stdin.buffer, file, _PIECE)
     return path
 
 

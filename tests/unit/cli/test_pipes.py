@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +14,7 @@ import SimpleITK as sitk
 
 from command import MOVING, type_line
 from spatial_cases import smooth_image
+from uresnet.cli.pipes import piped
 
 
 def test_apply_from_and_to_a_pipe(folder):
@@ -42,3 +45,24 @@ def test_a_pipe_of_junk_is_one_sentence(folder, content):
     done = type_line("apply t.h5 - --like fixed.nii.gz -o out.nii.gz", stdin=content)
     assert done.exit_code == 2 and done.stderr.startswith("error: ") and "\n" not in done.stderr.strip()
     assert not Path("out.nii.gz").exists()
+
+
+def test_no_pipe_is_held_in_memory(tmp_path, monkeypatch):
+    """5 MB from standard input and to standard output, in pieces."""
+    content = np.random.default_rng(0).bytes(5_000_000)
+    written: list[bytes] = []
+    asked: list[int] = []
+
+    class Input(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(-1 if size is None else size)
+            return super().read(size)
+
+    output = SimpleNamespace(write=lambda piece: written.append(bytes(piece)))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Input(content)))
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=output))
+    with piped(Path("-"), Path("-")) as (source, target):
+        assert source.read_bytes() == content
+        target.write_bytes(content)
+    assert b"".join(written) == content and max(map(len, written)) <= 1 << 20
+    assert min(asked) > 0 and max(asked) <= 1 << 20
