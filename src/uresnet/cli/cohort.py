@@ -140,7 +140,7 @@ def cohort(
         part = _part(shard)
         wanted = chosen_outputs(outputs, report, extras_of(mask, stripped))
         jobs = _jobs(table, output, to, all_pairs, segment_only)
-        options, count = _options(run, output, model, len(jobs), workers, threads, memory, cache_size)
+        options, count = options_of(run, output, model, len(jobs), workers, threads, memory, cache_size)
         from dataclasses import replace
 
         options = replace(
@@ -156,7 +156,7 @@ def cohort(
         outcomes = run_jobs(run, mine, options, _engine(engine, scheduler, cluster, options, count, run))
         if part is None:
             write_group(run, output)
-        _end(run, outcomes, output, fail_on)
+        end(run, outcomes, output, fail_on)
 
 
 def group(
@@ -233,7 +233,7 @@ def _jobs(table: Path, output: Path, to: Path | None, all_pairs: bool, segment_o
     return read_images(table, output, None if to is None else scan_of(to), all_pairs)
 
 
-def _options(
+def options_of(
     run: Session,
     output: Path,
     model: str | None,
@@ -292,7 +292,7 @@ def _engine(
     return slurm(cluster, options, run.terminal.note)
 
 
-def _end(run: Session, outcomes: Sequence[Outcome], output: Path, fail_on: FailOn | None) -> None:
+def end(run: Session, outcomes: Sequence[Outcome], output: Path, fail_on: FailOn | None) -> None:
     """What came of everything, and the exit code."""
     done = [outcome for outcome in outcomes if outcome.state == "done"]
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]

@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from uresnet._version import __version__
-from uresnet.cli import cohort, info, preparation, registration, results, segmentation, training, transforms
+from uresnet.cli import cohort, info, preparation, registration, results, segmentation, template, training, transforms
 from uresnet.cli.examples import examples_of
 from uresnet.cli.usage import Verbs
 
@@ -48,6 +48,7 @@ _VERBS: tuple[Callable[..., None], ...] = (
     segmentation.segment,
     cohort.cohort,
     cohort.group,
+    template.template,
     transforms.apply,
     transforms.compose,
     transforms.convert,
@@ -89,14 +90,19 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command and exit, with the codes of :mod:`uresnet.cli.session`."""
-    signal.signal(signal.SIGTERM, _exit_on_signal)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of another encoding shows \u2192 for an arrow
-        sys.stdout.reconfigure(errors="backslashreplace")
+    start()
     try:
         app(prog_name="uresnet")
     except KeyboardInterrupt:  # outside a verb: while the command line is read
         sys.exit(130)
     sys.exit(0)
+
+
+def start() -> None:
+    """What a command does first: SIGTERM ends it as an error does, and what it prints reaches every terminal."""
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of another encoding shows \u2192 for an arrow
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,148 @@
+"""``uresnet-bids``: the arguments of every BIDS-App."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from uresnet._version import __version__
+from uresnet.cli.cohort import end, run_jobs, write_group
+from uresnet.cli.main import start
+from uresnet.cli.session import Session, session
+from uresnet.core.choices import OutputName
+from uresnet.errors import UserError
+
+if TYPE_CHECKING:
+    from uresnet.cohort.bids import BidsImage
+    from uresnet.cohort.jobs import Options, Outcome
+
+_OUTPUTS: tuple[OutputName, ...] = (
+    "transform",
+    "inverse",
+    "warped",
+    "segmentations",
+    "tables",
+    "volumes",
+    "report",
+    "mask",
+)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the app and exit: 0; 2 for an error that the user can correct; 4 when an image failed."""
+    given = _parser().parse_args(arguments)
+    start()
+    code = 0
+    try:
+        with session(given.device, given.omp_nthreads, given.quiet, given.debug) as run:
+            _group(run, given) if given.analysis_level == "group" else _participant(run, given)
+    except typer.Exit as ended:
+        code = ended.exit_code
+    sys.exit(code)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, as for every other mistake."""
+        self.exit(2, f"error: {message[:300]}; see uresnet-bids --help.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="uresnet-bids",
+        description="Segments the T1w images of a BIDS data set, and registers them to a template.",
+    )
+    add = parser.add_argument
+    add("bids_dir", type=Path, help="the root of the data set")
+    add("output_dir", type=Path, help="the root of the derivatives; several jobs may share it")
+    add("analysis_level", choices=("participant", "group"), help="the images of each participant, or tables over all")
+    add("--participant-label", "--participant_label", nargs="+", default=[], metavar="LABEL")
+    add("--session-label", "--session_label", nargs="+", default=[], metavar="LABEL")
+    add("--bids-filter-file", "--bids_filter_file", type=Path, metavar="FILE", help='JSON: {"t1w": {"run": 1}}')
+    add("-w", "--work-dir", "--work_dir", type=Path, metavar="FOLDER", help="default: .work in the derivatives")
+    add("--target", type=Path, metavar="FILE", help="register each image to this one; without it, segment only")
+    add("--target-name", default="template", metavar="NAME", help="the space of the target, such as MNI152NLin6Asym")
+    add("--nprocs", "--n-cpus", "--n_cpus", type=int, metavar="N", help="worker processes (default: one for each core)")
+    add("--omp-nthreads", type=int, metavar="N", help="threads of each worker")
+    add("--mem", "--mem-mb", "--mem_mb", dest="memory", metavar="SIZE", help="memory for all workers, such as 8GB")
+    add("--model", "-m", metavar="NAME|FILE")
+    add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+    add("--brain", choices=("auto", "none"), default="auto")
+    add("--quiet", "-q", action="store_true")
+    add("--debug", action="store_true")
+    add("--version", action="version", version=f"uresnet {__version__}")
+    return parser
+
+
+def _work(given: argparse.Namespace) -> Path:
+    work: Path = given.work_dir or given.output_dir / ".work"
+    return work.absolute()
+
+
+def _participant(run: Session, given: argparse.Namespace) -> None:
+    from uresnet.cohort.bids import find_images, jobs_of, read_filter, write_description
+    from uresnet.cohort.local import LocalWorkers
+    from uresnet.cohort.run import check_folder
+    from uresnet.cohort.table import scan_of
+    from uresnet.core.files import check_exist
+
+    if not given.target_name.isalnum():
+        raise UserError("--target-name has letters and digits only, as the names of spaces have in BIDS.")
+    filters = read_filter(given.bids_filter_file)
+    images = find_images(given.bids_dir, given.participant_label, given.session_label, filters)
+    check_exist(given.target)
+    if given.output_dir.absolute() == given.bids_dir.absolute():
+        raise UserError("The derivatives cannot stand in the data set itself; give another folder for them.")
+    if given.output_dir.is_file():
+        raise UserError(f"{given.output_dir} is a file; give a folder for the derivatives.")
+    check_folder(_work(given))
+    options, count = _options(run, given, len(images))
+    target = None if given.target is None else scan_of(given.target)
+    space = None if target is None else given.target_name
+    write_description(given.output_dir, given.bids_dir)
+    outcomes = run_jobs(run, jobs_of(images, target), options, LocalWorkers(options, count))
+    _publish(given.output_dir, images, outcomes, options, space)
+    end(run, outcomes, given.output_dir, None)
+
+
+def _options(run: Session, given: argparse.Namespace, jobs: int) -> tuple[Options, int]:
+    from dataclasses import replace
+
+    from uresnet.cli.cohort import options_of
+
+    for value, name in ((given.nprocs, "--nprocs"), (given.omp_nthreads, "--omp-nthreads")):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; give a number from 1.")
+    memory = f"{given.memory}MB" if given.memory and given.memory.isdecimal() else given.memory
+    options, count = options_of(run, _work(given), given.model, jobs, given.nprocs, given.omp_nthreads, memory, "10GB")
+    return replace(options, brain=given.brain, outputs=_OUTPUTS), count
+
+
+def _publish(out: Path, images: list[BidsImage], outcomes: list[Outcome], options: Options, space: str | None) -> None:
+    from uresnet.cohort.bids import append_log, publish
+
+    by_name = {image.name: image for image in images}
+    for outcome in outcomes:
+        image = by_name[outcome.id]
+        files = publish(options.folder / outcome.id, image, out, space) if outcome.state == "done" else []
+        said = outcome.error or f"verdict {outcome.verdict}, {outcome.seconds} s, {len(files)} files"
+        append_log(out, image, f"{outcome.time} {outcome.id} {outcome.state}: {said}")
+
+
+def _group(run: Session, given: argparse.Namespace) -> None:
+    """Tables and pages over all participants, beside them."""
+    import shutil
+
+    from uresnet.cohort.group import LONG, OUTLIERS, WIDE
+    from uresnet.core.files import written_whole
+
+    work = _work(given)
+    write_group(run, work)
+    for name in (LONG, WIDE, OUTLIERS, "outliers.html"):
+        with written_whole(given.output_dir / f"group_{name}") as beside:
+            shutil.copyfile(work / name, beside)
+    run.terminal.say(f"Tables in {given.output_dir}: group_{WIDE}, group_{LONG}, group_{OUTLIERS}")

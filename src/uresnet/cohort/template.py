@@ -1,0 +1,286 @@
+"""An unbiased mean brain: iterated registration of all images to their mean.
+
+Every iteration registers each image to the present mean through the mid-space, T_i: mean world → image world. The mean
+of these maps, M = (T_1 + … + T_N) / N, says how far the present mean is from being one; the new mean is drawn through
+T_i ∘ M⁻¹, whose mean over all images is the identity (Guimond, Meunier, Thirion 2000). So no image, not even the one
+that the first affines were found to, decides where the mean lies or what shape it has. A first round with affines alone
+takes their log-Euclidean mean (Arsigny et al. 2006).
+
+Each round is a cohort with a folder of its own: what is done already is not done again, and a stopped command goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from uresnet.cohort.jobs import Job, Options, Outcome, Scan
+from uresnet.core.choices import Freedom, OutputName
+from uresnet.core.files import write_text, written_whole
+from uresnet.core.grid import Grid
+from uresnet.core.image import Image, LabelMap
+from uresnet.core.labels import SCHEMES, LabelScheme
+from uresnet.errors import UserError, quoted
+from uresnet.io import read_image, read_labels, write_image, write_label_table, write_labels
+from uresnet.report.pages.template import Round, template_page
+from uresnet.report.slices import dark_level, foreground_box
+from uresnet.results.record import read_record
+from uresnet.transform import (
+    Affine,
+    Composite,
+    DisplacementField,
+    Transform,
+    displacement_on,
+    invert_displacement,
+    matrix_exponential,
+    matrix_logarithm,
+    resample,
+)
+from uresnet.transform_files import read_transform, write_itk_composite
+
+ROUNDS = "rounds"
+_MARGIN_MM = 12.0
+_BRIGHTNESS = 100.0  # of the middle of every brain
+_OUTPUTS: tuple[OutputName, ...] = ("transform", "inverse", "segmentations", "tables")
+
+RunCohort = Callable[[Sequence[Job], Options], Sequence[Outcome]]
+"""Does the jobs of one round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateOptions:
+    """``iterations`` of deformation after the affine round; voxels of ``spacing`` mm; ``sharpening`` is the share of
+    the detail finer than 1 mm that is added to the mean in each round, 0 for none."""
+
+    iterations: int = 4
+    spacing: float = 1.0
+    sharpening: float = 0.5
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image in the mean: its map from the present mean to it."""
+
+    id: str
+    image: str
+    folder: Path
+    transform: Transform
+
+
+def build_template(
+    scans: Sequence[tuple[str, Scan]], out: Path, base: Options, options: TemplateOptions, do: RunCohort
+) -> list[Round]:
+    """Build the mean of ``scans`` (id, image) in the folder ``out``, and return what each round changed.
+
+    Writes ``template.nii.gz``, ``template_dseg.nii.gz`` (the structure that most images have at a voxel) with its
+    table, ``affine_mean.nii.gz`` for comparison, ``transforms/ID_to_template.h5`` and its inverse for each image,
+    ``convergence.tsv`` and ``template.html``. An image that cannot be registered is left out and listed among the
+    outcomes of ``do``. Raises :class:`UserError` when fewer than two images are left.
+    """
+    reference = scans[0][1]
+    rounds: list[Round] = []
+    grid = _grid_of(read_image(reference.image), options.spacing)
+    target, mean, back = reference, _identity(), _identity()
+    members: list[Member] = []
+    for number in range(options.iterations + 1):
+        place = out / ROUNDS / f"{number:02d}"
+        freedom: Freedom = "affine" if number == 0 else base.transform
+        chosen = replace(base, folder=place, transform=freedom, outputs=_OUTPUTS)
+        outcomes = do([Job(name, scan, target) for name, scan in scans], chosen)
+        members = _members(place, dict(scans), outcomes)
+        mean = _affine_mean(members, grid) if number == 0 else _mean(members, grid)
+        back = mean.inverse()
+        picture, spread = _mean_image(members, back, grid)
+        labels, scheme = _mean_labels(members, back, grid)
+        moved, left = _lengths(mean, labels), _left_over(members, back, grid, labels)
+        rounds.append(Round(number, len(members), moved, left, sharpness(picture, labels), spread))
+        if number == 0:
+            write_image(picture, out / "affine_mean.nii.gz")
+        if number > 0 and options.sharpening:
+            picture = _sharpened(picture, options.sharpening, options.spacing)
+        name = out / ROUNDS / f"mean_{number:02d}.nii.gz"
+        write_image(picture, name)
+        target = Scan(str(name.absolute()))
+    _write(out, members, (mean, back), picture, labels, scheme)
+    write_text(_table(rounds), out / "convergence.tsv")
+    write_text(
+        template_page(out.name, rounds, (read_image(out / "affine_mean.nii.gz"), picture), labels, scheme),
+        out / "template.html",
+    )
+    return rounds
+
+
+def sharpness(image: Image, labels: LabelMap) -> float:
+    """The mean length of the gradient, per mm, as a share of the mean intensity, where there are structures."""
+    inside = labels.mask.numpy()
+    parts = np.gradient(image.data.numpy().astype(np.float64), *image.grid.zooms)
+    length = np.sqrt(sum(part**2 for part in parts))
+    return float(length[inside].mean() / image.data.numpy()[inside].mean())
+
+
+# -- the mean of maps --------------------------------------------------------------------------------------------------
+
+
+def _members(place: Path, scans: dict[str, Scan], outcomes: Sequence[Outcome]) -> list[Member]:
+    done = [outcome.id for outcome in outcomes if outcome.state == "done"]
+    if len(done) < 2:
+        reasons = next((outcome.error for outcome in outcomes if outcome.error), "")
+        raise UserError(f"Fewer than two images could be registered, which make no mean: {quoted(reasons, 200)}")
+    return [
+        Member(name, scans[name].image, place / name, read_transform(place / name / "transform.h5")) for name in done
+    ]
+
+
+def _affine_mean(members: Sequence[Member], grid: Grid) -> Composite:
+    """exp of the mean of the logarithms of the affines, about the middle of the grid."""
+    logs = []
+    to_middle = np.eye(4)
+    to_middle[:3, 3] = -grid.centre_world
+    from_middle = np.linalg.inv(to_middle)
+    for member in members:
+        matrix = np.eye(4)
+        for part in member.transform.parts:
+            assert isinstance(part, Affine)
+            matrix = part.matrix @ matrix
+        logs.append(matrix_logarithm(to_middle @ matrix @ from_middle))
+    return Composite([Affine(from_middle @ matrix_exponential(np.mean(logs, axis=0)) @ to_middle)])
+
+
+def _mean(members: Sequence[Member], grid: Grid) -> Composite:
+    """The mean of the maps, with its inverse."""
+    total = torch.zeros((3, *grid.shape))
+    for member in members:
+        total += displacement_on(member.transform, grid).displacement
+    field = DisplacementField(total / len(members), grid)
+    return Composite([replace(field, inverse_field=invert_displacement(field))])
+
+
+def _identity() -> Composite:
+    return Composite([Affine.identity()])
+
+
+def _corrected(member: Member, back: Composite) -> Composite:
+    """T_i ∘ M⁻¹: new mean → image."""
+    return Composite([_anywhere(part) for part in (*back.parts, *member.transform.parts)])
+
+
+def _anywhere(part: Transform) -> Transform:
+    """Without the tags of the grids between which it was found: another map comes before or after it."""
+    assert isinstance(part, Affine | DisplacementField)
+    return replace(part, domain=None, codomain=None)
+
+
+def _lengths(mean: Composite, labels: LabelMap) -> float:
+    """The mean length, mm, by which a map moves the voxels that have a structure."""
+    moved = displacement_on(mean, labels.grid).displacement
+    return float(moved.norm(dim=0)[labels.mask].double().mean())
+
+
+def _left_over(members: Sequence[Member], back: Composite, grid: Grid, labels: LabelMap) -> float:
+    """The same of the mean of all T_i ∘ M⁻¹, which would be the identity if all were computed exactly."""
+    total = torch.zeros((3, *grid.shape))
+    for member in members:
+        total += displacement_on(_corrected(member, back), grid).displacement
+    return float((total / len(members)).norm(dim=0)[labels.mask].double().mean())
+
+
+# -- the mean of images ------------------------------------------------------------------------------------------------
+
+
+def _grid_of(image: Image, spacing: float) -> Grid:
+    low, high = foreground_box(image)
+    shape = np.ceil((high - low + 2 * _MARGIN_MM) / spacing).astype(int).tolist()
+    return Grid.centred(shape, (spacing,) * 3, ("R", "A", "S"), (low + high) / 2)
+
+
+def _mean_image(members: Sequence[Member], back: Composite, grid: Grid) -> tuple[Image, float]:
+    """The mean of all images, each with its brain at one brightness, and their mean standard deviation in it."""
+    total, squares = torch.zeros(grid.shape), torch.zeros(grid.shape)
+    for member in members:
+        image = read_image(member.image)
+        brain = read_labels(member.folder / "moving_dseg.nii.gz").mask
+        lit = image.data > dark_level(image)
+        middle = float(image.data[brain & lit if bool((brain & lit).any()) else lit].median())
+        scaled = replace(image, data=image.data * (_BRIGHTNESS / middle), invalid=None)
+        values = resample(_corrected(member, back), scaled, grid).data
+        total += values
+        squares += values**2
+    mean = total / len(members)
+    variance = (squares / len(members) - mean**2).clamp(min=0)
+    lit = mean > 0.2 * _BRIGHTNESS
+    return Image(mean, grid), float(variance.sqrt()[lit].double().mean())
+
+
+def _mean_labels(members: Sequence[Member], back: Composite, grid: Grid) -> tuple[LabelMap, LabelScheme]:
+    """At each voxel what most images have there."""
+    scheme = SCHEMES[read_record(members[0].folder).model.scheme]
+    votes = torch.zeros(
+        (scheme.number_of_classes, *grid.shape), dtype=torch.uint8 if len(members) < 256 else torch.int16
+    )
+    for member in members:
+        labels = read_labels(member.folder / "moving_dseg.nii.gz")
+        there = resample(_corrected(member, back), labels, grid).data.numpy()
+        classes = torch.from_numpy(scheme.to_classes(there).astype(np.int64))
+        votes.scatter_add_(0, classes[None], torch.ones((1, *grid.shape), dtype=votes.dtype))
+    ids = scheme.to_ids(_most(votes).numpy())
+    return LabelMap(torch.from_numpy(ids), grid), scheme
+
+
+def _most(votes: Tensor) -> Tensor:
+    return votes.argmax(dim=0)
+
+
+def _sharpened(image: Image, amount: float, spacing: float) -> Image:
+    """With a share of what a Gaussian of 1 mm would take away added."""
+    values = image.data.numpy()
+    detail = values - ndimage.gaussian_filter(values, 1.0 / spacing)
+    return replace(image, data=torch.from_numpy(np.clip(values + amount * detail, 0, None)))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _write(
+    out: Path,
+    members: Sequence[Member],
+    maps: tuple[Composite, Composite],
+    picture: Image,
+    labels: LabelMap,
+    scheme: LabelScheme,
+) -> None:
+    mean, back = maps
+    write_image(picture, out / "template.nii.gz")
+    write_labels(labels, out / "template_dseg.nii.gz", scheme=scheme)
+    write_label_table(scheme, out / "template_dseg.tsv")
+    (out / "transforms").mkdir(exist_ok=True)
+    for member in members:
+        inverse = read_transform(member.folder / "inverse_transform.h5")
+        parts = [_anywhere(part) for part in (*inverse.parts, *mean.parts)]
+        for name, transform in (
+            (f"{member.id}_to_template.h5", _corrected(member, back)),
+            (f"template_to_{member.id}.h5", Composite(parts)),
+        ):
+            with written_whole(out / "transforms" / name) as beside:
+                write_itk_composite(transform, beside)
+
+
+def _table(rounds: Sequence[Round]) -> str:
+    rows = [("round", "images", "mean_moved_mm", "mean_left_mm", "sharpness_per_mm", "spread_percent")]
+    for r in rounds:
+        rows.append(
+            (
+                str(r.number),
+                str(r.images),
+                f"{r.moved_mm:.4f}",
+                f"{r.left_mm:.5f}",
+                f"{r.sharpness:.5f}",
+                f"{r.spread:.3f}",
+            )
+        )
+    return "".join("\t".join(row) + "\n" for row in rows)
