@@ -43,7 +43,7 @@ format: $(VENV)/.ready-test
 
 # 100 kills of running commands, and 50 of a cohort and its workers, at random moments: nothing may be lost.
 kills: $(VENV)/.ready-test
-	@$(BIN)/python tests/faults/kills.py $(KILLS_ARGS)
+	@$(BIN)/python tests/faults/kills.py --page docs/reliability.md $(KILLS_ARGS)
 	@$(BIN)/python tests/faults/cohort_kills.py
 
 # Wheel and sdist in read-only environments of the oldest and the newest dependencies. Needs uv; some gigabytes.

@@ -2,8 +2,8 @@
 
 Each trial starts a command on small brains, sends SIGKILL, SIGTERM or SIGINT at a random moment, and checks that every
 result is whole or absent, that an earlier result is the old one or the new one, and that the same command then
-succeeds. A training that was killed must end with the weights of one that was not. Prints a table; exit code 1 when
-anything was lost. The table in docs/reliability.md is what it printed.
+succeeds. A training that was killed must end with the weights of one that was not. Prints a table, and writes it into
+a page; exit code 1 when anything was lost.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "src")]
 
 from brains import FIELDS_OF_VIEW, brain_on, write_nifti, write_tiny_model
+from pages import write_part
 from uresnet.training.state import STATE
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -248,20 +249,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=100, help="kills in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--page", type=Path, help="write the table into this page")
     options = parser.parse_args()
     rng, lost = random.Random(options.seed), 0
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|---|{'--:|' * (len(COLUMNS) - 1)}"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small_inputs(folder)
         commands = cases(folder)
-        print(f"| {' | '.join(COLUMNS)} |")
-        print("|---|---|---|---|---|---|---|")
+        print("\n".join(lines))
         for case in commands:
             found = try_case(case, -(-options.trials // len(commands)), rng, folder)
             lost += found.half + found.failed_again
             ended = found.trials - found.killed
             cells = (found.killed, ended, found.old_or_none, found.half, found.failed_again, found.left)
-            print(f"| {case.name} | {' | '.join(map(str, cells))} |", flush=True)
+            lines.append(f"| {case.name} | {' | '.join(map(str, cells))} |")
+            print(lines[-1], flush=True)
+    if options.page:
+        write_part(options.page, "kills", "\n".join(lines))
     sys.exit(1 if lost else 0)
 
 

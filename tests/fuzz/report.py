@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
 from fuzz.trials import MOST_MEMORY
+from pages import write_part
 
 Result = tuple[tuple[str, int, int], Counter[str], list[str]]
 
-BEGIN, END = "<!-- fuzz: written by make fuzz -->", "<!-- fuzz: end -->"
 FAILURES = ("exception", "message", "memory", "believed", "promise", "hang", "crash", "undamaged")
 
 
@@ -38,9 +37,4 @@ def write_page(page: Path, results: list[Result], seed: int) -> None:
         f"{failing}. A read may add at most {MOST_MEMORY >> 20} MiB to what the process holds, and may take 20 s.\n\n"
         f"{table(results)}"
     )
-    old = page.read_text(encoding="utf-8")
-    pattern = f"{re.escape(BEGIN)}.*{re.escape(END)}"
-    page.write_text(
-        re.sub(pattern, lambda _: f"{BEGIN}\n\n{text}\n\n{END}", old, flags=re.DOTALL),
-        encoding="utf-8",
-    )
+    write_part(page, "fuzz", text)
