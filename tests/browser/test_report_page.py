@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def test_slices_change_with_the_keyboard(browser, page: str) -> None:
     browser.run("document.querySelector('input.slice').focus()")
     browser.press("ArrowRight", 39)
     assert browser.run(picture) != before[0]
-    assert (before[1], browser.run("document.querySelector('output').textContent")) == ("5 of 9", "6 of 9")
+    assert browser.run("document.querySelector('output').textContent") != before[1]
+    assert re.fullmatch(r"\d+ mm [AP]|\d+ mm [IS]|\d+ mm [LR]", before[1])
 
 
 def test_flicker_shows_one_and_then_the_other(browser, page: str) -> None:
@@ -144,7 +146,7 @@ def test_sides_are_switched_apart_and_shown_together(browser, sided_page: str) -
     assert browser.run(named) == "Left Thalamus"
     shown = "getComputedStyle(document.querySelector('.areas path[data-id=\"{}\"]')).display"
     present = "[...document.querySelectorAll('.areas path')].map(p => p.dataset.id)"
-    sides = [i for i in browser.run(present) if i in ("2", "41", "3", "42", "4", "43", "7", "46")][:1]
+    sides = [i for i in browser.run(present) if i in ("4", "43", "10", "49", "11", "50", "12", "51", "28", "60")][:1]
     assert sides, "a structure with a side is in the middle slices"
     browser.run(f"document.querySelector('input[data-structure=\"{sides[0]}\"]').click()")
     assert browser.run(shown.format(sides[0])) == "none"

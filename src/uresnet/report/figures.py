@@ -58,6 +58,7 @@ def figure_2(pair: RegisteredPair, width_mm: float = 174.0) -> Any:
         drawn.append(_draw_map(axes[row][5], shown.distance, shown, (0, limits.distance), SEQUENTIAL))
         drawn.append(_draw_map(axes[row][6], np.nan_to_num(shown.log_jacobian), shown, growth, DIVERGING))
         _mark_folds(axes[row][6], shown)
+    _mark_sides(axes)
     for column, title in enumerate(titles):
         axes[0][column].set_title(title, fontsize=min(7.0, width_mm / 174 * 7.5), pad=3)
     for column, mappable in zip((4, 5, 6), drawn[2:], strict=True):
@@ -66,6 +67,8 @@ def figure_2(pair: RegisteredPair, width_mm: float = 174.0) -> Any:
         bar.set_ticks([low, high], labels=[f"{low:g}", f"{high:g}"])
         for text, side in zip(bar.ax.get_xticklabels(), ("left", "right"), strict=True):
             text.set_horizontalalignment(side)  # so that neighbouring scales do not overlap
+        box = bar.ax.get_position()  # narrower than its column, so that the ends of two scales do not touch
+        bar.ax.set_position((box.x0 + 0.1 * box.width, box.y0, 0.8 * box.width, box.height))
         bar.ax.tick_params(labelsize=min(6.0, width_mm / 174 * 7.5), length=2, pad=1)
         bar.set_label("mm" if column < 6 else "log ratio", fontsize=min(6.0, width_mm / 174 * 7.5), labelpad=1)
     return figure
@@ -92,6 +95,7 @@ def figure_3(pair: RegisteredPair, width_mm: float = 174.0) -> Any:
         axes[0][column].set_title(title, fontsize=8, pad=3)
         for row, plane in enumerate(PLANES):
             _draw_structures(axes[row][column], image, labels, shown, (plane, where))
+    _mark_sides(axes)
     _legend(figure, shown, across)
     return figure
 
@@ -196,6 +200,15 @@ def _mark_folds(ax: Any, shown: WarpSlice) -> None:
     marked = np.zeros((*shown.folded.shape, 4))
     marked[shown.folded] = [*(c / 255 for c in FOLD), 1.0]
     ax.imshow(marked, interpolation="nearest")
+
+
+def _mark_sides(axes: Any) -> None:
+    """The letters of the sides on the first picture of every row, as on the page."""
+    for row, plane in enumerate(PLANES):
+        for letter, x, side in ((plane.edges[0], 0.03, "left"), (plane.edges[1], 0.97, "right")):
+            axes[row][0].text(
+                x, 0.5, letter, color="white", fontsize=6, ha=side, va="center", transform=axes[row][0].transAxes
+            )
 
 
 def _draw_structures(ax: Any, image: Image, labels: LabelMap, shown: ColouredGroups, where: tuple[Plane, View]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from math import nan
+from math import isfinite, nan
 
 from uresnet._version import __version__
 from uresnet.core.labels import LabelClass
+from uresnet.measures.volumes import NOT_FREESURFER
 from uresnet.quality.signs import structure_dice
 from uresnet.quality.verdict import judge_record
 from uresnet.report.contours import SUBPIXELS
@@ -15,7 +16,7 @@ from uresnet.report.html import render
 from uresnet.report.pages.deformation_panels import deformation_panels
 from uresnet.report.pages.slice_panels import one_scale, shown_planes
 from uresnet.report.slices import view_of
-from uresnet.report.structures import groups, present, table_rows
+from uresnet.report.structures import groups, present, table_rows, words
 from uresnet.results.record import RunRecord
 from uresnet.results.record_text import image_names, plain_warnings
 from uresnet.results.registration import RegisteredPair
@@ -39,7 +40,7 @@ def registration_page(pair: RegisteredPair, title: str = "") -> str:
     maps = {"fixed": pair.fixed_segmentation, "warped": pair.warped_segmentation}
     planes = shown_planes(images, maps, pair.scheme, view)
     names, structures = image_names(pair.record), _structures(pair)
-    overall = placement(pair.transform, view)
+    overall, dice = placement(pair.transform, view), _dice(pair)
     return render(
         "registration.html.j2",
         extra_style=one_scale(planes),
@@ -55,7 +56,11 @@ def registration_page(pair: RegisteredPair, title: str = "") -> str:
         has_fixed=pair.fixed is not None,
         warp=deformation_panels(warp_slices(pair, view, overall)),
         overall=overall,
-        rows=table_rows(pair.scheme, pair.volumes, _dice(pair)),
+        rows=table_rows(pair.scheme, pair.volumes, dice),
+        look_first=_look_first(dice),
+        next_file="warped.nii.gz is the moving image on the fixed grid; transform.h5 takes any other image along; "
+        "volumes.tsv has the volumes.",
+        not_freesurfer=NOT_FREESURFER,
         sided=pair.scheme is not None and pair.scheme.sided,
         commands=commands(pair.record),
         version=__version__,
@@ -68,6 +73,16 @@ def _structures(pair: RegisteredPair) -> list[LabelClass]:
         return []
     maps = (pair.warped_segmentation, pair.fixed_segmentation)
     return present(pair.scheme, *(labels for labels in maps if labels is not None))
+
+
+def _look_first(dice: dict[str, float]) -> str:
+    """Where a reader looks first: the line between both images, and the structures that match least."""
+    line = "drag the line in the first pictures: edges should continue across it"
+    worst = sorted((value, name) for name, value in dice.items() if isfinite(value))[:2]
+    if not worst:
+        return f"{line[0].upper()}{line[1:]}."
+    named = " and ".join(f"{words(name).lower()} (Dice {value:.2f})" for value, name in worst)
+    return f"The structures that match least are {named}; {line}."
 
 
 def _dice(pair: RegisteredPair) -> dict[str, float]:

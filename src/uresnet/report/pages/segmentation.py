@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uresnet._version import __version__
+from uresnet.measures.volumes import NOT_FREESURFER
 from uresnet.quality.verdict import judge_record
 from uresnet.report.contours import SUBPIXELS
 from uresnet.report.html import render
@@ -29,6 +30,9 @@ def segmentation_page(result: SegmentedImage) -> str:
         structures=structures,
         groups=groups(structures),
         rows=table_rows(result.scheme, {"image": result.volumes}),
+        look_first="Go through the slices: each outline should follow one structure, and none should be missing.",
+        next_file="the label map (FreeSurfer ids) and volumes.tsv; the label tables name and colour it in other programs.",
+        not_freesurfer=NOT_FREESURFER,
         sided=result.scheme.sided,
         subpixels=SUBPIXELS,
         version=__version__,

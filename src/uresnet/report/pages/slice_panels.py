@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.report.contours import structure_paths
@@ -62,7 +63,7 @@ def shown_planes(
             for name, labels in maps.items()
             if scheme is not None
         }
-        planes.append(_shown(plane, grid.shape, pictures, outlines))
+        planes.append(_shown(plane, grid, pictures, outlines))
     return planes
 
 
@@ -73,18 +74,24 @@ def one_scale(planes: list[ShownPlane]) -> str:
     return f".row,.panels{{grid-template-columns:{columns}}}{narrow}"
 
 
+def _place(plane: Plane, grid: Grid, number: int) -> str:
+    """Where slice ``number`` lies in the image's world: ``12 mm S``, to the right (R), front (A) or top (S) of 0."""
+    mm = round(float(grid.points_to_world([0, 0, number])[plane.through]))
+    return f"{abs(mm)} mm {('LR', 'PA', 'IS')[plane.through][mm >= 0]}"
+
+
 def _shown(
     plane: Plane,
-    shape: tuple[int, ...],
+    grid: Grid,
     pictures: dict[str, list[str]],
     outlines: dict[str, list[dict[int, str]]],
 ) -> ShownPlane:
     return ShownPlane(
         name=plane.name,
         edges=dict(zip(("left", "right", "top", "bottom"), plane.edges, strict=True)),
-        width=shape[0],
-        height=shape[1],
-        positions=[f"{n} of {shape[2]}" for n in range(1, shape[2] + 1)],
+        width=grid.shape[0],
+        height=grid.shape[1],
+        positions=[_place(plane, grid, n) for n in range(grid.shape[2])],
         pictures=pictures,
         outlines=outlines,
     )

@@ -25,6 +25,10 @@
     box.addEventListener("change", show);
     show();
   });
+  // Outlines of cortex and white matter run everywhere: they wait until they are asked for.
+  const COVERING = ["2", "41", "3", "42", "7", "46", "8", "47"];
+  if (boxes.length > 8) boxes.forEach((box) => { if (COVERING.includes(box.dataset.structure)) box.checked = false; });
+  else all("p.first").forEach((hint) => hint.remove());
   read();
   // Many structures would push everything else off a phone's screen.
   if (boxes.length > 8 && matchMedia("(max-width:40rem)").matches) all("details.legend").forEach((legend) => { legend.open = false; });
@@ -47,7 +51,23 @@
     all("th[data-sort]", head.parentElement).forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", rising ? "ascending" : "descending");
   }));
+  if (navigator.clipboard) all(".command").forEach((command) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Copy" });
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(command.querySelector("code").textContent);
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+    command.append(button);
+  });
   if (!viewer) return;
+
+  all("input[data-light]", viewer).forEach((range) => {
+    range.addEventListener("input", () => viewer.style.setProperty(`--${range.dataset.light}`, range.value));
+  });
+  all("button[data-large]", viewer).forEach((button) => button.addEventListener("click", () => {
+    button.setAttribute("aria-pressed", String(viewer.classList.toggle("large")));
+  }));
 
   all("input[data-fill]").forEach((box) => {
     const fill = () => viewer.classList.toggle("fill", box.checked);
