@@ -120,7 +120,9 @@ def apply(
         if not points and like is None:
             raise UserError("The grid of the result is missing; give the fixed image with --like FIXED.")
         inputs = [*transforms, image, like, moving, fixed]
-        check_output_file(output, (".csv", ".tsv", kept) if kept else IMAGE_SUFFIXES, inputs, overwrite)
+        check_output_file(
+            output, tuple(dict.fromkeys((kept, ".csv", ".tsv"))) if kept else IMAGE_SUFFIXES, inputs, overwrite
+        )
         files = [output, volumes] if volumes is not None else [output]
         if volumes is not None:
             check_output_file(volumes, (".tsv",), inputs, overwrite)

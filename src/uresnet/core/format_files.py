@@ -57,18 +57,15 @@ def converted_files(output: Path, to: FormatName) -> list[Path]:
     Raises :class:`UserError` for an ending that the format does not have.
     """
     files = FORMAT_FILES[to]
-    endings = f"{to} has {' '.join(files.endings)}"
     if is_one_file(output):
         if not output.name.lower().endswith(files.endings):
-            raise UserError(f"{quoted(str(output))} is no file that {to} has: {endings}; give it one of these endings.")
+            raise UserError(f"{quoted(output)}: {to} has {' '.join(files.endings)}; give it one of these endings.")
         return [output]
     if output.is_dir():
-        raise UserError(
-            f"{quoted(str(output))} is a folder; put the beginning of the names after it: {quoted(str(output))}/x_."
-        )
+        raise UserError(f"{quoted(output)} is a folder; put the beginning of the names after it: {quoted(output)}/x_.")
     if re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{0,5}", output.suffix):
         raise UserError(
-            f"{quoted(str(output))} has an ending that no transform is written with; {endings}. For the beginning of "
-            "the names of several files, put _ at its end."
+            f"{quoted(output)} has an ending that no transform is written with; {to} has {' '.join(files.endings)}: "
+            "give it one of these, or, for the beginning of the names of several files, put _ at its end."
         )
     return [output.with_name(output.name + ending) for ending in files.together]

@@ -14,7 +14,7 @@ from uresnet.core.choices import Interpolation
 from uresnet.core.files import written_whole
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
-from uresnet.errors import UserError
+from uresnet.errors import UserError, warn_about_input
 from uresnet.io import Series, read_grid, read_series, write_series
 from uresnet.transform import (
     Composite,
@@ -114,6 +114,7 @@ def resampled_series(
         raise UserError(f"{moving.path} holds fractions; labels are whole numbers: choose linear, nearest or cubic.")
     if not _reaches(chain, grid, moving.grid):
         raise UserError(f"{miss} into {moving.path}; check which image is which, or use the inverse.")
+    warn_where_reversed(chain, grid, moving.grid, moving.path)
     job = Resampling(moving, found, chain, grid, chosen, fill)
     return Applied(job, "as asked for" if interpolation else found.reason)
 
@@ -201,6 +202,20 @@ def _reaches(transform: Transform, fixed: Grid, moving: Grid) -> bool:
     where = map_grid(transform, fixed.rescaled(factors), moving.world_to_voxel)[0].flatten(1)
     size = torch.tensor(moving.shape, device=where.device)[:, None]
     return bool(((where >= -0.5) & (where < size - 0.5)).all(dim=0).any())
+
+
+def warn_where_reversed(transform: Transform, fixed: Grid, moving: Grid, name: str) -> None:
+    """Warn of a transform that begins on the voxels of the moving image, ``name``, and not on the fixed one's."""
+    first = transform.parts[0]
+    if (
+        isinstance(first, DisplacementField)
+        and first.grid.same_as(moving, 1e-2)
+        and not first.grid.same_as(fixed, 1e-2)
+    ):
+        warn_about_input(
+            f"The deformation lies on the voxels of {name}, as that of a transform which brings other images to it; "
+            "check which way it maps, or use the inverse."
+        )
 
 
 def _own_grid(transform: Transform) -> Grid | None:

@@ -35,7 +35,7 @@ def reading(path: Path) -> AbstractContextManager[None]:
 
 def _damaged(path: Path, error: BaseException) -> UserError:
     return UserError(
-        f"{path} cannot be read; it is damaged, truncated or of another kind. Copy it again, or check that it is the "
+        f"{path} cannot be read: it is damaged, truncated or of another kind; copy it again, or check that it is the "
         "right file."
     )
 

@@ -13,7 +13,7 @@ from uresnet.core.files import check_output_files, fresh_outputs
 from uresnet.core.format_files import converted_files, is_one_file
 from uresnet.core.grid import Grid
 from uresnet.transform import Composite, DisplacementField, Transform
-from uresnet.transform_files.apply import difference, read_chain, round_trip
+from uresnet.transform_files.apply import difference, read_chain, round_trip, warn_where_reversed
 from uresnet.transform_files.files import FORMATS, FileKind, read_transform, write_transform
 from uresnet.transform_files.formats.pair import TransformPair, is_affine
 
@@ -45,6 +45,8 @@ def convert_transform(
     check_output_files(files, overwrite)
     with stage("read"):
         original = read_chain(transform, kind).simplified()
+        if kind.fixed is not None and kind.moving is not None:
+            warn_where_reversed(original, kind.fixed, kind.moving, "the moving image")
     fixed = _fixed_grid(original, kind)
     if is_one_file(output):
         with fresh_outputs(files, overwrite) as (place,):

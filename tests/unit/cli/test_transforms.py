@@ -127,15 +127,10 @@ def test_swapped_arguments_are_named(folder):
         ("scan.nrrd", "is an image by its name, not a transform"),
         ("p.csv", "is a table of points by its name, not a transform"),
     ):
-        for line in (
-            f"apply {first} moving.nii.gz --like fixed.nii.gz -o o.nii.gz",
-            f"invert {first} -o o.h5",
-            f"jacobian {first} -o o.nii.gz",
-            f"convert {first} --to itk -o o.h5",
-            f"compose t.h5 {first} -o o.h5",
-        ):
-            said = fails(line)
-            assert f"{first} {what}" in said and order in said
+        said = fails(f"apply {first} moving.nii.gz --like fixed.nii.gz -o o.nii.gz")
+        assert f"{first} {what}" in said and order in said
+    for line in ("invert {} -o o.h5", "jacobian {} -o o.nii.gz", "convert {} --to itk -o o.h5", "compose {} -o o.h5"):
+        assert order in fails(line.format("moving.nii.gz"))
     for line in ("apply moving.nii.gz t.h5 --like fixed.nii.gz -o o.nii.gz", "apply p.csv t.h5 -o o.csv"):
         assert "t.h5 is a transform by its name, and stands where the image belongs" in fails(line)
 
@@ -226,3 +221,18 @@ def test_endings_in_capitals(folder, ending):
     expected = TRANSFORM if "NII" in ending else known_affine()
     points = torch.from_numpy(FIXED.points_to_world(np.argwhere(np.ones(FIXED.shape))))
     torch.testing.assert_close(read_transform(f"o{ending}").apply(points), expected.apply(points), atol=2e-4, rtol=0)
+
+
+def test_a_transform_of_the_other_direction_is_said_aloud(folder):
+    right = "apply t.h5 moving.nii.gz --like fixed.nii.gz -o right.nii.gz"
+    wrong = "apply t.h5 fixed.nii.gz --like moving.nii.gz -o wrong.nii.gz"
+    convert = "convert t.h5 --to nifti -o {}.nii.gz --moving {} --fixed {}"
+    for line, warned in (
+        (right, False),
+        (wrong, True),
+        (convert.format("a", "moving.nii.gz", "fixed.nii.gz"), False),
+        (convert.format("b", "fixed.nii.gz", "moving.nii.gz"), True),
+    ):
+        done = type_line(line)
+        assert done.exit_code == 0, done.output
+        assert ("check which way it maps, or use the inverse" in done.stderr) == warned
