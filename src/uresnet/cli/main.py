@@ -1,6 +1,6 @@
 """The ``uresnet`` command: its verbs, in the order of ``uresnet --help``, and its exit code.
 
-The only place that prints and that picks a device. torch is loaded inside the verbs that compute, after the arguments
+The only place that prints. torch is loaded inside the verbs that compute, after the arguments
 have been checked: help and ``info`` answer at once.
 """
 
