@@ -19,8 +19,9 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="NAME|FILE",
-        help="A packaged model (see uresnet info), or a .safetensors or .hdf5 file.",
-        show_default="the first model of uresnet info",
+        help="A packaged model (see uresnet info), or a .safetensors or .hdf5 file. auto: the default model for "
+        "T1-weighted images, the model any for others; lesions and tumours are found in all.",
+        show_default="auto",
     ),
 ]
 DeviceOption = Annotated[

@@ -73,6 +73,14 @@ def register(
     stripped: StrippedOption = False,
     moving_mask: Annotated[Path | None, typer.Option(metavar="FILE", help="A brain mask of the moving image.")] = None,
     fixed_mask: Annotated[Path | None, typer.Option(metavar="FILE", help="A brain mask of the fixed image.")] = None,
+    moving_lesion: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A mask of abnormal tissue of the moving image: nothing is matched to it."),
+    ] = None,
+    fixed_lesion: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A mask of abnormal tissue of the fixed image: nothing is matched to it."),
+    ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     report: ReportOption = True,
@@ -86,7 +94,7 @@ def register(
     with session(device, threads, quiet, debug, verbose) as run, watched_steps(run.terminal.step):
         outputs = chosen_outputs(wanted, report, extras_of(mask, stripped))
         names = registration_names(outputs, ",".join(export or []).split(","))
-        inputs = (moving, fixed, moving_mask, fixed_mask)
+        inputs = (moving, fixed, moving_mask, fixed_mask, moving_lesion, fixed_lesion)
         check_output_folder(output, overwrite, (*inputs, model_file(model)), names)
         found_model = find_model(model)
         check_exist(*inputs)
@@ -103,6 +111,7 @@ def register(
             refine=refine,
             brain=brain,
             masks=(moving_mask, fixed_mask),
+            lesions=(moving_lesion, fixed_lesion),
             device=chosen,
             progress=run.terminal.progress,
         )
@@ -155,7 +164,10 @@ def _summary(result: Registration, output: Path, seconds: dict[str, float]) -> s
     lines = ["", f"model   {record.model.name} on {record.device}, {total:.1f} s"]
     for name, image in record.inputs.items():
         size = " × ".join(f"{mm:g}" for mm in image.voxel_mm)
-        lines.append(f"{name:<8}{image.brain}; {image.brain_mm3 / 1000:.0f} ml, {image.axes}, voxels of {size} mm")
+        seen = "" if image.contrast is None else f"{image.contrast}; "
+        lines.append(
+            f"{name:<8}{seen}{image.brain}; {image.brain_mm3 / 1000:.0f} ml, {image.axes}, voxels of {size} mm"
+        )
     lines += [
         f"brains  overlap {measures.overlap_before:.3f} before, {measures.overlap_after:.3f} after (Dice of the masks)",
         f"folds   {100 * measures.folding_fraction:.3g} % of the brain; SD log Jacobian {measures.sd_log_jacobian:.3f}",

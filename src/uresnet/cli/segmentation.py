@@ -45,6 +45,7 @@ class _Request:
     model: ModelFile
     brain: BrainMethod
     mask: Path | None
+    lesion: Path | None
     report: bool
     overwrite: bool
     extras: tuple[ExtraName, ...]
@@ -70,6 +71,9 @@ def segment(
     brain: BrainOption = "auto",
     brain_mask: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A brain mask of the image, to use instead of searching.")
+    ] = None,
+    lesion: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A mask of abnormal tissue of the image, to use in addition.")
     ] = None,
     mask: MaskOption = False,
     stripped: StrippedOption = False,
@@ -102,18 +106,19 @@ def segment(
         single = len(images) == 1
         with piped(images[0], output) if single else nullcontext((images[0], output)) as (first, output):
             listed = [first] if single else images
-            places = _places(listed, output, brain_mask)
-            inputs = (*listed, brain_mask, model_file(model))
+            places = _places(listed, output, brain_mask or lesion)
+            inputs = (*listed, brain_mask, lesion, model_file(model))
             extras = extras_of(mask, stripped)
             for place in places:
                 _check_place(place, report, overwrite, inputs, extras)
-            request = _Request(find_model(model), brain, brain_mask, report, overwrite, extras, not single, to_pipe)
-            check_exist(*listed, brain_mask)
+            model_found = find_model(model)
+            request = _Request(model_found, brain, brain_mask, lesion, report, overwrite, extras, not single, to_pipe)
+            check_exist(*listed, brain_mask, lesion)
             qualities = _segment_all(run, listed, places, request)
         exit_on(fail_on, *qualities)
 
 
-def _places(images: Sequence[Path], output: Path, brain_mask: Path | None) -> list[Path]:
+def _places(images: Sequence[Path], output: Path, mask: Path | None) -> list[Path]:
     """Where each image's results go."""
     if len(images) == 1:
         return [output]
@@ -121,8 +126,8 @@ def _places(images: Sequence[Path], output: Path, brain_mask: Path | None) -> li
         raise UserError(
             f"{len(images)} images need a folder with -o, not the file {output}; a brain mask goes with --brain-mask."
         )
-    if brain_mask is not None:
-        raise UserError("--brain-mask belongs to one image; segment one image at a time with it.")
+    if mask is not None:
+        raise UserError("--brain-mask and --lesion belong to one image; segment one image at a time with them.")
     if any(is_piped(image) for image in images):
         raise UserError("- stands for one image; give it alone.")
     return [output / name for name in distinct_names(images)]
@@ -173,7 +178,13 @@ def _segment_one(
     from uresnet.pipeline.segment import segment as segment_image
 
     result = segment_image(
-        image, model=network, brain=request.brain, mask=request.mask, device=device, progress=run.terminal.progress
+        image,
+        model=network,
+        brain=request.brain,
+        mask=request.mask,
+        lesion=request.lesion,
+        device=device,
+        progress=run.terminal.progress,
     )
     result.save(place, request.report, run.terminal.progress, request.overwrite, command_line(), extras=request.extras)
     run.terminal.warn(result.warnings)

@@ -10,6 +10,7 @@ from uresnet.core.labels import label_scheme
 
 Blocks = Annotated[int, Within(0, 64)]
 Classes = Annotated[int, Within(2, 256)]
+Synthesis = Annotated[int, Within(0, 1024)]
 _MOST_LEVELS = 8
 
 
@@ -60,13 +61,15 @@ class SegmenterConfig:
 
     ``channels`` are the widths of the levels, the first at half the images' resolution, each other at half the
     resolution of the one before. ``blocks`` are the numbers of residual blocks in the encoder's levels. ``hidden`` is
-    the number of features from which the ``classes`` classes, background included, are computed.
+    the number of features from which the ``classes`` classes, background included, are computed. ``synthesis`` is the
+    width of the layers that predict, from the same features, the T1-weighted image of the same brain; 0: it does not.
     """
 
     channels: tuple[Width, ...] = (24, 48, 80, 96)
     blocks: tuple[Blocks, ...] = (1, 1, 2, 2)
     hidden: Width = 64
     classes: Classes = 33
+    synthesis: Synthesis = 0
 
     def __post_init__(self) -> None:
         check_numbers(self, "segmenter")

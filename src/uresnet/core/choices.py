@@ -24,6 +24,9 @@ Interpolation = Literal["linear", "nearest", "label", "cubic"]
 FormatName = Literal["itk", "ants", "fsl", "freesurfer", "greedy", "nifti", "learn2reg"]
 """The programs whose transform files are read and written."""
 
+Contrast = Literal["T1", "T2", "FLAIR", "unknown"]
+"""Families of contrasts, T1 also after contrast agent; "unknown": the order of brightness is that of none of them."""
+
 OutputName = Literal[
     "transform", "inverse", "warped", "jacobian", "segmentations", "tables", "volumes", "report", "mask", "stripped"
 ]

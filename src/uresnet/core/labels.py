@@ -186,6 +186,13 @@ def fold_parcels(values: np.ndarray) -> np.ndarray:
 # -- schemes ---------------------------------------------------------------------------------------------------------
 
 _SIDED_28 = (2, 41, 3, 42, 4, 43, 7, 46, 8, 47, 10, 49, 11, 50, 12, 51, 13, 52, 14, 15, 16, 17, 53, 18, 54, 24, 28, 60)
+_SIDED_32 = (*_SIDED_28, 5, 44, 26, 58)
+
+MASSES = (25, 57)
+"""Ids of masses, cavities and strokes of the left and the right."""
+
+ABNORMAL = (*MASSES, 77)
+"""Ids of what is no anatomy: ``MASSES`` and lesions of the white matter."""
 
 
 def _each_its_own(ids: Sequence[int]) -> tuple[LabelClass, ...]:
@@ -205,7 +212,9 @@ SCHEMES: dict[str, LabelScheme] = {
     for scheme in (
         LabelScheme("tissue3", _merged((2, 41), (3, 42), (4, 43))),
         LabelScheme("freesurfer28", _each_its_own(_SIDED_28)),
-        LabelScheme("freesurfer32", _each_its_own((*_SIDED_28, 5, 44, 26, 58))),
+        LabelScheme("freesurfer32", _each_its_own(_SIDED_32)),
+        LabelScheme("freesurfer34", (*_each_its_own(_SIDED_32), *_each_its_own((77,)), *_merged((25, 57)))),
+        LabelScheme("freesurfer35", (*_each_its_own(_SIDED_32), *_each_its_own((25, 57, 77)))),
         # In the order of the paper's Table 1, which merges the sides and leaves the thalamus out.
         LabelScheme(
             "table1",
@@ -217,7 +226,9 @@ SCHEMES: dict[str, LabelScheme] = {
     )
 }
 """``tissue3`` (the paper's three), ``freesurfer28`` (its sided all-label set), ``freesurfer32`` (with the
-inferior lateral ventricles and the accumbens areas), ``table1`` (15 merged, evaluation)."""
+inferior lateral ventricles and the accumbens areas), ``freesurfer34`` (what a network for any contrast tells apart:
+``freesurfer32``, lesions of the white matter, and masses of either side in one class), ``freesurfer35`` (what is
+written where abnormal tissue is: ``freesurfer32``, then ``ABNORMAL``), ``table1`` (15 merged, evaluation)."""
 
 
 def label_scheme(name: str) -> LabelScheme:

@@ -1,6 +1,16 @@
 """The paper's idea in one place: what a network predicts for two images becomes one map and a segmentation of each."""
 
-from uresnet.coupling.dispatch import COUPLERS, Coupler, check_refinable, couple, segment_conformed, segments_alone
+from uresnet.coupling.contrast import Look
+from uresnet.coupling.dispatch import (
+    COUPLERS,
+    Coupler,
+    check_leaves_out,
+    check_refinable,
+    couple,
+    look,
+    segment_conformed,
+    segments_alone,
+)
 from uresnet.coupling.midspace import couple_midspace
 from uresnet.coupling.pair import pair_transform
 from uresnet.coupling.result import Coupling, Segmented
@@ -9,10 +19,13 @@ __all__ = [
     "COUPLERS",
     "Coupler",
     "Coupling",
+    "Look",
     "Segmented",
+    "check_leaves_out",
     "check_refinable",
     "couple",
     "couple_midspace",
+    "look",
     "pair_transform",
     "segment_conformed",
     "segments_alone",

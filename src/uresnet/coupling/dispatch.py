@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from uresnet.core.choices import Freedom
+from uresnet.core.labels import LabelScheme
+from uresnet.coupling.contrast import Look, look_at, predicts_t1
 from uresnet.coupling.midspace import couple_midspace, segment_alone
 from uresnet.coupling.pair import couple_pair, segment_as_pair
 from uresnet.coupling.result import Coupling, Segmented
@@ -23,16 +25,20 @@ from uresnet.solver import REFINED_SETTINGS
 class Coupler:
     """How networks of one kind are used: ``couple`` a pair, ``segment`` one image.
 
-    ``refine`` couples more accurately and takes longer; None where a kind has nothing to refine.
+    ``refine`` couples more accurately and takes longer; None where a kind has nothing to refine. ``matches_all``: the
+    kind matches all that it sees, also abnormal tissue.
     """
 
-    couple: Callable[[Model, Conformed, Conformed, Freedom], Coupling]
-    segment: Callable[[Model, Conformed], Segmented]
-    refine: Callable[[Model, Conformed, Conformed, Freedom], Coupling] | None = None
+    couple: Callable[..., Coupling]
+    segment: Callable[..., tuple[Segmented, LabelScheme]]
+    refine: Callable[..., Coupling] | None = None
+    matches_all: bool = True
 
 
 COUPLERS: dict[str, Coupler] = {
-    MIDSPACE: Coupler(couple_midspace, segment_alone, partial(couple_midspace, settings=REFINED_SETTINGS)),
+    MIDSPACE: Coupler(
+        couple_midspace, segment_alone, partial(couple_midspace, settings=REFINED_SETTINGS), matches_all=False
+    ),
     PAIR: Coupler(couple_pair, segment_as_pair),
     CHRISTODOULIDIS: Coupler(couple_pair, segment_as_pair),
     TRANSLATION: Coupler(couple_centres, segment_as_pair),
@@ -40,10 +46,28 @@ COUPLERS: dict[str, Coupler] = {
 """By the ``kind`` on the model's card; the same kinds as ``checkpoint.NETWORKS``."""
 
 
+def look(model: Model, *images: Conformed) -> tuple[Model, tuple[Look, ...]]:
+    """Let the model for any contrast, if ``model`` has one beside it or is one, look at images before they are used.
+
+    Returns the model that knows all of them, and what was seen, or nothing where nobody looked: a model made for
+    T1-weighted images is kept where all are T1-weighted.
+    """
+    general = model.general or (model if predicts_t1(model) else None)
+    if general is None:
+        return model, ()
+    looks = tuple(look_at(general, image) for image in images)
+    return (model if all(seen.contrast == "T1" for seen in looks) else general), looks
+
+
 def couple(
-    model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom = "joint", refine: bool = False
+    model: Model,
+    moving: Conformed,
+    fixed: Conformed,
+    freedom: Freedom = "joint",
+    refine: bool = False,
+    looks: Sequence[Look] = (),
 ) -> Coupling:
-    """Run the network on a pair conformed to grids of one shape.
+    """Run the network on a pair conformed to grids of one shape, with what :func:`look` saw in them.
 
     ``refine`` is more accurate and takes longer. Raises :class:`UserError` when the model cannot be refined.
     """
@@ -51,8 +75,9 @@ def couple(
         check_refinable(model)
     coupler = COUPLERS[model.card.kind]
     chosen = coupler.refine if refine and coupler.refine else coupler.couple
+    seen = {"looks": (looks[0], looks[1])} if looks else {}
     with torch.inference_mode():
-        return chosen(model, moving, fixed, freedom)
+        return chosen(model, moving, fixed, freedom, **seen)
 
 
 def check_refinable(model: Model) -> None:
@@ -61,14 +86,23 @@ def check_refinable(model: Model) -> None:
         raise UserError(f"The model {model.name} has nothing to refine; leave --refine out or choose another model.")
 
 
+def check_leaves_out(model: Model) -> None:
+    """Raises :class:`UserError` for a model that cannot leave abnormal tissue out."""
+    if COUPLERS[model.card.kind].matches_all:
+        raise UserError(
+            f"The model {model.name} matches all that it sees; give no lesion masks with it, or choose another model."
+        )
+
+
 def segments_alone(model: Model) -> bool:
     """Whether the model segments each image of a pair without looking at the other: once is enough for many pairs."""
     return COUPLERS[model.card.kind].segment is segment_alone
 
 
-def segment_conformed(model: Model, image: Conformed) -> Segmented:
-    """Segment one image. Raises ``ValueError`` for a network without segmentation."""
+def segment_conformed(model: Model, image: Conformed, looks: Sequence[Look] = ()) -> tuple[Segmented, LabelScheme]:
+    """Segment one image, with what :func:`look` saw in it; the scheme says what the classes are. Raises ``ValueError``
+    for a network without segmentation."""
     if model.scheme is None:
         raise ValueError(f"{model.name} does not segment")
     with torch.inference_mode():
-        return COUPLERS[model.card.kind].segment(model, image)
+        return COUPLERS[model.card.kind].segment(model, image, *looks)

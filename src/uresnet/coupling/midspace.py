@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,8 +11,10 @@ from torch import Tensor
 from uresnet.core.choices import Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
-from uresnet.core.labels import LabelScheme
+from uresnet.core.labels import ABNORMAL, LabelScheme
 from uresnet.core.steps import expect_steps
+from uresnet.coupling.abnormal import abnormal_classes, with_abnormal
+from uresnet.coupling.contrast import Look
 from uresnet.coupling.result import Coupling
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import Model
@@ -35,17 +39,34 @@ from uresnet.transform import (
     matrix_logarithm,
 )
 
+_CORRELATION_OF_PREDICTED = 1.0
+"""Weight of the intensities where at least one image's are predicted: half of that of the images themselves."""
+
 
 def couple_midspace(
-    model: Model, moving: Conformed, fixed: Conformed, freedom: Freedom, settings: SolverSettings = DEFAULT_SETTINGS
+    model: Model,
+    moving: Conformed,
+    fixed: Conformed,
+    freedom: Freedom,
+    settings: SolverSettings = DEFAULT_SETTINGS,
+    looks: tuple[Look, Look] | None = None,
 ) -> Coupling:
     """Fixed world → mid-space → deformed mid-space → moving world; each affine is half of the whole.
 
-    Raises :class:`UserError` when the structures of the two images give no affine, or when no invertible deformation
-    brings them together.
+    ``looks`` are what the model for any contrast saw in both images, where it looked. Raises :class:`UserError` when
+    the structures of the two images give no affine, or when no invertible deformation brings them together.
     """
-    moving_image, moving_labels = _segment(model, moving, settings.shifted_pass)
-    fixed_image, fixed_labels = _segment(model, fixed, settings.shifted_pass)
+    assert model.scheme is not None
+    seen = looks or (None, None)
+    abnormal = [abnormal_classes(image, look) for image, look in zip((moving, fixed), seen, strict=True)]
+    alike = looks is None or (looks[0].contrast == looks[1].contrast != "unknown")
+    if not alike:
+        settings = replace(settings, correlation=_CORRELATION_OF_PREDICTED)
+    found = [
+        _segment(model, image, settings.shifted_pass, look, tissue, as_it_is=alike)
+        for image, look, tissue in zip((moving, fixed), seen, abnormal, strict=True)
+    ]
+    (moving_image, moving_labels), (fixed_image, fixed_labels) = found
     affine_log = _affine_log(moving_image, fixed_image, freedom)
     fixed_to_middle = _half_way(affine_log, fixed.grid, 1)
     moving_to_middle = _half_way(affine_log, moving.grid, -1)
@@ -54,26 +75,51 @@ def couple_midspace(
     if freedom in ("joint", "deformable"):
         parts.append(_deformation(moving_image, fixed_image, affine_log, middle, settings))
     parts.append(Affine(np.linalg.inv(moving_to_middle), domain=middle, codomain=moving.grid))
-    return Coupling(Composite(parts), moving_labels, fixed_labels)
+    (moving_classes, first), (fixed_classes, second) = (
+        with_abnormal(labels, model.scheme, tissue)
+        for labels, tissue in zip((moving_labels, fixed_labels), abnormal, strict=True)
+    )
+    scheme = max(first, second, key=lambda scheme: scheme.number_of_classes)
+    return Coupling(Composite(parts), moving_classes, fixed_classes, scheme)
 
 
-def segment_alone(model: Model, image: Conformed) -> LabelMap:
+def segment_alone(model: Model, image: Conformed, look: Look | None = None) -> tuple[LabelMap, LabelScheme]:
     """The most probable class of every voxel of one image."""
-    return _segment(model, image, shifted_pass=True)[1]
+    assert model.scheme is not None
+    tissue = abnormal_classes(image, look)
+    return with_abnormal(_segment(model, image, True, look, tissue)[1], model.scheme, tissue)
 
 
-def _segment(model: Model, image: Conformed, shifted_pass: bool) -> tuple[SolverImage, LabelMap]:
+def _segment(
+    model: Model,
+    image: Conformed,
+    shifted_pass: bool,
+    look: Look | None = None,
+    abnormal: Tensor | None = None,
+    as_it_is: bool = True,
+) -> tuple[SolverImage, LabelMap]:
+    """What the solver sees, and the most probable classes; the intensities ``as_it_is``, or as those of a T1-weighted
+    image."""
     assert model.scheme is not None
     tensor = image.tensor.to(model.device)
-    classes, probabilities = model.network(tensor, shifted_pass)
+    if look is not None and model.scheme is look.scheme and not shifted_pass:
+        classes, probabilities = look.classes, look.probabilities
+    else:
+        classes, probabilities = model.network(tensor, shifted_pass)
+    intensities = tensor if as_it_is or look is None or look.contrast == "T1" else look.as_t1
+    ignored = [part > 0 for part in (image.unseen, abnormal) if part is not None]
+    mask = torch.stack(ignored).any(dim=0)[None, None].float().to(model.device) if ignored else None
     groups = _structures_of_classes(model.scheme).to(model.device)
-    ignored = None if image.unseen is None else image.unseen[None, None].float().to(model.device)
-    return SolverImage(probabilities, tensor, groups, ignored), LabelMap(classes.cpu(), image.grid)
+    return SolverImage(probabilities, intensities, groups, mask), LabelMap(classes.cpu(), image.grid)
 
 
 def _structures_of_classes(scheme: LabelScheme) -> Tensor:
-    """(C,): a number for every class, shared by the left and the right of a structure; 0 is the background."""
+    """(C,): a number for every class, shared by the left and the right of a structure; 0 is the background. A lesion of
+    the white matter is white matter; a mass is matched to nothing."""
     lower = [min(c, mirrored) for c, mirrored in enumerate(scheme.mirrored)]
+    for c, label in enumerate(scheme.classes, start=1):
+        if label.id in ABNORMAL:
+            lower[c] = 1 + scheme.ids.index(2) if label.id == 77 and 2 in scheme.ids else 0
     order = {c: n for n, c in enumerate(sorted(set(lower)))}
     return torch.tensor([order[c] for c in lower])
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from uresnet.core.choices import Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import ProbabilityMap
+from uresnet.core.labels import LabelScheme
 from uresnet.coupling.result import Coupling
 from uresnet.model.checkpoint import Model
 from uresnet.model.network import UResNetOutput
@@ -30,14 +31,15 @@ def couple_pair(model: Model, moving: Conformed, fixed: Conformed, freedom: Free
     convention = GridConvention(model.card.network["convention"])
     transform = pair_transform(output, moving.grid, fixed.grid, freedom, convention)
     swapped = _forward(model, fixed, moving) if model.scheme is not None else output
-    return Coupling(transform, _probabilities(output, moving.grid), _probabilities(swapped, fixed.grid))
+    segmented = _probabilities(output, moving.grid), _probabilities(swapped, fixed.grid)
+    return Coupling(transform, *segmented, model.scheme)
 
 
-def segment_as_pair(model: Model, image: Conformed) -> ProbabilityMap:
+def segment_as_pair(model: Model, image: Conformed) -> tuple[ProbabilityMap, LabelScheme]:
     """The image paired with itself: the network needs a pair, and no other brain is as similar."""
     found = _probabilities(_forward(model, image, image), image.grid)
-    assert found is not None
-    return found
+    assert found is not None and model.scheme is not None
+    return found, model.scheme
 
 
 def pair_transform(

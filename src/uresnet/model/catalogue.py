@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -30,8 +30,14 @@ PUBLISHED_SUFFIXES = (".hdf5", ".h5")
 
 _MOST_CHARACTERS = 10_000
 
-PREFERENCE = ("default", "paper")
+PREFERENCE = ("default", "any", "paper")
 """The model that commands use when none is named: the first of these that is packaged."""
+
+AUTO = "auto"
+"""For the model that commands use when none is named, together with ``GENERAL``."""
+
+GENERAL = "any"
+"""The packaged model that knows every contrast and abnormal tissue."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,15 @@ def _is_class(value: object) -> bool:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file and its card, found and not yet loaded; ``card`` is None for a published Keras checkpoint."""
+    """A model file and its card, found and not yet loaded; ``card`` is None for a published Keras checkpoint.
+
+    ``general`` is the model that first looks at an image, says what contrast it has and whether tissue is abnormal, and
+    takes over where this model, made for one contrast, does not know it; None where this model is used for everything.
+    """
 
     path: Path
     card: ModelCard | None
+    general: ModelFile | None = None
 
     @property
     def name(self) -> str:
@@ -124,22 +135,23 @@ def packaged_models() -> dict[str, ModelFile]:
 
 
 def find_model(name_or_path: str | Path | None = None) -> ModelFile:
-    """The model that a user means: a packaged name, a ``.safetensors`` or published ``.hdf5`` file, or None for the
-    default.
+    """The model that a user means: a packaged name, a ``.safetensors`` or published ``.hdf5`` file; "auto" or None for
+    the default, with the model for any contrast beside it.
 
     Raises :class:`UserError` for an unknown name (the known ones are listed), a missing file or one that is no model.
     """
     packaged = packaged_models()
-    if name_or_path is None:
+    if name_or_path in (None, AUTO):
         if not packaged:
             raise UserError("This installation carries no model; name a model file with --model FILE.safetensors.")
-        return next(iter(packaged.values()))
+        first = next(iter(packaged.values()))
+        return replace(first, general=packaged.get(GENERAL)) if first.name != GENERAL else first
     if str(name_or_path) in packaged:
         return packaged[str(name_or_path)]
     path = Path(name_or_path)
     if path.suffix in (".safetensors", *PUBLISHED_SUFFIXES) or is_file(path):
         return read_model_file(path)
-    known = f"Known: {', '.join(packaged)}; or" if packaged else "No model is packaged;"
+    known = f"Known: {', '.join((AUTO, *packaged))}; or" if packaged else "No model is packaged;"
     raise UserError(f"There is no model {quoted(str(name_or_path))}. {known} give a .safetensors or .hdf5 file.")
 
 

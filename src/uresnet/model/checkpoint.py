@@ -51,13 +51,15 @@ TRANSLATION = "translation"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network ready for inference: ``scheme`` is None when it does not segment; ``sha256`` is that of its file."""
+    """A network ready for inference: ``scheme`` is None when it does not segment; ``sha256`` is that of its file;
+    ``general`` is as in :class:`~uresnet.model.catalogue.ModelFile`."""
 
     card: ModelCard
     network: nn.Module
     scheme: LabelScheme | None
     conform: ConformSpec
     sha256: str
+    general: Model | None = None
 
     @property
     def name(self) -> str:
@@ -71,7 +73,8 @@ class Model:
 
     def to(self, device: str | torch.device) -> Model:
         """The same model on another device."""
-        return replace(self, network=placed(self.network, device))
+        general = None if self.general is None else self.general.to(device)
+        return replace(self, network=placed(self.network, device), general=general)
 
 
 def _build_pair_network(configuration: dict[str, Any], where: str) -> nn.Module:
@@ -106,7 +109,8 @@ def load_model(model: ModelFile | str | Path | None = None) -> Model:
     sha256 = hashlib.sha256(content).hexdigest()
     if file.card is None:
         return _load_published(file, content, sha256)
-    return _load_with_card(file.card, str(file.path), content, sha256)
+    loaded = _load_with_card(file.card, str(file.path), content, sha256)
+    return loaded if file.general is None else replace(loaded, general=load_model(file.general))
 
 
 def save_model(path: str | Path, network: nn.Module, card: ModelCard, half: bool = False) -> None:

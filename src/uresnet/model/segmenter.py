@@ -76,6 +76,7 @@ class Segmenter(nn.Module):
         self.norm = ChannelNorm(widths[0])
         self.hidden = nn.Conv3d(widths[0] + _PARTS, config.hidden, 1)
         self.head = nn.Conv3d(config.hidden, _PARTS * config.classes, 1)
+        self.synthesis = _synthesis_head(config) if config.synthesis else None
 
     def features(self, image: Tensor) -> Tensor:
         """image (B, 1, I, J, K) in [0, 1] → (B, hidden, I/2, J/2, K/2), the input of the head."""
@@ -118,10 +119,33 @@ class Segmenter(nn.Module):
         averages the logits: which voxels form a block is arbitrary, and the errors of different blocks differ.
         """
         box = self._box(image)
+        part = image[0, 0][box][None, None]
+        features = self.features(part)
+        shifted = self.features(F.pad(part, (1, -1) * 3)) if shifted_pass else None
+        return self._placed(image, box, self._evaluate(part, features, shifted))
+
+    def with_t1(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The classes and probabilities of :meth:`forward`, and the T1-weighted image predicted for the same brain,
+        (1, 1, I, J, K) in [0, 1], 0 where the image is. The network's features are computed once.
+
+        Raises ``ValueError`` for a network without synthesis.
+        """
+        if self.synthesis is None:
+            raise ValueError("this network predicts no T1-weighted image")
+        box = self._box(image)
+        part = image[0, 0][box][None, None]
+        features = self.features(part)
+        joined = torch.cat([features, blocks_to_channels(part)], dim=1).movedim(1, -1)
+        predicted = channels_to_blocks(self.synthesis(joined).movedim(-1, 1)).clamp(0, 1) * (part > 0)
+        t1 = torch.zeros_like(image)
+        t1[0, 0][box] = predicted[0, 0]
+        return (*self._placed(image, box, self._evaluate(part, features, None)), t1)
+
+    def _placed(self, image: Tensor, box: tuple[slice, ...], found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Classes and probabilities of a ``box``, among background, as large as the image."""
         classes = torch.zeros(image.shape[2:], dtype=torch.uint8, device=image.device)
         probabilities = torch.zeros((self.config.classes, *(n // 2 for n in image.shape[2:])), device=image.device)
         probabilities[0] = 1
-        found = self._evaluate(image[0, 0][box][None, None], shifted_pass)
         classes[box] = found[0]
         probabilities[(slice(None), *(slice(side.start // 2, side.stop // 2) for side in box))] = found[1]
         return classes, probabilities
@@ -137,9 +161,7 @@ class Segmenter(nn.Module):
             box.append(slice(start, start + size))
         return tuple(box)
 
-    def _evaluate(self, image: Tensor, shifted_pass: bool) -> tuple[Tensor, Tensor]:
-        features = self.features(image)
-        shifted = self.features(F.pad(image, (1, -1) * 3)) if shifted_pass else None
+    def _evaluate(self, image: Tensor, features: Tensor, shifted: Tensor | None) -> tuple[Tensor, Tensor]:
         half = features.shape[2:]
         near = F.max_pool3d(image, 2)
         for _ in range(_REACH):
@@ -172,6 +194,18 @@ class Segmenter(nn.Module):
             shifted = self.logits(_picked(features, block_rows), [_PARTS - 1 - part])[0, :, 0]
             parts.append(torch.where(inside[:, None], shifted, logits[:, part]))
         return torch.stack(parts, dim=1)
+
+
+def _synthesis_head(config: SegmenterConfig) -> nn.Sequential:
+    """From the features and the eight voxels of a block to eight voxels of another contrast."""
+    width = config.synthesis
+    return nn.Sequential(
+        nn.Linear(config.hidden + _PARTS, width),
+        nn.LeakyReLU(_SLOPE),
+        nn.Linear(width, width),
+        nn.LeakyReLU(_SLOPE),
+        nn.Linear(width, _PARTS),
+    )
 
 
 def _repeated(x: Tensor, multiple: int) -> Tensor:

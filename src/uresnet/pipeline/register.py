@@ -16,7 +16,15 @@ from uresnet.core.choices import BrainMethod, Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
-from uresnet.coupling import Coupling, Segmented, check_refinable, couple, segments_alone
+from uresnet.coupling import (
+    Coupling,
+    Segmented,
+    check_leaves_out,
+    check_refinable,
+    couple,
+    look,
+    segments_alone,
+)
 from uresnet.errors import InputWarning
 from uresnet.io.in_memory import ImageSource, image_from
 from uresnet.measures.intracranial import intracranial_volume
@@ -38,6 +46,7 @@ from uresnet.pipeline.steps import (
     native_labels,
     ready_model,
     run_record,
+    with_lesion,
 )
 from uresnet.preprocess import Conformed, conform_pair
 from uresnet.quality.signs import Appearance, appearance, measure_signs
@@ -65,6 +74,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
     refine: bool = False,
     brain: BrainMethod = "auto",
     masks: tuple[ImageSource | None, ImageSource | None] = (None, None),
+    lesions: tuple[ImageSource | None, ImageSource | None] = (None, None),
     device: str = "auto",
     threads: int | None = None,
     progress: Progress = silent,
@@ -76,10 +86,11 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
     ``(array, affine)``: values (I, J, K) and the 4×4 matrix from voxel indices to RAS+ mm. ``model`` is a packaged
     name, a model file or a loaded model; ``transform`` is what the registration may change; ``refine`` takes more time
     for a more accurate result; ``brain`` "auto" strips a skull where there is one, "none" takes every voxel above zero;
-    ``masks`` are brain masks of (moving, fixed), in the same forms as images, to use instead. ``device`` "auto" is a
-    CUDA GPU if there is one, else the CPU; ``threads`` None takes all cores; ``progress`` is called with the name of
-    each stage when it starts (and None) and when it ends (and its seconds). Raises :class:`UserError` for a mistake in
-    the inputs or arguments.
+    ``masks`` are brain masks of (moving, fixed), in the same forms as images, to use instead; ``lesions`` are masks of
+    abnormal tissue of (moving, fixed), used beside what the model finds: nothing is matched to it. ``device`` "auto"
+    is a CUDA GPU if there is one, else the CPU; ``threads`` None takes all cores; ``progress`` is called with the name
+    of each stage when it starts (and None) and when it ends (and its seconds). Raises :class:`UserError` for a mistake
+    in the inputs or arguments.
 
     >>> import uresnet
     >>> result = uresnet.register("moving.nii.gz", "fixed.nii.gz")
@@ -92,7 +103,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
     (1, 3)
     """
     function = "uresnet.register"
-    check_sources(function, moving=moving, fixed=fixed, masks=masks)
+    check_sources(function, moving=moving, fixed=fixed, masks=masks, lesions=lesions)
     device = check_arguments(
         function,
         device,
@@ -110,10 +121,16 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
             images = image_from(moving, "moving"), image_from(fixed, "fixed")
             _warn_where_apart(*images)
             drawn = mask_of(masks[0], images[0], "moving mask"), mask_of(masks[1], images[1], "fixed mask")
+            abnormal = (
+                mask_of(lesions[0], images[0], "moving lesion", "abnormal tissue"),
+                mask_of(lesions[1], images[1], "fixed lesion", "abnormal tissue"),
+            )
         with stages("load model"):
             network = ready_model(chosen, device)
             if refine:
                 check_refinable(network)
+            if abnormal != (None, None):
+                check_leaves_out(network)
         with stages("find brain"):
             searches = [
                 background.submit(keep, "brain", image, partial(find_brain, image, mask, brain, device))
@@ -125,16 +142,23 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
                 for found in (source, target)
             ]
         with stages("conform"):
-            conformed = conform_pair((source.image, source.mask), (target.image, target.mask), network.conform)
+            pair = conform_pair((source.image, source.mask), (target.image, target.mask), network.conform)
+            conformed = (
+                with_lesion(pair[0], abnormal[0], source.mask),
+                with_lesion(pair[1], abnormal[1], target.mask),
+            )
+        with stages("recognise"):
+            network, seen = look(network, *conformed)
         with stages("couple"):
-            coupling = couple(network, *conformed, transform, refine)
+            coupling = couple(network, *conformed, transform, refine, seen)
+        scheme = coupling.scheme
         keep_labels = keep if segments_alone(network) else not_kept
         native = [
             background.submit(
                 keep_labels,
-                f"labels {image.grid.shape}",
+                f"labels {image.grid.shape} {network.name} {scheme and scheme.name}",
                 found.image,
-                partial(_native, segmented, network.scheme, found.image.grid),
+                partial(_native, segmented, scheme, found.image.grid),
             )
             for segmented, found, image in zip(
                 (coupling.moving_segmented, coupling.fixed_segmented), (source, target), conformed, strict=True
@@ -148,16 +172,16 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
             warped = resample(dense, source.image, target.image.grid, fill=outside)
             jacobian = Image(jacobian_determinant(dense, target.image.grid), target.image.grid)
         with stages("segment"):
-            warped_labels = _warped_labels(coupling, dense, network.scheme, target.image.grid)
+            warped_labels = _warped_labels(coupling, dense, scheme, target.image.grid)
             (moving_labels, moving_head), (fixed_labels, fixed_head) = (done.result() for done in native)
         with stages("measure"):
             measures = _measure(coupling.transform, inverse, dense, jacobian, (source.mask, target.mask), conformed)
-            volumes = volumes_by_image(network.scheme, moving=moving_labels, fixed=fixed_labels)
+            volumes = volumes_by_image(scheme, moving=moving_labels, fixed=fixed_labels)
     inputs = {
-        "moving": input_record(source, conformed[0], moving_head),
-        "fixed": input_record(target, conformed[1], fixed_head),
+        "moving": input_record(source, conformed[0], moving_head, seen[:1]),
+        "fixed": input_record(target, conformed[1], fixed_head, seen[1:]),
     }
-    record = run_record(network, device, stages, sentences, inputs)
+    record = run_record(network, scheme, device, stages, sentences, inputs)
     registration = Registration(
         moving=source.image,
         fixed=target.image,
@@ -168,7 +192,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
         moving_segmentation=moving_labels,
         fixed_segmentation=fixed_labels,
         warped_segmentation=warped_labels,
-        scheme=network.scheme,
+        scheme=scheme,
         volumes=volumes,
         measures=measures,
         record=replace(record, transform=transform, refined=refine, measures=measures.rounded()),

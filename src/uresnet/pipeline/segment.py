@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from uresnet.core.choices import BrainMethod
-from uresnet.coupling import segment_conformed
+from uresnet.coupling import check_leaves_out, look, segment_conformed
 from uresnet.errors import UserError
 from uresnet.io.in_memory import ImageSource, image_from
 from uresnet.measures.intracranial import intracranial_volume
@@ -25,6 +25,7 @@ from uresnet.pipeline.steps import (
     native_labels,
     ready_model,
     run_record,
+    with_lesion,
 )
 from uresnet.preprocess import conform
 from uresnet.quality.signs import image_signs
@@ -37,6 +38,7 @@ def segment(
     model: ModelSource = None,
     brain: BrainMethod = "auto",
     mask: ImageSource | None = None,
+    lesion: ImageSource | None = None,
     device: str = "auto",
     threads: int | None = None,
     progress: Progress = silent,
@@ -44,7 +46,8 @@ def segment(
     """Segment one image on its own grid.
 
     ``image``, the other arguments and errors are as those of :func:`uresnet.register`; ``mask`` is a brain mask to use
-    instead of searching for the brain. Raises :class:`UserError` also for a model that does not segment.
+    instead of searching for the brain, ``lesion`` a mask of abnormal tissue. Raises :class:`UserError` also for a model
+    that does not segment.
 
     >>> import uresnet, nibabel
     >>> result = uresnet.segment(nibabel.load("image.nii.gz"))
@@ -54,7 +57,8 @@ def segment(
     [2, 3, 4]
     """
     function = "uresnet.segment"
-    check_sources(function, image=image, **({} if mask is None else {"mask": mask}))
+    given_masks = {name: value for name, value in (("mask", mask), ("lesion", lesion)) if value is not None}
+    check_sources(function, image=image, **given_masks)
     device = check_arguments(
         function, device, threads, progress, model=(model, ModelSource), brain=(brain, BrainMethod)
     )
@@ -64,20 +68,25 @@ def segment(
             chosen = chosen_model(model)
             given = image_from(image, "image")
             drawn = mask_of(mask, given)
+            abnormal = mask_of(lesion, given, "lesion", "abnormal tissue")
         with stages("load model"):
             network = ready_model(chosen, device)
-            scheme = network.scheme
-            if scheme is None:
+            if network.scheme is None:
                 raise UserError(f"The model {network.name} registers only; choose one that segments with --model.")
+            if abnormal is not None:
+                check_leaves_out(network)
         with stages("find brain"):
             found = find_brain(given, drawn, brain, device)
         with stages("conform"):
-            conformed = conform(given, found.mask, network.conform)
+            conformed = with_lesion(conform(given, found.mask, network.conform), abnormal, found.mask)
+        with stages("recognise"):
+            network, seen = look(network, conformed)
         with stages("segment"):
-            labels = native_labels(segment_conformed(network, conformed), scheme, given.grid)
-    inputs = {"image": input_record(found, conformed, intracranial_volume(labels))}
-    record = run_record(network, device, stages, warnings, inputs)
-    signs = image_signs(given, found.mask, labels, scheme)
+            segmented, scheme = segment_conformed(network, conformed, seen)
+            labels = native_labels(segmented, scheme, given.grid)
+    inputs = {"image": input_record(found, conformed, intracranial_volume(labels), seen)}
+    record = run_record(network, scheme, device, stages, warnings, inputs)
+    signs = image_signs(given, found.mask, labels, scheme, contrast=inputs["image"].contrast)
     segmentation = Segmentation(
         image=given,
         labels=labels,

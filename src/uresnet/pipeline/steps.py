@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from uresnet.core.files import check_utf8
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
-from uresnet.coupling import Segmented
+from uresnet.coupling import Look, Segmented
 from uresnet.errors import UserError
 from uresnet.io.in_memory import ImageSource, check_source, labels_from
 from uresnet.model.catalogue import ModelFile, find_model
@@ -29,6 +29,9 @@ from uresnet.transform import Affine, resample
 ModelSource = str | Path | ModelFile | Model | None
 """A packaged name, a model file, what :func:`~uresnet.model.catalogue.find_model` found, a loaded model, or None for
 the default."""
+
+
+_MOST_LESION = 0.5  # of the brain: more is a mistake
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +65,13 @@ def check_sources(function: str, **given: Any) -> None:
     """Raises :class:`UserError` that names the public ``function`` for an argument that is no image; ``masks`` are two,
     each of them an image or None."""
     for name, value in given.items():
-        if name == "masks":
+        if name in ("masks", "lesions"):
             if not isinstance(value, tuple | list) or len(value) != 2:
-                raise UserError(f"{function}: masks is of type {type(value).__name__}; give (moving, fixed) or None.")
+                kind = type(value).__name__
+                raise UserError(f"{function}: {name} is of type {kind}; give (moving, fixed), each may be None.")
             for mask in value:
                 if mask is not None:
-                    check_sources(function, mask=mask)
+                    check_sources(function, **{name[:-1]: mask})
             continue
         check_source(function, name, value)
         if isinstance(value, str | Path | Image):
@@ -91,8 +95,8 @@ def ready_model(model: ModelFile | Model, device: str) -> Model:
     return (model if isinstance(model, Model) else load_model(model)).to(device)
 
 
-def mask_of(source: ImageSource | None, image: Image, title: str = "mask") -> LabelMap | None:
-    """A brain mask. Raises :class:`UserError` when it does not lie on its image, or is empty."""
+def mask_of(source: ImageSource | None, image: Image, title: str = "mask", marks: str = "the brain") -> LabelMap | None:
+    """A mask that ``marks`` something. Raises :class:`UserError` when it does not lie on its image, or is empty."""
     if source is None:
         return None
     mask = labels_from(source, title)
@@ -100,8 +104,21 @@ def mask_of(source: ImageSource | None, image: Image, title: str = "mask") -> La
         raise UserError(
             f"{mask.name} and {image.name} do not overlap in the world; give a mask that was drawn on this image."
         )
-    check_mask(image, mask)
+    check_mask(image, mask, marks)
     return mask
+
+
+def with_lesion(conformed: Conformed, lesion: LabelMap | None, brain: LabelMap) -> Conformed:
+    """The conformed image that knows what was drawn as abnormal. Raises :class:`UserError` for a mask that has nothing
+    in common with the brain, or covers most of it."""
+    if lesion is None:
+        return conformed
+    share = float((lesion.mask & brain.mask).sum()) / max(1.0, float(brain.mask.sum()))
+    if share == 0 or share > _MOST_LESION:
+        what = "lies outside of the brain" if share == 0 else f"covers {100 * share:.0f} % of the brain"
+        raise UserError(f"{lesion.name} {what}; give a mask that is not 0 in abnormal tissue only.")
+    tissue = LabelMap(lesion.mask.to(torch.uint8), lesion.grid)
+    return replace(conformed, abnormal=resample(Affine.identity(), tissue, conformed.grid, "nearest").mask)
 
 
 def find_brain(image: Image, mask: LabelMap | None, method: BrainMethod, device: str) -> FoundBrain:
@@ -123,13 +140,20 @@ def labels_from_classes(classes: torch.Tensor, scheme: LabelScheme, grid: Grid) 
 
 
 def run_record(
-    model: Model, device: str, stages: Stages, warnings: list[str], inputs: Mapping[str, InputRecord]
+    model: Model,
+    scheme: LabelScheme | None,
+    device: str,
+    stages: Stages,
+    warnings: list[str],
+    inputs: Mapping[str, InputRecord],
 ) -> RunRecord:
-    """What both kinds of run record."""
+    """What both kinds of run record; ``scheme`` is that of the segmentations."""
     return RunRecord(
         finished=now(),
         versions=environment(),
-        model=ModelRecord(name=model.name, kind=model.card.kind, sha256=model.sha256, scheme=model.card.scheme),
+        model=ModelRecord(
+            name=model.name, kind=model.card.kind, sha256=model.sha256, scheme=scheme.name if scheme else ""
+        ),
         device=device,
         threads=torch.get_num_threads(),
         inputs=inputs,
@@ -138,7 +162,9 @@ def run_record(
     )
 
 
-def input_record(found: FoundBrain, conformed: Conformed, intracranial_mm3: float | None) -> InputRecord:
+def input_record(
+    found: FoundBrain, conformed: Conformed, intracranial_mm3: float | None, looks: Sequence[Look] = ()
+) -> InputRecord:
     """What is recorded of an image."""
     grid = found.image.grid
     first, second, third = (round(float(zoom), 4) for zoom in grid.zooms)
@@ -152,4 +178,5 @@ def input_record(found: FoundBrain, conformed: Conformed, intracranial_mm3: floa
         conformed_shape=conformed.grid.shape,
         notes=(*filter(None, [found.image.chosen]), *conformed.notes),
         intracranial_mm3=None if intracranial_mm3 is None else round(intracranial_mm3, 1),
+        contrast=looks[0].contrast if looks else None,
     )

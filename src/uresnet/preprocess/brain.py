@@ -126,12 +126,12 @@ def _not_numbers(image: Image) -> UserError:
     )
 
 
-def check_mask(image: Image, mask: LabelMap) -> None:
+def check_mask(image: Image, mask: LabelMap, marks: str = "the brain") -> None:
     """Raises :class:`UserError` for a mask that is empty or on another grid than its image."""
     if not mask.grid.same_as(image.grid, atol_mm=0.1):
         raise UserError(f"{mask.name} lies on another grid than {image.name}; resample the mask to the image first.")
     if not mask.mask.any():
-        raise UserError(f"{mask.name} is empty; give a mask that marks the brain.")
+        raise UserError(f"{mask.name} is empty; give a mask that marks {marks}.")
 
 
 def _given_mask(image: Image, mask: LabelMap) -> np.ndarray:

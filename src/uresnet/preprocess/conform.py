@@ -33,7 +33,8 @@ class Conformed:
     it is as dark as the darkest brain, or darker.
 
     ``brain_mask`` is (I, J, K) bool; ``unseen`` (I, J, K) bool is what lies beyond the field of view where that cuts
-    the brain off, None where it does not; ``notes`` say in words what was done to the image.
+    the brain off, None where it does not; ``abnormal`` (I, J, K) bool is tissue that somebody has drawn as abnormal,
+    None where nobody has; ``notes`` say in words what was done to the image.
     """
 
     tensor: Tensor
@@ -41,6 +42,7 @@ class Conformed:
     brain_mask: Tensor
     unseen: Tensor | None = None
     notes: list[str] = field(default_factory=list)
+    abnormal: Tensor | None = None
 
 
 def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None = None) -> Conformed:

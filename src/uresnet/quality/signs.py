@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
-from uresnet.core.labels import FREESURFER, LabelScheme, mirrored_id
+from uresnet.core.labels import ABNORMAL, FREESURFER, MASSES, LabelScheme, mirrored_id
 from uresnet.core.sampling import sample
 from uresnet.measures.overlap import dice_per_class
 from uresnet.measures.volumes import structure_volumes
@@ -50,7 +50,8 @@ def measure_signs(pair: RegisteredPair, appearances: Sequence[Appearance] | None
     if measures is None:
         raise ValueError("signs need the measures of the registration")
     dice = structure_dice(pair)
-    known = [value for value in dice.values() if value is not None]
+    abnormal = [FREESURFER[i].name for i in ABNORMAL]
+    known = [value for name, value in dice.items() if value is not None and name not in abnormal]
     moving, fixed = appearances or (
         appearance(pair.moving, pair.moving_brain),
         appearance(pair.fixed, pair.fixed_brain),
@@ -63,8 +64,12 @@ def measure_signs(pair: RegisteredPair, appearances: Sequence[Appearance] | None
         folding_fraction=measures.folding_fraction,
         inverse_mean_mm=measures.inverse_mean_mm,
         inverse_max_mm=measures.inverse_max_mm,
-        moving=image_signs(pair.moving, pair.moving_brain, pair.moving_segmentation, pair.scheme, moving),
-        fixed=image_signs(pair.fixed, pair.fixed_brain, pair.fixed_segmentation, pair.scheme, fixed),
+        moving=image_signs(
+            pair.moving, pair.moving_brain, pair.moving_segmentation, pair.scheme, moving, _contrast(pair, "moving")
+        ),
+        fixed=image_signs(
+            pair.fixed, pair.fixed_brain, pair.fixed_segmentation, pair.scheme, fixed, _contrast(pair, "fixed")
+        ),
         crossed=crossed_share(pair.warped_segmentation, pair.fixed_segmentation, pair.scheme),
         scheme=pair.scheme.name if pair.scheme is not None else "",
         model=pair.record.model.name,
@@ -89,9 +94,10 @@ def image_signs(
     labels: LabelMap | None,
     scheme: LabelScheme | None,
     known: Appearance | None = None,
+    contrast: str | None = None,
 ) -> ImageSigns:
     """The signs of one image; ``brain`` and ``labels`` lie on its grid; ``known`` is its appearance where it has been
-    measured already."""
+    measured already, ``contrast`` what it was recognised as."""
     known = known or appearance(image, brain)
     features = known.features
     signs = ImageSigns(
@@ -106,6 +112,7 @@ def image_signs(
         labelled=None,
         missing=None,
         lopsided=None,
+        contrast=contrast,
     )
     if labels is None or scheme is None:
         return signs
@@ -113,14 +120,17 @@ def image_signs(
     values, inside = _sparse(image.data, steps), _sparse(brain.mask, steps)
     spread = float(values[inside].double().std(correction=0))
     white, grey = _contrasts(values, _sparse(labels.data, steps), scheme, spread)
-    volumes = structure_volumes(labels, scheme)
+    found = structure_volumes(labels, scheme)
+    volumes = {i: volume for i, volume in found.items() if i not in ABNORMAL}
+    masses = [volume for i, volume in found.items() if i in MASSES]
     return replace(
         signs,
         white_over_grey=white,
         grey_over_csf=grey,
-        labelled=sum(volumes.values()) / 1000 / features.brain_ml,
+        labelled=sum(found.values()) / 1000 / features.brain_ml,
         missing=sum(volume == 0 for volume in volumes.values()),
         lopsided=_lopsided(volumes, scheme),
+        mass_ml=sum(masses) / 1000 if masses else None,
     )
 
 
@@ -143,6 +153,11 @@ def crossed_share(warped: LabelMap | None, fixed: LabelMap | None, scheme: Label
     warped_side, fixed_side = (sides[_classes(labels, scheme, steps).long()] for labels in (warped, fixed))
     both = (warped_side > 0) & (fixed_side > 0)
     return float((warped_side != fixed_side)[both].double().mean()) if bool(both.any()) else None
+
+
+def _contrast(pair: RegisteredPair, name: str) -> str | None:
+    found = pair.record.inputs.get(name)
+    return None if found is None else found.contrast
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------

@@ -166,6 +166,14 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "the model did not find structures that every brain has",
     ),
     Rule(
+        "mass_ml",
+        "Mass, cavity or stroke",
+        Bounds(look_above=0.0),
+        "tissue looks abnormal (a mass, a cavity or a stroke); nothing was matched to it, and volumes beside it are "
+        "uncertain",
+        " ml",
+    ),
+    Rule(
         "lopsided",
         "Left and right differ in volume",
         Bounds(look_above=0.10, failed_above=0.60),
@@ -177,7 +185,9 @@ IMAGE_RULES: tuple[Rule, ...] = (
 ALL_TISSUE = {"labelled": Bounds(look_below=0.75, failed_below=0.40, look_above=1.10)}
 """Of schemes whose structures fill the whole brain."""
 
-SCHEME_BOUNDS: Mapping[str, Mapping[str, Bounds]] = {"freesurfer28": ALL_TISSUE, "freesurfer32": ALL_TISSUE}
+SCHEME_BOUNDS: Mapping[str, Mapping[str, Bounds]] = dict.fromkeys(
+    ("freesurfer28", "freesurfer32", "freesurfer34", "freesurfer35"), ALL_TISSUE
+)
 """Bounds by sign, in place of the rules' own, for a label scheme."""
 
 DEFAULT_MODEL = "60a9cb1ce641651f2f29c7b8b2112ccb57e724e8183d0a21e197138cc8ec2ab2"
@@ -255,15 +265,17 @@ def judge(signs: PairSigns, model: ModelRecord) -> Verdict:
     a look, except those of structures from a model that does not segment, those of sides from one that does not
     distinguish them, and the handedness of a symmetric brain."""
     segmented = bool(signs.dice)
-    findings = [_finding(rule, "pair", signs, model, segmented) for rule in PAIR_RULES]
+    alike = signs.moving.contrast == signs.fixed.contrast
+    rules = [rule for rule in PAIR_RULES if alike or rule.sign != "correlation"]
+    findings = [_finding(rule, "pair", signs, model, segmented) for rule in rules]
     for name, image in (("moving", signs.moving), ("fixed", signs.fixed)):
-        findings += [_finding(rule, name, image, model, segmented) for rule in IMAGE_RULES]
+        findings += [_finding(rule, name, image, model, segmented) for rule in _image_rules(image)]
     return _verdict(findings)
 
 
 def judge_image(signs: ImageSigns, model: ModelRecord) -> Verdict:
     """The same for one segmented image."""
-    return _verdict([_finding(rule, "image", signs, model, segmented=True) for rule in IMAGE_RULES])
+    return _verdict([_finding(rule, "image", signs, model, segmented=True) for rule in _image_rules(signs)])
 
 
 def judge_record(record: RunRecord) -> Verdict | None:
@@ -275,11 +287,17 @@ def judge_record(record: RunRecord) -> Verdict | None:
 
 
 _NEED_STRUCTURES = {"mean_dice", "white_over_grey", "grey_over_csf", "labelled", "missing"}
-_NOT_ALWAYS = {"handedness", "crossed", "lopsided"}
+_NOT_ALWAYS = {"handedness", "crossed", "lopsided", "mass_ml"}
+_OF_T1 = {"distance", "deep_over_rim", "white_over_grey", "grey_over_csf", "handedness"}
+"""Signs that compare an image with T1-weighted ones: they say nothing of an image recognised as of another contrast."""
 
 
 def _verdict(findings: Sequence[Finding]) -> Verdict:
     return Verdict(max((finding.level for finding in findings), key=SEVERITY.__getitem__), tuple(findings))
+
+
+def _image_rules(image: ImageSigns) -> list[Rule]:
+    return [rule for rule in IMAGE_RULES if image.contrast not in ("T2", "FLAIR") or rule.sign not in _OF_T1]
 
 
 def _bounds(rule: Rule, model: ModelRecord) -> Bounds:

@@ -46,7 +46,8 @@ class ModelRecord:
 class InputRecord:
     """One image as it was given: ``shape`` in voxels of ``voxel_mm``, ``axes`` where its axes point ("LAS"); ``brain``
     says how its brain was found; ``notes`` say how it was conformed, to a grid of ``conformed_shape``.
-    ``intracranial_mm3`` is None where there is no estimate."""
+    ``intracranial_mm3`` is None where there is no estimate, ``contrast`` (a
+    :data:`~uresnet.core.choices.Contrast`) where nothing looked for it."""
 
     path: str
     shape: tuple[int, int, int]
@@ -57,6 +58,7 @@ class InputRecord:
     conformed_shape: tuple[int, int, int]
     notes: tuple[str, ...]
     intracranial_mm3: float | None = None
+    contrast: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,8 @@ class ImageSigns:
     ``grey_over_csf`` cortex than ventricle, in standard deviations of the brain; ``labelled`` is the structures'
     volume as a share of the brain's; ``missing`` is how many structures of the scheme were not found at all;
     ``lopsided`` is the difference between all left and all right structures, as a share of their mean, None where the
-    scheme does not distinguish sides.
+    scheme does not distinguish sides. ``contrast`` is what the image was recognised as, None where nothing looked for
+    it; ``mass_ml`` is the volume of masses, cavities and strokes, None where the scheme has none.
     """
 
     brain_ml: float | None
@@ -41,6 +42,8 @@ class ImageSigns:
     labelled: float | None
     missing: int | None
     lopsided: float | None
+    contrast: str | None = None
+    mass_ml: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

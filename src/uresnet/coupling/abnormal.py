@@ -1,0 +1,116 @@
+"""Abnormal tissue: where it is, and how it enters the classes of a segmentation.
+
+Masses, cavities and strokes are found by the network in every contrast. Lesions of the white matter are found in FLAIR
+images, by brightness: there a rule of one line does better than the network. Nothing is matched to abnormal tissue.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import ABNORMAL, SCHEMES, LabelScheme, mirrored_id
+from uresnet.coupling.contrast import GREY, Look
+from uresnet.preprocess import Conformed
+
+WITH_ABNORMAL = SCHEMES["freesurfer35"]
+"""The scheme of segmentations in which abnormal tissue was found: that of healthy brains, then three more classes."""
+
+_LEFT, _RIGHT, _LESION = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
+_HEALTHY = _LEFT  # classes below it are those of healthy brains
+
+_SMALLEST_MASS_ML = 0.2  # a piece
+_FEWEST_ML = 1.0  # of all pieces: less is found in healthy brains
+_BRIGHT = 1.5  # robust standard deviations of the cortex, above its median
+_SMALLEST_LESION = 5  # voxels of 1 mm
+_HULL_MM = 3
+_DEEP = (2, 41, 10, 49, 11, 50, 12, 51, 13, 52, 77)  # white matter and deep grey matter, which lesions lie in
+_EVERYWHERE = np.ones((3, 3, 3), dtype=bool)
+
+
+def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
+    """(I, J, K) uint8: classes of ``WITH_ABNORMAL`` where tissue is abnormal, 0 elsewhere; None where all is healthy.
+
+    What was drawn (``image.abnormal``) is taken as a mass, cavity or stroke; what the network saw is added.
+    """
+    shape = image.tensor.shape[2:]
+    found = np.zeros(tuple(shape), dtype=np.uint8)
+    if look is not None:
+        classes = look.classes.cpu().numpy()
+        if look.contrast == "FLAIR":
+            found[_bright_lesions(image.tensor[0, 0].numpy(), classes, look.scheme)] = _LESION
+        mass = np.isin(classes, [1 + look.scheme.ids.index(25)])
+        found[_in_pieces(mass, _SMALLEST_MASS_ML * 1000, _FEWEST_ML * 1000)] = _LEFT
+    if image.abnormal is not None:
+        found[image.abnormal.numpy()] = _LEFT
+    return torch.from_numpy(found) if found.any() else None
+
+
+def with_abnormal(labels: LabelMap, scheme: LabelScheme, abnormal: Tensor | None) -> tuple[LabelMap, LabelScheme]:
+    """Classes (I, J, K) with abnormal tissue in them, of ``WITH_ABNORMAL``, and that scheme; where there is none, those
+    of healthy brains. Masses get the side of the nearest structure that has one. A ``scheme`` of other structures
+    stays as it is."""
+    if scheme.classes[: _HEALTHY - 1] != WITH_ABNORMAL.classes[: _HEALTHY - 1]:
+        return labels, scheme
+    classes = _without_guesses(labels.data.numpy())
+    if abnormal is None:
+        return LabelMap(torch.from_numpy(classes), labels.grid), SCHEMES["freesurfer32"]
+    found = abnormal.numpy().copy()
+    masses = found == _LEFT
+    if masses.any():
+        found[masses & _right_of_midline(classes)] = _RIGHT
+    return LabelMap(torch.from_numpy(np.where(found > 0, found, classes)), labels.grid), WITH_ABNORMAL
+
+
+def _bright_lesions(image: np.ndarray, classes: np.ndarray, scheme: LabelScheme) -> np.ndarray:
+    """(I, J, K) bool: what is brighter than cortex, inside the closed hull of white and deep grey matter."""
+    grey = image[_of(classes, scheme, GREY)]
+    if not len(grey):
+        return np.zeros(image.shape, dtype=bool)
+    median = float(np.median(grey))
+    spread = 1.4826 * float(np.median(np.abs(grey - median)))
+    inner = ndimage.binary_closing(_of(classes, scheme, _DEEP), ndimage.generate_binary_structure(3, 1), _HULL_MM)
+    bright = ndimage.gaussian_filter(image, 0.5) > median + _BRIGHT * spread
+    return _in_pieces(bright & ndimage.binary_fill_holes(inner), _SMALLEST_LESION, 0)
+
+
+def _in_pieces(found: np.ndarray, smallest: float, fewest: float) -> np.ndarray:
+    """What lies in connected pieces of ``smallest`` voxels or more; nothing where these have fewer than ``fewest``."""
+    pieces, _ = ndimage.label(found, _EVERYWHERE)
+    sizes = np.bincount(pieces.ravel())
+    large = sizes >= smallest
+    large[0] = False
+    return np.asarray(large[pieces]) if sizes[large].sum() >= max(1, fewest) else np.zeros_like(found)
+
+
+def _without_guesses(classes: np.ndarray) -> np.ndarray:
+    """Healthy classes: what the network took for abnormal and is not kept becomes the nearest structure."""
+    guessed = classes >= _HEALTHY
+    if not guessed.any():
+        return classes
+    return _nearest(classes, ~guessed)
+
+
+def _right_of_midline(classes: np.ndarray) -> np.ndarray:
+    """(I, J, K) bool: the nearest structure that has a side is a right one."""
+    side = np.zeros(_HEALTHY, dtype=np.uint8)
+    for c, label in enumerate(WITH_ABNORMAL.classes[: _HEALTHY - 1], start=1):
+        if mirrored_id(label.id) != label.id:
+            side[c] = 2 if label.name.startswith("Right-") else 1
+    sides = side[classes]
+    return _nearest(sides, sides > 0) == 2 if sides.any() else np.zeros(classes.shape, dtype=bool)
+
+
+def _nearest(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where a value is not ``known``, that of the nearest voxel where it is."""
+    if not known.any():
+        return np.zeros_like(values)
+    indices = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.asarray(values[tuple(indices)])
+
+
+def _of(classes: np.ndarray, scheme: LabelScheme, ids: tuple[int, ...]) -> np.ndarray:
+    return np.isin(classes, [c for c, label in enumerate(scheme.classes, start=1) if label.id in ids])

@@ -1,0 +1,132 @@
+"""What the model for any contrast sees in an image: its contrast, and the T1-weighted image that would belong to it.
+
+Local correlation of two images of different contrast does harm: where one becomes brighter the other may become darker.
+So intensities are compared as T1-weighted ones. What such an image would look like is predicted twice, and the mean of
+both is taken: by the network from all that it sees (coarse, at half the resolution), and in closed form from the
+probabilities of tissue and the image's own intensities, which keeps its detail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet.core.choices import Contrast
+from uresnet.core.labels import LabelScheme
+from uresnet.model.checkpoint import Model
+from uresnet.model.segmenter import Segmenter
+from uresnet.preprocess import Conformed
+
+WHITE, GREY, FLUID = (2, 41), (3, 42), (4, 43)
+"""FreeSurfer ids of cerebral white matter, cortex and lateral ventricles, whose brightness tells a contrast."""
+
+_ALL_WHITE = (*WHITE, 7, 46, 16, 28, 60, 77)
+_ALL_FLUID = (*FLUID, 5, 44, 14, 15, 24)
+
+_T1 = {"white": 0.88, "grey": 0.60, "fluid": 0.17}
+"""Brightness of tissues in T1-weighted images, conformed to [0, 1]: about the medians of the training images."""
+
+_T1_STEP = 0.22
+"""White matter is brighter than cortex by this share, or more, of the step from fluid to cortex in T1-weighted images:
+0.33 and more in ten of them, also after contrast agent; up to 0.15 in FLAIR images."""
+
+_FLAT = 0.03  # a step in brightness that is none
+_STEEPEST = 4.0  # detail of another contrast is amplified no further
+_FEWEST = 200  # voxels of a tissue whose median is believed
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the network sees in a conformed image: ``classes`` (I, J, K) uint8 and ``probabilities`` (C, I/2, J/2, K/2)
+    of its ``scheme``, the ``contrast``, and ``as_t1`` (1, 1, I, J, K), the predicted T1-weighted image in [0, 1]."""
+
+    classes: Tensor
+    probabilities: Tensor
+    scheme: LabelScheme
+    contrast: Contrast
+    as_t1: Tensor
+
+
+def predicts_t1(model: Model) -> bool:
+    """Whether the model knows any contrast and predicts T1-weighted images."""
+    return isinstance(model.network, Segmenter) and model.network.synthesis is not None
+
+
+def look_at(model: Model, image: Conformed) -> Look:
+    """Evaluate a network with synthesis on an image."""
+    network, scheme = model.network, model.scheme
+    assert isinstance(network, Segmenter) and scheme is not None
+    tensor = image.tensor.to(model.device)
+    with torch.inference_mode():
+        classes, probabilities, predicted = network.with_t1(tensor)
+        tissues = _medians(tensor[0, 0], classes, scheme)
+        as_t1 = (predicted + _by_tissue(tensor, probabilities, scheme, tissues)) / 2 if tissues else predicted
+    return Look(classes, probabilities, scheme, _contrast(tissues), as_t1)
+
+
+def _medians(values: Tensor, classes: Tensor, scheme: LabelScheme) -> dict[str, float]:
+    """Median brightness by tissue; empty where one of them was hardly found."""
+    found = {}
+    for tissue, ids in (("white", WHITE), ("grey", GREY), ("fluid", FLUID)):
+        inside = values[_is_one_of(classes, scheme, ids)]
+        if len(inside) < _FEWEST:
+            return {}
+        found[tissue] = float(inside.median())
+    return found
+
+
+def _contrast(tissues: dict[str, float]) -> Contrast:
+    """From the order of the tissues' brightness."""
+    if not tissues:
+        return "unknown"
+    white, grey, fluid = tissues["white"], tissues["grey"], tissues["fluid"]
+    if fluid > max(white, grey) + _FLAT and grey > white:
+        return "T2"
+    if fluid > grey - _FLAT:
+        return "unknown"
+    return "T1" if white - grey > _T1_STEP * (grey - fluid) else "FLAIR"
+
+
+def _by_tissue(image: Tensor, probabilities: Tensor, scheme: LabelScheme, tissues: dict[str, float]) -> Tensor:
+    """(1, 1, I, J, K): each voxel's tissue gives the brightness it has in T1-weighted images, and what the image
+    differs from its tissue's brightness is added, stretched by the ratio of the steps between tissues."""
+    shape = image.shape[2:]
+    fluid = _summed(probabilities, scheme, _ALL_FLUID) + probabilities[0]
+    white = _summed(probabilities, scheme, _ALL_WHITE)
+    shares = {"white": white, "fluid": fluid, "grey": (1 - white - fluid).clamp_min(0)}
+    # At the border to fluid the step between fluid and grey matter tells, elsewhere that between grey and white matter.
+    around_fluid, around_white = _blurred(fluid), _blurred(white)
+    at_fluid = _enlarged(around_fluid / (around_fluid + around_white + 1e-6), shape)
+    here = sum(_enlarged(share, shape) * tissues[tissue] for tissue, share in shares.items())
+    there = sum(_enlarged(share, shape) * _T1[tissue] for tissue, share in shares.items())
+    slope = at_fluid * _slope(tissues, "fluid") + (1 - at_fluid) * _slope(tissues, "white")
+    return (there + (image[0, 0] - here) * slope).clamp(0, 1)[None, None] * (image > 0)
+
+
+def _slope(tissues: dict[str, float], tissue: str) -> float:
+    """How much brighter a T1-weighted image becomes, from grey matter to ``tissue``, where this one does by 1."""
+    step = tissues[tissue] - tissues["grey"]
+    return float(np.clip((_T1[tissue] - _T1["grey"]) / (step or 1e-6), -_STEEPEST, _STEEPEST))
+
+
+def _summed(probabilities: Tensor, scheme: LabelScheme, ids: tuple[int, ...]) -> Tensor:
+    """(i, j, k): the probability of any structure of these FreeSurfer ids."""
+    return probabilities[[c for c, label in enumerate(scheme.classes, start=1) if label.id in ids]].sum(dim=0)
+
+
+def _is_one_of(classes: Tensor, scheme: LabelScheme, ids: tuple[int, ...]) -> Tensor:
+    chosen = [c for c, label in enumerate(scheme.classes, start=1) if label.id in ids]
+    return torch.isin(classes, torch.tensor(chosen, dtype=classes.dtype, device=classes.device))
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """Means over 3×3×3 voxels, twice."""
+    return F.avg_pool3d(F.avg_pool3d(x[None, None], 3, 1, 1), 3, 1, 1)[0, 0]
+
+
+def _enlarged(x: Tensor, shape: torch.Size) -> Tensor:
+    return F.interpolate(x[None, None], size=tuple(shape), mode="trilinear")[0, 0]
