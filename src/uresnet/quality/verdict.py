@@ -289,7 +289,8 @@ def judge_record(record: RunRecord) -> Verdict | None:
 _NEED_STRUCTURES = {"mean_dice", "white_over_grey", "grey_over_csf", "labelled", "missing"}
 _NOT_ALWAYS = {"handedness", "crossed", "lopsided", "mass_ml"}
 _OF_T1 = {"distance", "deep_over_rim", "white_over_grey", "grey_over_csf", "handedness"}
-"""Signs that compare an image with T1-weighted ones: they say nothing of an image recognised as of another contrast."""
+"""Signs that compare an image with T1-weighted ones: they say nothing of an image recognised as of another contrast.
+Where tissues were found in the order of brightness of T1-weighted images, the deep brain need not be asked."""
 
 
 def _verdict(findings: Sequence[Finding]) -> Verdict:
@@ -297,7 +298,8 @@ def _verdict(findings: Sequence[Finding]) -> Verdict:
 
 
 def _image_rules(image: ImageSigns) -> list[Rule]:
-    return [rule for rule in IMAGE_RULES if image.contrast not in ("T2", "FLAIR") or rule.sign not in _OF_T1]
+    unneeded = {"T1": {"deep_over_rim"}, "T2": _OF_T1, "FLAIR": _OF_T1}.get(image.contrast or "", set())
+    return [rule for rule in IMAGE_RULES if rule.sign not in unneeded]
 
 
 def _bounds(rule: Rule, model: ModelRecord) -> Bounds:

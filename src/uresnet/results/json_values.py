@@ -91,7 +91,8 @@ def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     kinds = tuple(kind for kind in kinds if kind is not type(None))
     if len(kinds) == 1:
         return _convert(kinds[0], value, where)
-    fitting = (kind for kind in kinds if {f.name for f in dataclasses.fields(kind)} <= set(_mapping(value, where)))
+    there = set(_mapping(value, where))
+    fitting = (kind for kind in kinds if {f.name for f in dataclasses.fields(kind) if f.default is not None} <= there)
     kind = next(fitting, None)
     return None if kind is None else from_json_value(kind, value, where)
 

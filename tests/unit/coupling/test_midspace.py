@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from grids import made_from_scratch, turned
 from solver_images import GROUPS, QUICK, SHAPE, affine, blobs
 from uresnet.core.choices import Freedom
 from uresnet.core.grid import Grid
-from uresnet.core.labels import SCHEMES
+from uresnet.core.labels import ABNORMAL, SCHEMES
 from uresnet.coupling import Coupling, couple_midspace, midspace
 from uresnet.errors import UserError
+from uresnet.model.checkpoint import load_model
 from uresnet.preprocess import Conformed
 from uresnet.solver import SolverImage
 
@@ -26,10 +29,11 @@ def couple(
     monkeypatch: pytest.MonkeyPatch, moving: Grid, fixed: Grid, freedom: Freedom, images: dict[int, SolverImage]
 ) -> Coupling:
     """Without a network: each grid has its image."""
-    monkeypatch.setattr(midspace, "_segment", lambda model, image, shifted_pass: (images[id(image.grid)], None))
+    monkeypatch.setattr(midspace, "_segment", lambda model, image, *_, **__: (images[id(image.grid)], None))
     inside = torch.ones(SHAPE, dtype=torch.bool)
     conformed = [Conformed(torch.zeros(1, 1, *SHAPE), grid, inside) for grid in (moving, fixed)]
-    return couple_midspace(None, conformed[0], conformed[1], freedom, QUICK)
+    model = replace(load_model("translation"), scheme=SCHEMES["tissue3"])
+    return couple_midspace(model, conformed[0], conformed[1], freedom, QUICK)
 
 
 def places(margin: int) -> np.ndarray:
@@ -70,5 +74,16 @@ def test_left_and_right_are_one_structure(name: str) -> None:
     groups = midspace._structures_of_classes(scheme).tolist()
     assert groups[0] == 0 and set(groups) == set(range(max(groups) + 1))
     for c, mirrored in enumerate(scheme.mirrored):
+        healthy = {i for i in (c, mirrored) if i == 0 or scheme.ids[i - 1] not in ABNORMAL}
         assert groups[c] == groups[mirrored]
-        assert groups.count(groups[c]) == len({c, mirrored})
+        if healthy:
+            same = [i for i, group in enumerate(groups) if group == groups[c]]
+            assert healthy == {i for i in same if i == 0 or scheme.ids[i - 1] not in ABNORMAL}
+
+
+def test_lesions_of_the_white_matter_are_white_matter_and_masses_are_nothing() -> None:
+    for name in ("freesurfer34", "freesurfer35"):
+        scheme = SCHEMES[name]
+        group = dict(zip((0, *scheme.ids), midspace._structures_of_classes(scheme).tolist(), strict=True))
+        assert group[77] == group[2] == group[41] != 0
+        assert group[25] == group.get(57, 0) == 0

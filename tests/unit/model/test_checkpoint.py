@@ -122,7 +122,7 @@ def test_files_that_are_no_models(tmp_path: Path, tiny_model: Path) -> None:
 def test_an_unknown_name_lists_the_known(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
     known = find_model(tiny_model)
     monkeypatch.setattr(catalogue, "packaged_models", lambda: {"paper": known, "default": known})
-    with pytest.raises(UserError, match=r"no model nobody\. Known: paper, default"):
+    with pytest.raises(UserError, match=r"no model nobody\. Known: auto, paper, default"):
         find_model("nobody")
     assert find_model("paper") is known
 

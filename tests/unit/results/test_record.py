@@ -123,7 +123,7 @@ def test_a_folder_without_a_record_is_no_result(tmp_path: Path) -> None:
 
 def test_names_of_a_later_version_are_ignored(record: RunRecord) -> None:
     tree = json.loads(record.to_json())
-    tree["lesions"], tree["inputs"]["moving"]["contrast"] = 3, "T1"
+    tree["weather"], tree["inputs"]["moving"]["scanner"] = 3, "B"
     assert RunRecord.from_json(json.dumps(tree)) == record
 
 

@@ -1,0 +1,112 @@
+"""Abnormal tissue, on a made-up head of classes: what is found, and which side it has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from uresnet.core.grid import Grid
+from uresnet.core.image import LabelMap
+from uresnet.core.labels import SCHEMES
+from uresnet.coupling.abnormal import WITH_ABNORMAL, abnormal_classes, with_abnormal
+from uresnet.coupling.contrast import Look
+from uresnet.preprocess import Conformed
+
+SCHEME = SCHEMES["freesurfer34"]
+SHAPE = (40, 40, 40)
+GRID = Grid.centred(SHAPE, (1, 1, 1), "RAS", (0, 0, 0))
+MASS, LESION = 1 + SCHEME.ids.index(25), 1 + SCHEME.ids.index(77)
+
+
+def class_of(structure: int) -> int:
+    return 1 + SCHEME.ids.index(structure)
+
+
+def head() -> np.ndarray:
+    """White matter in a shell of cortex; the left is at low indices."""
+    classes = np.zeros(SHAPE, dtype=np.uint8)
+    for low, inner, outer in ((0, 2, 3), (20, 41, 42)):
+        classes[low + 1 : low + 19, 2:38, 2:38] = class_of(outer)
+        classes[low + 3 : low + 19, 5:35, 5:35] = class_of(inner)
+    return classes
+
+
+def conformed(image: np.ndarray | None = None) -> Conformed:
+    values = torch.rand(SHAPE) if image is None else torch.from_numpy(image.astype(np.float32))
+    return Conformed(values[None, None], GRID, torch.ones(SHAPE, dtype=torch.bool))
+
+
+def seen(classes: np.ndarray, contrast: str = "T1") -> Look:
+    nothing = torch.zeros((1, 1, *SHAPE))
+    return Look(torch.from_numpy(classes), nothing, SCHEME, contrast, nothing)  # type: ignore[arg-type]
+
+
+def ids_of(abnormal: torch.Tensor, classes: np.ndarray) -> np.ndarray:
+    labels, scheme = with_abnormal(LabelMap(torch.from_numpy(classes), GRID), SCHEME, abnormal)
+    assert scheme is WITH_ABNORMAL
+    return scheme.to_ids(labels.data.numpy())
+
+
+@pytest.mark.parametrize(("start", "value"), [(5, 25), (24, 57)])
+def test_a_mass_has_the_side_that_it_lies_in(start: int, value: int) -> None:
+    healthy, classes = head(), head()
+    classes[start : start + 11, 12:23, 12:23] = MASS  # 1.3 ml
+    abnormal = abnormal_classes(conformed(), seen(classes))
+    assert abnormal is not None
+    ids = ids_of(abnormal, classes)
+    assert (ids[classes == MASS] == value).all()
+    np.testing.assert_array_equal(ids[classes != MASS], SCHEME.to_ids(healthy)[classes != MASS])
+
+
+def test_less_than_a_millilitre_is_no_mass_and_becomes_what_is_around() -> None:
+    healthy, classes = head(), head()
+    classes[5:14, 12:21, 12:21] = MASS  # 0.7 ml
+    assert abnormal_classes(conformed(), seen(classes)) is None
+    labels, scheme = with_abnormal(LabelMap(torch.from_numpy(classes), GRID), SCHEME, None)
+    assert scheme.name == "freesurfer32"
+    np.testing.assert_array_equal(labels.data.numpy(), healthy)
+
+
+def flair(classes: np.ndarray) -> np.ndarray:
+    noise = 0.02 * np.random.default_rng(0).normal(size=SHAPE)
+    white = np.isin(classes, [class_of(2), class_of(41)])
+    return np.where(classes > 0, np.where(white, 0.5, 0.6) + noise, 0)
+
+
+@pytest.mark.parametrize("contrast", ["FLAIR", "T2", "T1"])
+def test_bright_spots_of_white_matter_are_lesions_in_flair_alone(contrast: str) -> None:
+    classes = head()
+    image = flair(classes)
+    image[8:12, 15:19, 15:19] = 0.9
+    image[30, 30, 30] = 0.9  # a single voxel is noise
+    abnormal = abnormal_classes(conformed(image), seen(classes, contrast))
+    if contrast != "FLAIR":
+        assert abnormal is None
+        return
+    assert abnormal is not None
+    found = ids_of(abnormal, classes) == 77
+    assert found[8:12, 15:19, 15:19].all()
+    assert found.sum() < 1.6 * 64  # the blur before the threshold
+
+
+def test_what_is_drawn_counts_whatever_the_network_sees() -> None:
+    classes = head()
+    drawn = torch.zeros(SHAPE, dtype=torch.bool)
+    drawn[26:30, 20:24, 20:24] = True
+    for look in (None, seen(classes)):
+        abnormal = abnormal_classes(replace(conformed(), abnormal=drawn), look)
+        assert abnormal is not None
+        assert ((ids_of(abnormal, classes) == 57) == drawn.numpy()).all()
+
+
+def test_a_healthy_brain_has_none() -> None:
+    assert abnormal_classes(conformed(flair(head())), seen(head(), "FLAIR")) is None
+    assert abnormal_classes(conformed(), None) is None
+
+
+def test_structures_of_another_scheme_stay_as_they_are() -> None:
+    labels = LabelMap(torch.zeros(SHAPE, dtype=torch.uint8), GRID)
+    assert with_abnormal(labels, SCHEMES["tissue3"], torch.ones(SHAPE)) == (labels, SCHEMES["tissue3"])

@@ -1,0 +1,158 @@
+"""What contrast an image has, and the T1-weighted image that belongs to it, on a brain of three tissues in layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from uresnet.config import ConformSpec, SegmenterConfig
+from uresnet.core.choices import Contrast
+from uresnet.core.grid import Grid
+from uresnet.core.labels import SCHEMES
+from uresnet.coupling import couple, look
+from uresnet.coupling.contrast import Look, _by_tissue, _contrast, look_at
+from uresnet.errors import UserError
+from uresnet.model.catalogue import ModelCard, find_model
+from uresnet.model.checkpoint import MIDSPACE, Model, load_model
+from uresnet.model.segmenter import Segmenter, blocks_to_channels
+from uresnet.preprocess import Conformed
+
+SCHEME = SCHEMES["freesurfer34"]
+SHAPE = (32, 32, 32)
+GRID = Grid.centred(SHAPE, (1, 1, 1), "RAS", (0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("white", "grey", "fluid", "contrast"),
+    [  # medians of real images
+        (0.88, 0.64, 0.19, "T1"),
+        (0.56, 0.44, 0.07, "T1"),  # after contrast agent
+        (0.81, 0.68, 0.57, "T1"),  # a tumour that presses on the ventricles
+        (0.24, 0.32, 0.82, "T2"),
+        (0.14, 0.22, 0.76, "T2"),
+        (0.68, 0.78, 0.57, "FLAIR"),
+        (0.68, 0.68, 0.12, "FLAIR"),
+        (0.56, 0.51, 0.18, "FLAIR"),
+        (0.50, 0.50, 0.50, "unknown"),
+        (0.90, 0.40, 0.80, "unknown"),
+    ],
+)
+def test_the_order_of_brightness_tells_the_contrast(white: float, grey: float, fluid: float, contrast: str) -> None:
+    assert _contrast({"white": white, "grey": grey, "fluid": fluid}) == contrast
+
+
+def test_tissues_that_were_not_found_tell_none() -> None:
+    assert _contrast({}) == "unknown"
+
+
+def layers(brightness: dict[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image (1, 1, I, J, K) of fluid, cortex and white matter, in slabs along the first axis, and the classes."""
+    classes = torch.zeros(SHAPE, dtype=torch.long)
+    image = torch.zeros(SHAPE)
+    for start, stop, structure, tissue in ((4, 12, 4, "fluid"), (12, 20, 3, "grey"), (20, 28, 2, "white")):
+        classes[start:stop] = 1 + SCHEME.ids.index(structure)
+        image[start:stop] = brightness[tissue]
+    return image[None, None], classes
+
+
+T2 = {"white": 0.24, "grey": 0.32, "fluid": 0.82}
+FLAIR = {"white": 0.6, "grey": 0.8, "fluid": 0.2}
+
+
+@pytest.mark.parametrize("tissues", [T2, FLAIR])
+def test_each_tissue_gets_the_brightness_of_t1_with_the_detail_of_the_image(tissues: dict[str, float]) -> None:
+    """Also half of grey and half of white matter gives half-way between both: the border keeps its place."""
+    image, classes = layers(tissues)
+    image[0, 0, 20] = (tissues["grey"] + tissues["white"]) / 2
+    one_hot = torch.nn.functional.one_hot(classes[::2, ::2, ::2], SCHEME.number_of_classes).movedim(-1, 0).float()
+    found = _by_tissue(image, one_hot, SCHEME, tissues)[0, 0, :, 16, 16]
+    assert float(found[7]) == pytest.approx(0.17, abs=0.02)
+    assert float(found[16]) == pytest.approx(0.60, abs=0.02)
+    assert float(found[25]) == pytest.approx(0.88, abs=0.02)
+    assert float(found[20]) == pytest.approx(0.74, abs=0.05)
+    assert float(found[:4].max()) == 0
+
+
+@pytest.fixture
+def general() -> Model:
+    """A network with random weights and synthesis."""
+    torch.manual_seed(0)
+    config = SegmenterConfig(channels=(4, 8), blocks=(1, 1), hidden=8, classes=35, synthesis=6)
+    card = ModelCard("small", MIDSPACE, {}, {}, scheme=SCHEME.name)
+    return Model(card, Segmenter(config).eval(), SCHEME, ConformSpec(), "")
+
+
+def conformed(image: torch.Tensor) -> Conformed:
+    return Conformed(image, GRID, image[0, 0] > 0)
+
+
+def test_one_pass_gives_what_two_would(general: Model) -> None:
+    image = torch.rand(1, 1, *SHAPE)
+    image[:, :, :5] = 0
+    network = general.network
+    assert isinstance(network, Segmenter) and network.synthesis is not None
+    with torch.inference_mode():
+        classes, probabilities, t1 = network.with_t1(image)
+        plain = network(image)
+        features = torch.cat([network.features(image), blocks_to_channels(image)], dim=1)
+        first = network.synthesis(features[0, :, 8, 8, 8])
+    assert torch.equal(classes, plain[0]) and torch.equal(probabilities, plain[1])
+    assert t1.shape == image.shape and float(t1[:, :, :5].max()) == 0
+    torch.testing.assert_close(t1[0, 0, 16, 16, 16], first[0].clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_a_model_for_any_contrast_looks_and_takes_over_where_an_image_is_no_t1(
+    general: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specialist = replace(general, card=replace(general.card, name="t1"), general=general)
+    image = conformed(torch.rand(1, 1, *SHAPE))
+    seen = look_at(general, image)
+
+    def choose(*contrasts: Contrast) -> str:
+        answers = iter([replace(seen, contrast=contrast) for contrast in contrasts])
+        monkeypatch.setattr("uresnet.coupling.dispatch.look_at", lambda *_: next(answers))
+        return look(specialist, *[image] * len(contrasts))[0].name
+
+    assert choose("T1", "T1") == "t1"
+    assert choose("T1", "FLAIR") == choose("T2") == choose("unknown", "T1") == "small"
+
+
+def test_a_model_alone_does_not_look() -> None:
+    model = load_model("translation")
+    assert look(model, conformed(torch.rand(1, 1, *SHAPE))) == (model, ())
+
+
+def test_the_model_without_a_name_looks_and_a_named_one_does_not() -> None:
+    for name in (None, "auto"):
+        file = find_model(name)
+        assert file.name == "default" and file.general is not None and file.general.name == "any"
+    assert find_model("default").general is None
+
+
+def test_images_of_one_contrast_are_compared_as_they_are_and_others_as_t1(
+    general: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen at what reaches the solver."""
+    image = conformed(torch.rand(1, 1, *SHAPE))
+    seen = look_at(general, image)
+    taken: list[torch.Tensor] = []
+
+    def stop(moving: object, fixed: object, freedom: object) -> None:
+        taken.extend([moving.intensities, fixed.intensities])  # type: ignore[attr-defined]
+        raise UserError("seen")
+
+    monkeypatch.setattr("uresnet.coupling.midspace._affine_log", stop)
+    cases: dict[tuple[Contrast, Contrast], tuple[bool, bool]] = {
+        ("T2", "T2"): (True, True),
+        ("T1", "T2"): (True, False),
+        ("FLAIR", "T2"): (False, False),
+    }
+    for contrasts, own in cases.items():
+        looks: list[Look] = [replace(seen, contrast=contrast) for contrast in contrasts]
+        with pytest.raises(UserError, match="seen"):
+            couple(general, image, image, "joint", looks=looks)
+        assert [torch.equal(x, image.tensor) for x in taken] == list(own)
+        assert [torch.equal(x, seen.as_t1) for x in taken] == [not x for x in own]
+        taken.clear()
