@@ -29,6 +29,7 @@ from uresnet.cli.pipes import is_piped, piped
 from uresnet.cli.session import Session, fail, session
 from uresnet.core.choices import BrainMethod, ExtraName
 from uresnet.core.files import check_exist, check_output_files, check_output_folder
+from uresnet.core.labels import ABNORMAL
 from uresnet.errors import UserError
 from uresnet.model.catalogue import ModelFile, find_model
 from uresnet.pipeline.names import distinct_names, is_label_file, segmentation_files
@@ -188,8 +189,8 @@ def _segment_one(
     )
     result.save(place, request.report, run.terminal.progress, request.overwrite, command_line(), extras=request.extras)
     run.terminal.warn(result.warnings)
-    found = sum(1 for volume in result.volumes.values() if volume)
-    run.terminal.say(f"{found} of {len(result.volumes)} structures found → {place}")
+    anatomy = [volume for structure, volume in result.volumes.items() if structure not in ABNORMAL]
+    run.terminal.say(f"{sum(map(bool, anatomy))} of {len(anatomy)} structures found → {place}")
     run.terminal.say(verdict_in_words(result.record.quality))
     if not request.piped:
         log_result(run, result.record, segmentation_files(place, False)["log"])

@@ -299,6 +299,8 @@ def _verdict(findings: Sequence[Finding]) -> Verdict:
 
 def _image_rules(image: ImageSigns) -> list[Rule]:
     unneeded = {"T1": {"deep_over_rim"}, "T2": _OF_T1, "FLAIR": _OF_T1}.get(image.contrast or "", set())
+    if image.mass_ml:
+        unneeded = unneeded | {"handedness"}  # a mass makes a brain more asymmetric than its sides are
     return [rule for rule in IMAGE_RULES if rule.sign not in unneeded]
 
 
