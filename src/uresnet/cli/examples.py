@@ -8,9 +8,12 @@ _EXAMPLES = {
         "uresnet register moving.nii.gz fixed.nii.gz -o out --refine --export ants,fsl --mask",
     ),
     "segment": ("uresnet segment T1.nii.gz -o out", "uresnet segment sub-*/T1.nii.gz -o segmented --stripped"),
-    "cohort": ("uresnet cohort images.tsv -o cohort", "uresnet cohort images.tsv -o cohort --workers 4"),
-    "group": ("uresnet group cohort", "uresnet group cohort --help"),
-    "template": ("uresnet template sub-*/T1.nii.gz -o mean", "uresnet template images/*.nii.gz -o mean --quiet"),
+    "cohort": (
+        "uresnet cohort images.tsv -o out --to template.nii.gz",
+        "uresnet cohort pairs.tsv -o out --workers 4 --memory 16GB",
+    ),
+    "group": ("uresnet group out", "uresnet group out --quiet"),
+    "template": ("uresnet template sub-*/T1.nii.gz -o mean", "uresnet template images.tsv -o mean --iterations 2"),
     "apply": (
         "uresnet apply out/transform.h5 moving_T2.nii.gz --like fixed.nii.gz -o T2_on_fixed.nii.gz",
         "uresnet apply out/transform.h5 points.csv -o moved.csv",

@@ -1,0 +1,61 @@
+"""A mean brain: the mean of all maps is the identity, whichever image comes first, and a stopped build goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from brains import FIELDS_OF_VIEW, brain_on, write_nifti
+from cohorts import Here, options_for
+from uresnet.cohort.jobs import Job, Options, Outcome
+from uresnet.cohort.run import plan, run
+from uresnet.cohort.table import scan_of
+from uresnet.cohort.template import TemplateOptions, build_template
+from uresnet.core.grid import Grid
+from uresnet.core.reading import read_rows
+from uresnet.io import read_image, read_labels
+from uresnet.transform import displacement_on
+from uresnet.transform_files import read_transform
+
+SHIFTS = ((-9.0, 3.0, -4.0), (9.0, 3.0, 8.0))
+GRID = Grid.centred((8, 8, 8), (10.0, 10.0, 10.0), ("R", "A", "S"), (0.0, 3.0, 2.0))  # about the mean of the shifts
+
+
+def test_the_mean_of_shifted_brains(tmp_path: Path, still_model: Path) -> None:
+    """The model shifts centre of mass to centre of mass, to a voxel of 4 mm."""
+    view = FIELDS_OF_VIEW["RAS"]
+    images = [write_nifti(brain_on(view, shift), view, tmp_path / f"s{n}.nii.gz") for n, shift in enumerate(SHIFTS)]
+    scans = [(image.name.split(".")[0], scan_of(image)) for image in images]
+    out, base, seen = tmp_path / "mean", options_for(tmp_path, still_model), list[str]()
+    (out / "rounds").mkdir(parents=True)
+
+    def do(jobs: Sequence[Job], options: Options) -> Sequence[Outcome]:
+        engine = Here(options)
+        outcomes = run(plan(jobs, options), options, engine)
+        seen.extend(engine.seen)
+        return outcomes
+
+    settings = TemplateOptions(iterations=1, spacing=4.0, sharpening=0.0)
+    rounds = build_template(scans, out, base, settings, do)
+    assert len(seen) == 4 and [r.images for r in rounds] == [2, 2]
+    build_template(scans, out, base, settings, do)
+    assert len(seen) == 4  # everything was there
+
+    _, rows = read_rows(out / "convergence.tsv")
+    assert [float(row["mean_left_mm"]) < 0.05 for row in rows] == [True, True]
+    names = [name for name, _ in scans]
+    maps = {name: read_transform(out / "transforms" / f"{name}_to_template.h5") for name in names}
+    mean = torch.stack([displacement_on(forward, GRID).displacement for forward in maps.values()]).mean(dim=0)
+    assert float(mean.norm(dim=0).max()) < 0.05
+    for name, shift in zip(names, SHIFTS, strict=True):  # so the mean brain lies at the mean of the places
+        point = torch.tensor([[10.0, -20.0, 15.0]], dtype=torch.float64)
+        moved = maps[name].apply(point)
+        assert np.abs((moved - point)[0].numpy() - (np.array(shift) - np.mean(SHIFTS, axis=0))).max() < 4.5
+        back = read_transform(out / "transforms" / f"template_to_{name}.h5")
+        assert torch.allclose(back.apply(moved), point, atol=0.2)
+    picture, labels = read_image(out / "template.nii.gz"), read_labels(out / "template_dseg.nii.gz")
+    assert picture.grid.same_as(labels.grid) and float(picture.data.max()) > 50
+    assert "Mean brain mean" in (out / "template.html").read_text(encoding="utf-8")
