@@ -21,7 +21,7 @@ from uresnet.cli.options import (
 )
 from uresnet.cli.session import fail, session
 from uresnet.core.files import check_output_folder
-from uresnet.evaluation import TABLES
+from uresnet.evaluation.names import TABLES
 from uresnet.model.catalogue import find_model
 
 if TYPE_CHECKING:

@@ -3,7 +3,3 @@
 ``pairs`` registers and scores one pair, ``scores`` holds what is measured, ``run`` takes all pairs and models,
 ``journal`` lets a stopped evaluation continue, ``table`` writes the paper's Table 1.
 """
-
-TABLES = ("table1.md", "pairs.csv", "structures.csv")
-"""The files that an evaluation writes, besides its record: the paper's table, a row for each pair, and one for each
-structure."""

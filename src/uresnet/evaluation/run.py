@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from uresnet.core.files import RECORD, fresh_folder, write_text
-from uresnet.evaluation import TABLES
 from uresnet.evaluation.journal import Journal
+from uresnet.evaluation.names import TABLES
 from uresnet.evaluation.pairs import Judge, ScanPair
 from uresnet.evaluation.scores import PairScores
 from uresnet.evaluation.table import pairs_csv, structures_csv, table1

@@ -21,7 +21,10 @@ from uresnet.cli.main import _VERBS, app
 SOURCE = Path(__file__).resolve().parents[3] / "src"
 
 
-VERBS = "register segment apply compose convert invert jacobian train evaluate report figure view demo info prepare"
+VERBS = (
+    "register segment cohort group template apply compose convert invert jacobian train evaluate report figure view "
+    "demo info prepare"
+)
 
 
 def test_the_help_lists_the_verbs_in_order() -> None:
