@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class Encodings:
                 probabilities[0] = 1
                 probabilities.reshape(len(probabilities), -1)[:, stored["where"]] = stored["columns"]
             os.utime(path)
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
         return torch.from_numpy(classes), torch.from_numpy(probabilities)
 

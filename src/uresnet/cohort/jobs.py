@@ -60,7 +60,7 @@ class Options:
     formats: tuple[FormatName, ...] = ()
     command: tuple[str, ...] = ()
     threads: int = 1
-    kept_images: int = 400_000_000
+    kept_images: int = 200_000_000
     kept_encodings: int = 10_000_000_000
 
     @property

@@ -7,8 +7,9 @@ import re
 
 from uresnet.errors import UserError, quoted
 
-WORKER_BYTES = 3_200_000_000
-"""Of a worker, for images of up to 256³ voxels: what was measured is in docs/how-to/cohort.md."""
+WORKER_BYTES = 4_800_000_000
+"""Of a worker, at most, while it computes one pair and writes another: 4.5 GB were measured with the default model on
+images of 1 mm."""
 
 
 def read_bytes(text: str, option: str) -> int:
