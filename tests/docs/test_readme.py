@@ -72,7 +72,7 @@ def test_python_of_the_readme_runs(tiny_model: Path, tmp_path: Path, monkeypatch
 
 
 def test_the_figures_of_the_paper_are_those_of_its_card() -> None:
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs/commands.md").read_text(encoding="utf-8").splitlines()
     row = next(line for line in lines if line.startswith("| `paper`, as shipped |"))
     shown = [float(cell.strip(" %")) for cell in row.split("|")[2:-1]]
     card = catalogue.packaged_models()["paper"].card
