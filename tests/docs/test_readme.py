@@ -12,7 +12,9 @@ import typer
 
 from brains import FIELDS_OF_VIEW, brain_on, write_nifti
 from uresnet.cli.main import app
+from uresnet.core.files import LOG, RECORD
 from uresnet.model import catalogue
+from uresnet.pipeline.names import DEFAULT_OUTPUTS, OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[2]
 FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "tests/README.md", "CHANGELOG.md")]
@@ -81,3 +83,9 @@ def test_the_figures_of_the_paper_are_those_of_its_card() -> None:
     names = ("registration Dice, 15 structures, ten val pairs", *(f"segmentation Dice, {name}" for name in structures))
     assert shown[:-1] == [card.figures[name] for name in names]
     assert shown[-1] == round(100 * card.figures["folding fraction of the brain"], 1)
+
+
+def test_the_table_of_outputs_names_every_file() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    written = {name for output in DEFAULT_OUTPUTS for name in OUTPUTS[output]} | {RECORD, LOG}
+    assert not sorted(name for name in written if f"`{name}`" not in page)
