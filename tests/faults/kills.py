@@ -28,6 +28,9 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "src")]
 
 from brains import FIELDS_OF_VIEW, brain_on, write_nifti, write_tiny_model
 from pages import write_part
+from uresnet.core.exchange import recover
+from uresnet.core.files import LOG
+from uresnet.core.temporary import PREFIX
 from uresnet.training.state import STATE
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -83,14 +86,21 @@ def run(arguments: list[str], kill_after: float | None = None, number: int = sig
 
 
 def folder_result(folder: Path) -> Callable[[], str | None]:
-    """A folder of results: absent, or complete with its record, the files listed in it and no others."""
+    """A folder of results: absent, or complete with its record, the files listed in it and no others.
+
+    A folder that has a record is complete as it stands. One whose files were being replaced has none, and is what the
+    next command that writes into it makes of it (``recover``).
+    """
 
     def found() -> str | None:
         if not folder.exists():
             return None
+        if not (folder / "run.json").exists():
+            recover(folder)
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         names = sorted(record["files"])
-        assert sorted(path.name for path in folder.iterdir()) == names, "files missing, or files of two runs"
+        there = sorted(p.name for p in folder.iterdir() if p.name != LOG and not p.name.startswith(PREFIX))
+        assert there == names, f"files missing, or files of two runs: {sorted(set(there) ^ set(names))}"
         return digest([folder / name for name in names if name.endswith((".h5", ".nii.gz", ".tsv"))])
 
     return found
@@ -232,9 +242,9 @@ def try_case(case: Case, trials: int, rng: random.Random, folder: Path) -> Outco
         except (AssertionError, ValueError, OSError, KeyError) as error:
             print(f"LOST: {case.name}, {moment:.2f} s, exit code {code}: {error}", file=sys.stderr)
             outcome.half += 1
-        for path in folder.glob(".*"):
-            outcome.left += 1
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in list(folder.rglob(f"{PREFIX}*")):
+            outcome.left += path.exists()
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         stopped = bool(case.resume) and (folder / "run" / STATE).exists()
         again = [*case.arguments, case.resume] if stopped else case.arguments
         if again == case.arguments:
@@ -249,6 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=100, help="kills in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="commands whose names hold these words")
     parser.add_argument("--page", type=Path, help="write the table into this page")
     options = parser.parse_args()
     rng, lost = random.Random(options.seed), 0
@@ -256,7 +267,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small_inputs(folder)
-        commands = cases(folder)
+        commands = [case for case in cases(folder) if options.only in case.name]
         print("\n".join(lines))
         for case in commands:
             found = try_case(case, -(-options.trials // len(commands)), rng, folder)

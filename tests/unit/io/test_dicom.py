@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 import zipfile
 from pathlib import Path
@@ -15,7 +16,8 @@ import SimpleITK as sitk
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from typer.testing import CliRunner
 
-from dicom_files import content_of, frames_of, packed, slice_of, write_dicom, write_slices
+from brains import FIELDS_OF_VIEW, brain_on
+from dicom_files import ROOT, content_of, frames_of, packed, slice_of, write_dicom, write_slices
 from spatial_cases import grid_of
 from uresnet.cli.main import app
 from uresnet.core.grid import Grid
@@ -262,3 +264,31 @@ def test_what_a_maker_packs_into_one_picture_ends_in_a_sentence(shared_data):
             read_image(path)
     with pytest.raises(UserError, match="give a 3D image"):
         read_image(shared_data / "dicom" / "ge" / "anatomical" / "001_single_slice")
+
+
+def test_the_record_of_a_run_names_the_series(tmp_path, tiny_model):
+    """A brain in two series; the second is segmented by the command."""
+    grid = FIELDS_OF_VIEW["LAS"]
+    brain = brain_on(grid).astype(np.int16)
+    both = [
+        slice_of(values, grid, k, n, name)
+        for n, name, values in ((1, "T1 first", brain // 2), (2, "T1 second", brain))
+        for k in range(grid.shape[2])
+    ]
+    folder = write_slices(both, tmp_path / "both")
+    line = [
+        "segment",
+        f"{folder}#2",
+        "-o",
+        f"{tmp_path}/dseg.nii.gz",
+        "--model",
+        str(tiny_model),
+        "--brain",
+        "none",
+        "--no-report",
+    ]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 0, done.stderr
+    record = json.loads((tmp_path / "dseg_run.json").read_text(encoding="utf-8"))
+    assert record["inputs"]["image"]["path"] == f"{folder}#2"
+    assert record["inputs"]["image"]["notes"][0] == f"DICOM series T1 second ({ROOT}.2), 40 files"
