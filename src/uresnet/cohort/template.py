@@ -128,7 +128,8 @@ def sharpness(image: Image, labels: LabelMap) -> float:
 
 
 def _members(place: Path, scans: dict[str, Scan], outcomes: Sequence[Outcome]) -> list[Member]:
-    done = [outcome.id for outcome in outcomes if outcome.state == "done"]
+    ended = {outcome.id for outcome in outcomes if outcome.state == "done"}
+    done = [name for name in scans if name in ended]  # in one order: sums of floats depend on it, and hashes on them
     if len(done) < 2:
         reasons = next((outcome.error for outcome in outcomes if outcome.error), "")
         raise UserError(f"Fewer than two images could be registered, which make no mean: {quoted(reasons, 200)}")

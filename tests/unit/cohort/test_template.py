@@ -36,7 +36,7 @@ def test_the_mean_of_shifted_brains(tmp_path: Path, still_model: Path) -> None:
         engine = Here(options)
         outcomes = run(plan(jobs, options), options, engine)
         seen.extend(engine.seen)
-        return outcomes
+        return outcomes if len(seen) % 4 else outcomes[::-1]  # they end in any order
 
     settings = TemplateOptions(iterations=1, spacing=4.0, sharpening=0.0)
     rounds = build_template(scans, out, base, settings, do)
