@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from dataclasses import dataclass
 from html import escape
@@ -62,13 +63,9 @@ def result_plot(result: RegisteredPair | SegmentedImage, slices: int = 3) -> Any
     structures. Raises :class:`UserError` where matplotlib is missing, and for a number that is not 1 to 12."""
     if isinstance(slices, bool) or not isinstance(slices, int) or not 1 <= slices <= 12:
         raise UserError(f"plot: slices is {slices!r:.50}; give a number from 1 to 12.")
-    try:
-        import matplotlib.pyplot  # noqa: F401  with it a notebook knows how to show figures
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("plot needs matplotlib; install it with: pip install 'uresnet[figures]'.") from None
     rows, view = _rows(result), _view(result)
-    figure = Figure(figsize=(2.2 * slices, 2.3 * len(PLANES) * len(rows)), layout="constrained", facecolor="black")
+    size = (2.2 * slices, 2.3 * len(PLANES) * len(rows))
+    figure = _montage()(figsize=size, layout="constrained", facecolor="black")
     axes = figure.subplots(len(rows) * len(PLANES), slices, squeeze=False)
     for ax in axes.ravel():
         ax.set_axis_off()
@@ -107,6 +104,22 @@ def result_view(result: RegisteredPair | SegmentedImage, height: int = 420) -> A
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------------
+
+
+def _montage() -> Any:
+    """matplotlib's Figure, which a notebook shows whether or not pyplot is loaded."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("plot needs matplotlib; install it with: pip install 'uresnet[figures]'.") from None
+
+    class Montage(Figure):
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", dpi="figure", facecolor=self.get_facecolor())
+            return file.getvalue()
+
+    return Montage
 
 
 def _title(result: RegisteredPair | SegmentedImage) -> str:

@@ -46,6 +46,7 @@ def test_the_montage_has_a_picture_for_every_slice(pair: RegisteredPair, segment
     pytest.importorskip("matplotlib")
     assert len(result_plot(pair, slices=2).axes) == 2 * 3 * 2
     figure = result_plot(segmented, slices=3)
+    assert figure._repr_png_().startswith(b"\x89PNG")
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert len(titles) == 9 and all(re.search(r"-?\d+ mm$", title) for title in titles)
     for wrong in (0, 13, "3", True):
