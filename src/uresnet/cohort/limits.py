@@ -7,9 +7,9 @@ import re
 
 from uresnet.errors import UserError, quoted
 
-WORKER_BYTES = 4_800_000_000
-"""Of a worker, at most, while it computes one pair and writes another: 4.5 GB were measured with the default model on
-images of 1 mm."""
+WORKER_BYTES = 6_500_000_000
+"""Of a worker, at most, while it computes one pair and writes another: 4.5 GB were measured for the first pair of the
+default model on images of 1 mm, 5.5 GB for the third."""
 
 
 def read_bytes(text: str, option: str) -> int:
