@@ -10,7 +10,7 @@ _EXAMPLES = {
     "segment": ("uresnet segment T1.nii.gz -o out", "uresnet segment sub-*/T1.nii.gz -o segmented --stripped"),
     "cohort": (
         "uresnet cohort images.tsv -o out --to template.nii.gz",
-        "uresnet cohort pairs.tsv -o out --workers 4 --memory 16GB",
+        "uresnet cohort pairs.tsv -o out --workers 4 --memory 32GB",
     ),
     "group": ("uresnet group out", "uresnet group out --quiet"),
     "template": ("uresnet template sub-*/T1.nii.gz -o mean", "uresnet template images.tsv -o mean --iterations 2"),
