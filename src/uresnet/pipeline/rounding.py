@@ -1,7 +1,7 @@
 """Transforms and maps as they are stored: rounded as finely as the brain needs, and coarsely where there is none.
 
-Digits that mean nothing do not compress. In the brain a displacement is rounded to multiples of 2⁻⁸ mm, an error of at
-most 0.002 mm along each axis, and farther away ever more coarsely: what the transform says there is extrapolated.
+Digits that mean nothing do not compress. In the brain a displacement is rounded to multiples of 2⁻⁷ mm, an error of at
+most 0.004 mm along each axis, and farther away more coarsely, to 0.125 mm: what a transform says there is extrapolated.
 Nothing is cut off, so that a face or a neck is not torn.
 """
 
@@ -20,7 +20,7 @@ from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
 from uresnet.transform import Affine, Composite, DisplacementField, Transform, displacement_on, resample
 
-_QUANTA_MM = ((0.0, 2.0**-8), (5.0, 2.0**-5), (15.0, 2.0**-3), (np.inf, 2.0**-1))
+_QUANTA_MM = ((0.0, 2.0**-7), (2.0, 2.0**-4), (np.inf, 2.0**-2))
 """Up to so many mm from where brain may be read → what a displacement is a multiple of, mm."""
 
 _JACOBIAN_QUANTA = ((0.0, 2.0**-9), (np.inf, 2.0**-4))

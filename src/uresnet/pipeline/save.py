@@ -89,8 +89,8 @@ class Registration(RegisteredPair, Shown):
         names of :data:`uresnet.transform_files.FORMATS` to write the transform in besides ITK's. ``progress`` receives
         one stage, "write".
 
-        ``transform.h5`` and ``inverse_transform.h5`` hold displacements rounded to 2⁻⁸ mm in and around the brain (an
-        error of at most 0.002 mm along an axis), and more coarsely away from it; the Jacobian is rounded to 0.002.
+        ``transform.h5`` and ``inverse_transform.h5`` hold displacements rounded to 2⁻⁷ mm in and around the brain (an
+        error of at most 0.004 mm along an axis), and more coarsely away from it; the Jacobian is rounded to 0.002.
         With a ``field_spacing`` displacements are on voxels of that many mm: smaller files, and an inverse whose error
         is measured anew for the record. The other ``formats`` are exact.
 
