@@ -122,6 +122,8 @@ def main() -> None:
                 process.wait()
                 count.orphans += len(psutil.wait_procs(workers, timeout=30)[1])
                 wrong = what_is_half(out)
+                total = sum(each.kills for each in counts.values())
+                print(f"kill {total}: {kind}", file=sys.stderr, flush=True)
                 for sentence in wrong:
                     print(f"LOST after {kind}: {sentence}", file=sys.stderr)
                 count.half += len(wrong)
