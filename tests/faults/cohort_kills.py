@@ -138,7 +138,7 @@ def main() -> None:
     for kind, count in counts.items():
         print(f"| {kind} | {count.kills} | {count.half} | {count.orphans} |")
         lost += count.half + count.orphans
-    print(f"\nfinal results other than those of an undisturbed run: {lost}" if lost else "\nnothing was lost")
+    print(f"\nlost, left or different from an undisturbed run: {lost}" if lost else "\nnothing was lost")
     sys.exit(1 if lost else 0)
 
 

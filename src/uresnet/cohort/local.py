@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from threading import Lock
+from threading import Lock, Thread
 
 from uresnet.cohort.jobs import Job, Options, Outcome
 from uresnet.core.limits import check_memory_limit, keep_freed_memory
@@ -112,6 +112,7 @@ def serve(connection: Connection, options: Options) -> None:
     """What a worker process does: jobs in, outcomes out, until the connection ends, with which it ends at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Thread(target=_end_with_parent, daemon=True).start()  # also while torch is loaded, which can take long
     with suppress(UserError):
         if not check_memory_limit():
             keep_freed_memory()
@@ -136,6 +137,13 @@ def serve(connection: Connection, options: Options) -> None:
                 pool.submit(run, connection.recv())
         except (EOFError, OSError):  # what would be sent nobody would hear
             os._exit(1)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _death(process: BaseProcess) -> str:
