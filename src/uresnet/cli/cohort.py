@@ -256,7 +256,8 @@ def options_of(
         Options(
             folder=output.absolute(),
             model=file.path,
-            model_sha256=file.sha256,
+            model_sha256=file.sha256 if file.general is None else f"{file.sha256} {file.general.sha256}",
+            general=None if file.general is None else file.general.path,
             device=run.load_torch(),
             command=("uresnet", *sys.argv[1:]),
             threads=each,

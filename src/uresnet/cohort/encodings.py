@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -37,9 +38,9 @@ class Encodings:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, key: str) -> tuple[Tensor, Tensor] | None:
-        """Classes (I, J, K) uint8 and probabilities (C, i, j, k) float32, or None where there are none, or damaged
-        ones."""
+    def read(self, key: str) -> tuple[Tensor, ...] | None:
+        """Classes (I, J, K) uint8, probabilities (C, i, j, k) float32 and, where one was kept, the predicted image
+        (1, 1, I, J, K) float32; or None where there are none, or damaged ones."""
         if self.folder is None:
             return None
         path = self._path(key)
@@ -50,12 +51,13 @@ class Encodings:
                 probabilities = np.zeros(stored["probabilities_shape"], dtype=np.float32)
                 probabilities[0] = 1
                 probabilities.reshape(len(probabilities), -1)[:, stored["where"]] = stored["columns"]
+                predicted = [torch.from_numpy(stored["predicted"])] if "predicted" in stored else []
             os.utime(path)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
-        return torch.from_numpy(classes), torch.from_numpy(probabilities)
+        return (torch.from_numpy(classes), torch.from_numpy(probabilities), *predicted)
 
-    def write(self, key: str, classes: Tensor, probabilities: Tensor) -> None:
+    def write(self, key: str, classes: Tensor, probabilities: Tensor, *predicted: Tensor) -> None:
         """Keep what the network says. Voxels that are certainly background are left out, which nothing else loses."""
         if self.folder is None:
             return
@@ -63,16 +65,18 @@ class Encodings:
         filled = [np.flatnonzero(values.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
         box = [(int(f[0]), int(f[-1]) + 1) if len(f) else (0, 0) for f in filled]
         where = np.flatnonzero((columns[0] != 1) | (columns[1:] != 0).any(axis=0))
+        arrays: dict[str, Any] = {
+            "shape": values.shape,
+            "box": box,
+            "classes": values[tuple(slice(*side) for side in box)],
+            "probabilities_shape": tuple(probabilities.shape),
+            "where": where,
+            "columns": columns[:, where],
+        }
+        if predicted:
+            arrays["predicted"] = predicted[0].cpu().numpy()
         with suppress(UserError), written_whole(self._path(key)) as beside, beside.open("wb") as file:
-            np.savez(
-                file,
-                shape=values.shape,
-                box=box,
-                classes=values[tuple(slice(*side) for side in box)],
-                probabilities_shape=tuple(probabilities.shape),
-                where=where,
-                columns=columns[:, where],
-            )
+            np.savez(file, **arrays)
         self._forget_oldest()
 
     @contextmanager
@@ -118,30 +122,43 @@ class KeptNetwork(nn.Module):
         self.asked = 0
         self._sha256 = sha256
         self._encodings = encodings
-        self._latest: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+        self._latest: OrderedDict[str, tuple[Tensor, ...]] = OrderedDict()
 
-    def forward(self, image: Tensor, shifted_pass: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, shifted_pass: bool = False) -> tuple[Tensor, ...]:
         """As that of the network, to the bit."""
-        key = self._key(image, shifted_pass)
+        return self._kept(f"{shifted_pass}", image, lambda: self.network(image, shifted_pass))
+
+    @property
+    def synthesis(self) -> nn.Module | None:
+        """What predicts T1-weighted images, or None."""
+        found: nn.Module | None = getattr(self.network, "synthesis", None)
+        return found
+
+    def with_t1(self, image: Tensor) -> tuple[Tensor, ...]:
+        """As that of the network, to the bit."""
+        return self._kept("t1", image, lambda: self.network.with_t1(image))  # type: ignore[operator]
+
+    def _kept(self, what: str, image: Tensor, find: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        key = self._key(image, what)
         if key not in self._latest:
             with self._encodings.alone(key):
-                self._latest[key] = self._found(key, image, shifted_pass)
+                self._latest[key] = self._found(key, image, find)
         self._latest.move_to_end(key)
         while len(self._latest) > _IN_MEMORY:
             self._latest.popitem(last=False)
         return self._latest[key]
 
-    def _found(self, key: str, image: Tensor, shifted_pass: bool) -> tuple[Tensor, Tensor]:
+    def _found(self, key: str, image: Tensor, find: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         stored = self._encodings.read(key)
         if stored is not None:
-            return stored[0].to(image.device), stored[1].to(image.device)
+            return tuple(tensor.to(image.device) for tensor in stored)
         self.asked += 1
-        classes, probabilities = self.network(image, shifted_pass)
-        self._encodings.write(key, classes, probabilities)
-        return classes, probabilities
+        found = find()
+        self._encodings.write(key, *found)
+        return found
 
-    def _key(self, image: Tensor, shifted_pass: bool) -> str:
-        about = f"{self._sha256} {tuple(image.shape)} {image.device.type} {shifted_pass} {torch.__version__}"
+    def _key(self, image: Tensor, what: str) -> str:
+        about = f"{self._sha256} {tuple(image.shape)} {image.device.type} {what} {torch.__version__}"
         found = hashlib.sha256(about.encode())
         found.update(image.cpu().contiguous().numpy().data)
         return found.hexdigest()

@@ -25,6 +25,7 @@ from uresnet.core.limits import is_out_of_memory
 from uresnet.core.memory import peak_memory, reset_peak_memory
 from uresnet.coupling import segments_alone
 from uresnet.errors import UserError, quoted, told_by_the_command
+from uresnet.model.catalogue import find_model
 from uresnet.model.checkpoint import Model, load_model
 from uresnet.pipeline.register import register
 from uresnet.pipeline.segment import segment
@@ -120,14 +121,23 @@ class Worker:
         return save, result.record.quality, len(result.warnings)
 
     def _loaded(self) -> Model:
-        model = load_model(self.options.model).to(self.options.device)
+        file, general = find_model(self.options.model), self.options.general
+        model = load_model(replace(file, general=None if general is None else find_model(general))).to(
+            self.options.device
+        )
         if not segments_alone(model) or not self.options.kept_encodings:
             return model
         encodings = Encodings(self.options.folder / HIDDEN / "encodings", self.options.kept_encodings)
-        return replace(model, network=KeptNetwork(model.network, model.sha256, encodings))
+        return _keeping(model, encodings)
 
     def _looks(self) -> int:
         return self.model.network.asked if isinstance(self.model.network, KeptNetwork) else 0
+
+
+def _keeping(model: Model, encodings: Encodings) -> Model:
+    """The same model, and the one that looks first, asking what is kept before they look."""
+    general = None if model.general is None else _keeping(model.general, encodings)
+    return replace(model, network=KeptNetwork(model.network, model.sha256, encodings), general=general)
 
 
 def _sentence(error: Exception) -> str:

@@ -18,7 +18,6 @@ from torch import Tensor
 from uresnet.core.choices import Contrast
 from uresnet.core.labels import LabelScheme
 from uresnet.model.checkpoint import Model
-from uresnet.model.segmenter import Segmenter
 from uresnet.preprocess import Conformed
 
 WHITE, GREY, FLUID = (2, 41), (3, 42), (4, 43)
@@ -53,16 +52,16 @@ class Look:
 
 def predicts_t1(model: Model) -> bool:
     """Whether the model knows any contrast and predicts T1-weighted images."""
-    return isinstance(model.network, Segmenter) and model.network.synthesis is not None
+    return getattr(model.network, "synthesis", None) is not None
 
 
 def look_at(model: Model, image: Conformed) -> Look:
     """Evaluate a network with synthesis on an image."""
-    network, scheme = model.network, model.scheme
-    assert isinstance(network, Segmenter) and scheme is not None
+    scheme = model.scheme
+    assert scheme is not None
     tensor = image.tensor.to(model.device)
     with torch.inference_mode():
-        classes, probabilities, predicted = network.with_t1(tensor)
+        classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
         tissues = _medians(tensor[0, 0], classes, scheme)
         as_t1 = (predicted + _by_tissue(tensor, probabilities, scheme, tissues)) / 2 if tissues else predicted
     return Look(classes, probabilities, scheme, _contrast(tissues), as_t1)

@@ -13,7 +13,7 @@ from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import ABNORMAL, LabelScheme
 from uresnet.core.steps import expect_steps
-from uresnet.coupling.abnormal import abnormal_classes, with_abnormal
+from uresnet.coupling.abnormal import abnormal_classes, is_mass, with_abnormal
 from uresnet.coupling.contrast import Look
 from uresnet.coupling.result import Coupling
 from uresnet.errors import UserError
@@ -107,7 +107,7 @@ def _segment(
     else:
         classes, probabilities = model.network(tensor, shifted_pass)
     intensities = tensor if as_it_is or look is None or look.contrast == "T1" else look.as_t1
-    ignored = [part > 0 for part in (image.unseen, abnormal) if part is not None]
+    ignored = [part for part in (image.unseen, None if abnormal is None else is_mass(abnormal)) if part is not None]
     mask = torch.stack(ignored).any(dim=0)[None, None].float().to(model.device) if ignored else None
     groups = _structures_of_classes(model.scheme).to(model.device)
     return SolverImage(probabilities, intensities, groups, mask), LabelMap(classes.cpu(), image.grid)

@@ -31,7 +31,7 @@ def segmentation_page(result: SegmentedImage) -> str:
         groups=groups(structures),
         rows=table_rows(result.scheme, {"image": result.volumes}),
         look_first="Go through the slices: each outline should follow one structure, and none should be missing.",
-        next_file="the label map (FreeSurfer ids) and volumes.tsv; the label tables name and colour it in other programs.",
+        next_file="the label map (FreeSurfer ids) and volumes.tsv; the label tables name and colour it elsewhere.",
         not_freesurfer=NOT_FREESURFER,
         sided=result.scheme.sided,
         subpixels=SUBPIXELS,
