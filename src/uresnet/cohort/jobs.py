@@ -45,8 +45,9 @@ class Job:
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What all jobs of a cohort share. ``model`` is a file, ``general`` that of the model that looks at each image
-    first, if any; ``model_sha256`` is of both; ``folder`` takes the results; ``threads`` is for each worker. ``kept_images`` and ``kept_encodings`` are bytes: how much a worker keeps in memory of the images that it
-    has read, and how much all workers keep on the disk of what the network has said of them."""
+    first, if any; ``model_sha256`` is of both; ``folder`` takes the results; ``threads`` is for each worker.
+    ``kept_images`` and ``kept_encodings`` are bytes: how much a worker keeps in memory of the images that it has read,
+    and how much all workers keep on the disk of what the network has said of them."""
 
     folder: Path
     model: Path

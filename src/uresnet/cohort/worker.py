@@ -121,10 +121,10 @@ class Worker:
         return save, result.record.quality, len(result.warnings)
 
     def _loaded(self) -> Model:
-        file, general = find_model(self.options.model), self.options.general
-        model = load_model(replace(file, general=None if general is None else find_model(general))).to(
-            self.options.device
-        )
+        file = find_model(self.options.model)
+        if self.options.general is not None:
+            file = replace(file, general=find_model(self.options.general))
+        model = load_model(file).to(self.options.device)
         if not segments_alone(model) or not self.options.kept_encodings:
             return model
         encodings = Encodings(self.options.folder / HIDDEN / "encodings", self.options.kept_encodings)
