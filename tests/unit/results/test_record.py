@@ -105,7 +105,7 @@ def test_a_damaged_record_names_the_file_and_the_place(
     damage(tree, name, value)
     (tmp_path / RECORD).write_text(json.dumps(tree), encoding="utf-8")
     place = "fine" if value == "fine" else name.split(".")[-1]
-    with pytest.raises(UserError, match=rf"run\.json is damaged.*{place}.*run uresnet register again"):
+    with pytest.raises(UserError, match=rf"run\.json is damaged.*{place}.*run uresnet register or segment again"):
         read_record(tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_no_record_is_an_error(tmp_path: Path, content: bytes) ->
 
 
 def test_a_folder_without_a_record_is_no_result(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="give the output folder"):
+    with pytest.raises(UserError, match="give what uresnet register or segment wrote"):
         read_record(tmp_path)
 
 

@@ -60,5 +60,5 @@ def test_images_may_have_moved(pair: RegisteredPair, folder: Path, tmp_path: Pat
 
 def test_a_folder_that_holds_no_registration_is_an_error(folder: Path) -> None:
     (folder / "warped.nii.gz").unlink()
-    with pytest.raises(UserError, match="holds no registration"):
+    with pytest.raises(UserError, match=r"has no warped\.nii\.gz, which a page needs"):
         read_registered_pair(folder)
