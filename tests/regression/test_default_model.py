@@ -52,6 +52,13 @@ def test_manual_labels_are_carried_over(registered: Registration, shared_data: P
 
 
 @pytest.mark.real
+def test_healthy_t1_images_are_recognised_and_left_to_the_default_model(registered: Registration) -> None:
+    assert registered.record.model.name == "default"
+    assert [image.contrast for image in registered.record.inputs.values()] == ["T1", "T1"]
+    assert registered.scheme is not None and registered.scheme.name == "freesurfer32"
+
+
+@pytest.mark.real
 def test_no_folds_and_an_inverse_by_construction(registered: Registration) -> None:
     assert registered.measures.folding_fraction == 0
     assert registered.measures.inverse_mean_mm < 0.01

@@ -82,7 +82,7 @@ def pair() -> DrawnPair:
 
 @pytest.fixture(scope="module")
 def registered(pair: DrawnPair) -> uresnet.Registration:
-    return uresnet.register(pair.moving, pair.fixed)
+    return uresnet.register(pair.moving, pair.fixed, model="default")
 
 
 def mean_distance(points: np.ndarray, expected: np.ndarray) -> float:
@@ -128,7 +128,7 @@ def test_the_map_is_smooth_and_has_an_inverse(registered: uresnet.Registration) 
 
 
 def test_the_other_way_round_is_the_inverse(pair: DrawnPair, registered: uresnet.Registration) -> None:
-    other = uresnet.register(pair.fixed, pair.moving)
+    other = uresnet.register(pair.fixed, pair.moving, model="default")
     brain = LabelMap(torch.from_numpy((pair.fixed_labels > 0).astype(np.int16)), FIXED)
     error = inverse_error(registered.transform, other.transform, brain)
     assert error.mean_mm < 0.01 and error.max_mm < 0.3
@@ -137,7 +137,7 @@ def test_the_other_way_round_is_the_inverse(pair: DrawnPair, registered: uresnet
 def test_the_moving_image_on_another_grid(pair: DrawnPair, registered: uresnet.Registration) -> None:
     """Finer voxels, turned by a few degrees: the network sees an interpolated image, a part of a voxel aside."""
     grid = turned(MOVING.reoriented("PSL").rescaled(0.8), (3.0, -4.0, 6.0))
-    other = uresnet.register(resample(Affine.identity(), pair.moving, grid), pair.fixed)
+    other = uresnet.register(resample(Affine.identity(), pair.moving, grid), pair.fixed, model="default")
     points = torch.from_numpy(pair.points())
     found, expected = (result.transform.apply(points).numpy() for result in (other, registered))
     assert mean_distance(found, expected) < 0.3

@@ -25,7 +25,7 @@ def test_register_tells_and_writes(pair: tuple[str, str], tiny_model: Path, tmp_
     result = run("register", *pair, "-o", out, "--model", tiny_model, "--threads", 1)
     assert result.exit_code == 0, result.output
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    assert sorted(record["files"]) == sorted(p.name for p in out.iterdir())
+    assert sorted([*record["files"], "log.txt"]) == sorted(p.name for p in out.iterdir())
     assert record["command"][0] == "uresnet"
     assert "Cerebral-White-Matter" in result.stdout and str(out) in result.stdout
     assert re.search(r"couple\s+\d+\.\d s", result.stderr)

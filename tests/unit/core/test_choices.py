@@ -67,7 +67,6 @@ def test_messages_quote_little() -> None:
         {"masks": (1, None)},
         {"model": 3},
         {"device": "gpu"},
-        {"device": "auto"},
         {"device": "cuda:99"},
         {"device": None},
         {"progress": True},
@@ -76,7 +75,7 @@ def test_messages_quote_little() -> None:
 )
 def test_arguments_of_register_and_segment_are_checked_before_any_file(wrong: dict[str, Any]) -> None:
     (name,) = wrong
-    named = "device|is not here" if name == "device" else rf"uresnet\.register: {name} is"
+    named = "device|is not here" if name == "device" else rf"uresnet\.register: {name}? is"
     with pytest.raises(UserError, match=named):
         uresnet.register("nowhere.nii", "nowhere.nii", **wrong)
     if name in ("brain", "model", "device", "progress"):
@@ -86,7 +85,7 @@ def test_arguments_of_register_and_segment_are_checked_before_any_file(wrong: di
 
 @pytest.mark.parametrize("image", [3, None, ["a.nii"], b"a.nii"])
 def test_images_are_files_or_images(image: Any) -> None:
-    with pytest.raises(UserError, match=r"uresnet\.register: moving is .*give a str or a Path or an Image\."):
+    with pytest.raises(UserError, match=r"uresnet\.register: moving is of type .*give a path, an image of nibabel"):
         uresnet.register(image, "nowhere.nii")
     with pytest.raises(UserError, match=r"uresnet\.segment: image is"):
         uresnet.segment(image)

@@ -214,7 +214,7 @@ def test_a_journal_of_other_data_or_another_model_is_not_taken_up(
     [
         (["-m", "paper", "--split", "train"], "holds no scan of the split 'train'"),
         (["-m", "nonsense"], "There is no model nonsense"),
-        ([], "Missing option '--model'"),
+        ([], "--model is missing"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(data: Path, tmp_path: Path, arguments: list[str], sentence: str) -> None:

@@ -37,7 +37,7 @@ def test_the_record_is_of_one_image(tiny_model: Path, image: Path) -> None:
     assert list(record.inputs) == ["image"] and record.inputs["image"].path == str(image)
     assert (record.transform, record.measures, record.command) == (None, None, None)
     assert record.quality is not None and record.quality.signs is not None
-    assert list(record.seconds) == ["read", "load model", "find brain", "conform", "segment", "total"]
+    assert list(record.seconds) == ["read", "load model", "find brain", "conform", "recognise", "segment", "total"]
     assert told == [stage for stage in record.seconds if stage != "total" for _ in range(2)]
 
 
