@@ -177,6 +177,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
         with stages("measure"):
             measures = _measure(coupling.transform, inverse, dense, jacobian, (source.mask, target.mask), conformed)
             volumes = volumes_by_image(scheme, moving=moving_labels, fixed=fixed_labels)
+    sentences.sort(key=lambda sentence: sentence.startswith(target.image.name))  # the two were looked at side by side
     inputs = {
         "moving": input_record(source, conformed[0], moving_head, seen[:1]),
         "fixed": input_record(target, conformed[1], fixed_head, seen[1:]),

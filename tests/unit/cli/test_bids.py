@@ -58,7 +58,7 @@ def test_participants_and_group(data_set: Path, tmp_path: Path, tiny_model: Path
     raw = data_set / "sub-01" / "ses-a" / "anat" / f"{stem}_T1w.nii.gz"
     for name in ("seg-aseg_dseg", "desc-brain_mask"):
         assert read_image(first / f"{stem}_{name}.nii.gz").grid.same_as(read_image(raw).grid)
-    sidecar = json.loads((first / f"{stem}_space-Ellipsoid_desc-preproc_T1w.json").read_text())
+    sidecar = json.loads((first / f"{stem}_space-Ellipsoid_desc-preproc_T1w.json").read_text(encoding="utf-8"))
     assert (sidecar["SpatialReference"], sidecar["SkullStripped"]) == ("Ellipsoid", False)
     assert sidecar["Sources"] == [f"bids:raw:{raw.name}"]
     transform = read_transform(first / f"{stem}_from-T1w_to-Ellipsoid_mode-image_xfm.h5")

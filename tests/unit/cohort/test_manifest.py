@@ -30,7 +30,7 @@ def test_the_last_line_of_a_job_counts_and_a_cut_one_does_not(tmp_path: Path) ->
         assert found["a"].state == ("done" if complete else "failed"), whole[:length]
         assert (found["b"].peak_mb, found["c"].state) == (800, "done")
     manifest.write_table([Job(name, Scan("x")) for name in ("z", "b")])
-    rows = [line.split("\t") for line in (tmp_path / "manifest.tsv").read_text().splitlines()]
+    rows = [line.split("\t") for line in (tmp_path / "manifest.tsv").read_text(encoding="utf-8").splitlines()]
     assert rows[1] == ["z", "missing", "", "", "", ""] and rows[2] == ["b", "done", "good", "1.5", "800", ""]
     assert [row[0] for row in rows] == ["id", "z", "b", "a", "c"]
 
