@@ -65,7 +65,8 @@ def test_a_pair_of_a_cohort_is_that_of_a_single_command(
     assert {
         path.name: path.read_bytes() for path in (finished / "pair2").iterdir() if path.name != "run.json"
     } == single
-    ours, its = (json.loads((f / "run.json").read_text(encoding="utf-8")) for f in (finished / "pair2", tmp_path / "single"))
+    folders = (finished / "pair2", tmp_path / "single")
+    ours, its = (json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in folders)
     for name in ("inputs", "measures", "quality", "warnings", "transform"):
         assert ours.get(name) == its.get(name), name
     assert set(ours) - set(its) == {"key"}
