@@ -169,8 +169,8 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "mass_ml",
         "Mass, cavity or stroke",
         Bounds(look_above=0.0),
-        "tissue looks abnormal (a mass, a cavity or a stroke); nothing was matched to it, and volumes beside it are "
-        "uncertain",
+        "tissue looks abnormal (a mass, a cavity or a stroke): registration matches nothing to it, and volumes near it "
+        "are uncertain",
         " ml",
     ),
     Rule(
