@@ -134,6 +134,15 @@ class KeptNetwork(nn.Module):
         found: nn.Module | None = getattr(self.network, "synthesis", None)
         return found
 
+    def first_look(self, image: Tensor) -> Tensor:
+        """As that of the network, to the bit; kept in memory alone, because it is looked at once."""
+        key = self._key(image, "first")
+        if key not in self._latest:
+            self.asked += 1
+            self._remember(key, (self.network.first_look(image),))  # type: ignore[operator]
+        self._latest.move_to_end(key)
+        return self._latest[key][0]
+
     def with_t1(self, image: Tensor) -> tuple[Tensor, ...]:
         """As that of the network, to the bit."""
         return self._kept("t1", image, lambda: self.network.with_t1(image))  # type: ignore[operator]
@@ -142,11 +151,14 @@ class KeptNetwork(nn.Module):
         key = self._key(image, what)
         if key not in self._latest:
             with self._encodings.alone(key):
-                self._latest[key] = self._found(key, image, find)
+                self._remember(key, self._found(key, image, find))
         self._latest.move_to_end(key)
+        return self._latest[key]
+
+    def _remember(self, key: str, found: tuple[Tensor, ...]) -> None:
+        self._latest[key] = found
         while len(self._latest) > _IN_MEMORY:
             self._latest.popitem(last=False)
-        return self._latest[key]
 
     def _found(self, key: str, image: Tensor, find: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         stored = self._encodings.read(key)

@@ -38,8 +38,8 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
     """
     shape = image.tensor.shape[2:]
     found = np.zeros(tuple(shape), dtype=np.uint8)
-    if look is not None:
-        classes = look.classes.cpu().numpy()
+    if look is not None and look.evaluated is not None:
+        classes = look.evaluated.classes.cpu().numpy()
         if look.contrast == "FLAIR":
             found[_bright_lesions(image.tensor[0, 0].numpy(), classes, look.scheme)] = _LESION
         mass = np.isin(classes, [1 + look.scheme.ids.index(25)])

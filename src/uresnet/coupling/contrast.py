@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.core.choices import Contrast
-from uresnet.core.labels import LabelScheme
+from uresnet.core.labels import MASSES, LabelScheme
 from uresnet.model.checkpoint import Model
 from uresnet.preprocess import Conformed
 
@@ -35,19 +35,28 @@ _T1_STEP = 0.22
 
 _FLAT = 0.03  # a step in brightness that is none
 _STEEPEST = 4.0  # detail of another contrast is amplified no further
-_FEWEST = 200  # voxels of a tissue whose median is believed
+_FEWEST = 25  # voxels of 2 mm of a tissue whose median is believed
+_FEWEST_OF_MASS = 60  # voxels of 2 mm, half a millilitre: all voxels of the image are looked at then
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What the network says of an image: ``classes`` (I, J, K) uint8, ``probabilities`` (C, I/2, J/2, K/2), and
+    ``as_t1`` (1, 1, I, J, K), the predicted T1-weighted image in [0, 1]."""
+
+    classes: Tensor
+    probabilities: Tensor
+    as_t1: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What the network sees in a conformed image: ``classes`` (I, J, K) uint8 and ``probabilities`` (C, I/2, J/2, K/2)
-    of its ``scheme``, the ``contrast``, and ``as_t1`` (1, 1, I, J, K), the predicted T1-weighted image in [0, 1]."""
+    """What was seen in a conformed image: its ``contrast``, and all that the network says of it, in classes of
+    ``scheme``; ``evaluated`` is None for a T1-weighted image in which a first look saw no mass."""
 
-    classes: Tensor
-    probabilities: Tensor
-    scheme: LabelScheme
     contrast: Contrast
-    as_t1: Tensor
+    scheme: LabelScheme
+    evaluated: Evaluated | None
 
 
 def predicts_t1(model: Model) -> bool:
@@ -56,15 +65,20 @@ def predicts_t1(model: Model) -> bool:
 
 
 def look_at(model: Model, image: Conformed) -> Look:
-    """Evaluate a network with synthesis on an image."""
+    """Look at an image with a network with synthesis: at one voxel of eight first, then at all of them where the image
+    is not T1-weighted, or a mass was seen."""
     scheme = model.scheme
     assert scheme is not None
     tensor = image.tensor.to(model.device)
     with torch.inference_mode():
+        first = model.network.first_look(tensor)  # type: ignore[operator]
+        tissues = _medians(tensor[0, 0, ::2, ::2, ::2], first, scheme)
+        contrast = _contrast(tissues)
+        if contrast == "T1" and int(_is_one_of(first, scheme, MASSES).sum()) < _FEWEST_OF_MASS:
+            return Look(contrast, scheme, None)
         classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
-        tissues = _medians(tensor[0, 0], classes, scheme)
         as_t1 = (predicted + _by_tissue(tensor, probabilities, scheme, tissues)) / 2 if tissues else predicted
-    return Look(classes, probabilities, scheme, _contrast(tissues), as_t1)
+    return Look(contrast, scheme, Evaluated(classes, probabilities, as_t1))
 
 
 def _medians(values: Tensor, classes: Tensor, scheme: LabelScheme) -> dict[str, float]:

@@ -102,11 +102,13 @@ def _segment(
     image."""
     assert model.scheme is not None
     tensor = image.tensor.to(model.device)
-    if look is not None and model.scheme is look.scheme and not shifted_pass:
-        classes, probabilities = look.classes, look.probabilities
+    intensities = tensor
+    if look is not None and look.evaluated is not None and model.scheme is look.scheme and not shifted_pass:
+        classes, probabilities = look.evaluated.classes, look.evaluated.probabilities
     else:
         classes, probabilities = model.network(tensor, shifted_pass)
-    intensities = tensor if as_it_is or look is None or look.contrast == "T1" else look.as_t1
+    if not as_it_is and look is not None and look.evaluated is not None and look.contrast != "T1":
+        intensities = look.evaluated.as_t1
     ignored = [part for part in (image.unseen, None if abnormal is None else is_mass(abnormal)) if part is not None]
     mask = torch.stack(ignored).any(dim=0)[None, None].float().to(model.device) if ignored else None
     groups = _structures_of_classes(model.scheme).to(model.device)

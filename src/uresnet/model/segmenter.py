@@ -124,6 +124,16 @@ class Segmenter(nn.Module):
         shifted = self.features(F.pad(part, (1, -1) * 3)) if shifted_pass else None
         return self._placed(image, box, self._evaluate(part, features, shifted))
 
+    def first_look(self, image: Tensor) -> Tensor:
+        """image (1, 1, I, J, K) → the most probable class of the first voxel of every block of 2×2×2, (I/2, J/2, K/2)
+        uint8: half of the time of :meth:`forward`."""
+        box = self._box(image)
+        features = self.features(image[0, 0][box][None, None])
+        classes = torch.zeros(tuple(n // 2 for n in image.shape[2:]), dtype=torch.uint8, device=image.device)
+        found = self.logits(features, [0])[0, :, 0].argmax(dim=-1).view(features.shape[2:])
+        classes[tuple(slice(side.start // 2, side.stop // 2) for side in box)] = found.to(torch.uint8)
+        return classes
+
     def with_t1(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The classes and probabilities of :meth:`forward`, and the T1-weighted image predicted for the same brain,
         (1, 1, I, J, K) in [0, 1], 0 where the image is. The network's features are computed once.

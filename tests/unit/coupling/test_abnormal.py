@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from uresnet.core.choices import Contrast
 from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import SCHEMES
 from uresnet.coupling.abnormal import WITH_ABNORMAL, abnormal_classes, with_abnormal
-from uresnet.coupling.contrast import Look
+from uresnet.coupling.contrast import Evaluated, Look
 from uresnet.preprocess import Conformed
 
 SCHEME = SCHEMES["freesurfer34"]
@@ -39,9 +40,9 @@ def conformed(image: np.ndarray | None = None) -> Conformed:
     return Conformed(values[None, None], GRID, torch.ones(SHAPE, dtype=torch.bool))
 
 
-def seen(classes: np.ndarray, contrast: str = "T1") -> Look:
+def seen(classes: np.ndarray, contrast: Contrast = "T1") -> Look:
     nothing = torch.zeros((1, 1, *SHAPE))
-    return Look(torch.from_numpy(classes), nothing, SCHEME, contrast, nothing)  # type: ignore[arg-type]
+    return Look(contrast, SCHEME, Evaluated(torch.from_numpy(classes), nothing, nothing))
 
 
 def ids_of(abnormal: torch.Tensor, classes: np.ndarray) -> np.ndarray:
@@ -77,7 +78,7 @@ def flair(classes: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("contrast", ["FLAIR", "T2", "T1"])
-def test_bright_spots_of_white_matter_are_lesions_in_flair_alone(contrast: str) -> None:
+def test_bright_spots_of_white_matter_are_lesions_in_flair_alone(contrast: Contrast) -> None:
     classes = head()
     image = flair(classes)
     image[8:12, 15:19, 15:19] = 0.9

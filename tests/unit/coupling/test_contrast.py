@@ -57,6 +57,7 @@ def layers(brightness: dict[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
     return image[None, None], classes
 
 
+T1 = {"white": 0.88, "grey": 0.6, "fluid": 0.2}
 T2 = {"white": 0.24, "grey": 0.32, "fluid": 0.82}
 FLAIR = {"white": 0.6, "grey": 0.8, "fluid": 0.2}
 
@@ -101,6 +102,26 @@ def test_one_pass_gives_what_two_would(general: Model) -> None:
     assert torch.equal(classes, plain[0]) and torch.equal(probabilities, plain[1])
     assert t1.shape == image.shape and float(t1[:, :, :5].max()) == 0
     torch.testing.assert_close(t1[0, 0, 16, 16, 16], first[0].clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_a_first_look_is_at_one_voxel_of_eight(general: Model) -> None:
+    image = torch.rand(1, 1, *SHAPE)
+    network = general.network
+    assert isinstance(network, Segmenter)
+    with torch.inference_mode():
+        assert torch.equal(network.first_look(image), network(image)[0][::2, ::2, ::2])
+
+
+def test_a_healthy_t1_is_looked_at_no_further(general: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A T1-weighted image with half a millilitre of mass, and any other image, is evaluated whole."""
+    network = general.network
+    first = torch.zeros((16, 16, 16), dtype=torch.uint8)
+    monkeypatch.setattr(type(network), "first_look", lambda *_: first)
+    for tissues, masses, whole in ((T1, 0, False), (T1, 60, True), (T2, 0, True), (FLAIR, 0, True)):
+        image, classes = layers(tissues)
+        first.copy_(classes[::2, ::2, ::2])
+        first.view(-1)[:masses] = 1 + SCHEME.ids.index(25)
+        assert (look_at(general, conformed(image)).evaluated is not None) is whole
 
 
 def test_a_model_for_any_contrast_looks_and_takes_over_where_an_image_is_no_t1(
@@ -154,5 +175,6 @@ def test_images_of_one_contrast_are_compared_as_they_are_and_others_as_t1(
         with pytest.raises(UserError, match="seen"):
             couple(general, image, image, "joint", looks=looks)
         assert [torch.equal(x, image.tensor) for x in taken] == list(own)
-        assert [torch.equal(x, seen.as_t1) for x in taken] == [not x for x in own]
+        assert seen.evaluated is not None
+        assert [torch.equal(x, seen.evaluated.as_t1) for x in taken] == [not x for x in own]
         taken.clear()
