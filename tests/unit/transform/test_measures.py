@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -57,7 +59,7 @@ def test_a_jacobian_does_not_depend_on_the_slabs(monkeypatch):
 
 
 def test_folding_and_sdlogj_by_hand():
-    determinant = torch.tensor([[[1.0, -0.5, np.e, 0.0]]])
+    determinant = torch.tensor([[[1.0, -0.5, math.e, 0.0]]])
     assert folding_fraction(determinant) == 0.5
     mask = torch.tensor([[[True, False, True, False]]])
     assert folding_fraction(determinant, mask) == 0
