@@ -162,8 +162,8 @@ IMAGE_RULES: tuple[Rule, ...] = (
     Rule(
         "missing",
         "Structures not found",
-        Bounds(look_above=0),
-        "the model did not find structures that every brain has",
+        Bounds(look_above=0, failed_above=12),
+        "the model did not find structures that every brain has; where many are missing, this may be no brain",
     ),
     Rule(
         "mass_ml",
