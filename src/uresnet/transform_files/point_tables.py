@@ -181,6 +181,9 @@ def _columns(path: Path, header: tuple[str, ...]) -> tuple[tuple[int, int, int],
         return (0, 1, 2), ""
     lower = [name.lower().lstrip("# ") for name in header]
     found = [names for names in _NAMES if all(name in lower for name in names)]
+    if len(header) == 1 and any(separator in header[0] for separator in ";\t,"):
+        wanted = "tabs" if path.suffix == ".tsv" else "commas"
+        raise UserError(f"{path} has another separator than {wanted}; save it with {wanted} between the columns.")
     if not found:
         raise UserError(f"{path} has no columns x, y, z (its columns are {quoted(', '.join(header))}); name them so.")
     if len(found) > 1 or any(lower.count(name) > 1 for name in found[0]):
