@@ -141,6 +141,10 @@ class LabelScheme:
         of_id = {i: c for c, label in enumerate(self.classes, start=1) for i in label.ids}
         return (0, *(of_id.get(mirrored_id(label.id), c) for c, label in enumerate(self.classes, start=1)))
 
+    def classes_of(self, ids: Sequence[int]) -> list[int]:
+        """The classes that stand in files for any of these FreeSurfer ids."""
+        return [c for c, label in enumerate(self.classes, start=1) if label.id in ids]
+
     def to_classes(self, values: np.ndarray, where: str = "the label map", strict: bool = True) -> np.ndarray:
         """FreeSurfer values, any shape, to classes, uint8. Known structures outside the scheme become background.
 

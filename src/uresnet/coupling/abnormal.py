@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from uresnet.core.image import LabelMap
-from uresnet.core.labels import ABNORMAL, SCHEMES, LabelScheme, mirrored_id
+from uresnet.core.labels import ABNORMAL, MASSES, SCHEMES, LabelScheme, mirrored_id
 from uresnet.coupling.contrast import GREY, Look
 from uresnet.preprocess import Conformed
 
@@ -42,7 +42,7 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
         classes = look.evaluated.classes.cpu().numpy()
         if look.contrast == "FLAIR":
             found[_bright_lesions(image.tensor[0, 0].numpy(), classes, look.scheme)] = _LESION
-        mass = np.isin(classes, [1 + look.scheme.ids.index(25)])
+        mass = np.isin(classes, look.scheme.classes_of(MASSES))
         found[_in_pieces(mass, _SMALLEST_MASS_ML * 1000, _FEWEST_ML * 1000)] = _LEFT
     if image.abnormal is not None:
         found[image.abnormal.numpy()] = _LEFT
@@ -76,12 +76,14 @@ def with_abnormal(labels: LabelMap, scheme: LabelScheme, abnormal: Tensor | None
 
 def _bright_lesions(image: np.ndarray, classes: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     """(I, J, K) bool: what is brighter than cortex, inside the closed hull of white and deep grey matter."""
-    grey = image[_of(classes, scheme, GREY)]
+    grey = image[np.isin(classes, scheme.classes_of(GREY))]
     if not len(grey):
         return np.zeros(image.shape, dtype=bool)
     median = float(np.median(grey))
     spread = 1.4826 * float(np.median(np.abs(grey - median)))
-    inner = ndimage.binary_closing(_of(classes, scheme, _DEEP), ndimage.generate_binary_structure(3, 1), _HULL_MM)
+    inner = ndimage.binary_closing(
+        np.isin(classes, scheme.classes_of(_DEEP)), ndimage.generate_binary_structure(3, 1), _HULL_MM
+    )
     bright = ndimage.gaussian_filter(image, 0.5) > median + _BRIGHT * spread
     return _in_pieces(bright & ndimage.binary_fill_holes(inner), _SMALLEST_LESION, 0)
 
@@ -119,7 +121,3 @@ def _nearest(values: np.ndarray, known: np.ndarray) -> np.ndarray:
         return np.zeros_like(values)
     indices = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     return np.asarray(values[tuple(indices)])
-
-
-def _of(classes: np.ndarray, scheme: LabelScheme, ids: tuple[int, ...]) -> np.ndarray:
-    return np.isin(classes, [c for c, label in enumerate(scheme.classes, start=1) if label.id in ids])

@@ -128,12 +128,11 @@ def _slope(tissues: dict[str, float], tissue: str) -> float:
 
 def _summed(probabilities: Tensor, scheme: LabelScheme, ids: tuple[int, ...]) -> Tensor:
     """(i, j, k): the probability of any structure of these FreeSurfer ids."""
-    return probabilities[[c for c, label in enumerate(scheme.classes, start=1) if label.id in ids]].sum(dim=0)
+    return probabilities[scheme.classes_of(ids)].sum(dim=0)
 
 
 def _is_one_of(classes: Tensor, scheme: LabelScheme, ids: tuple[int, ...]) -> Tensor:
-    chosen = [c for c, label in enumerate(scheme.classes, start=1) if label.id in ids]
-    return torch.isin(classes, torch.tensor(chosen, dtype=classes.dtype, device=classes.device))
+    return torch.isin(classes, torch.tensor(scheme.classes_of(ids), dtype=classes.dtype, device=classes.device))
 
 
 def _blurred(x: Tensor) -> Tensor:
