@@ -2,6 +2,7 @@
 # make test   the test suite, on all cores
 # make check  what pre-commit and continuous integration check: ruff, import contracts, mypy
 # make docs   the documentation, as a website in build/site
+# make dist   wheel and sdist, checked and tried, in dist
 # Each makes what it needs in .venv; nothing outside this folder is touched but the user's cache folder.
 
 PYTHON ?= python3
@@ -10,11 +11,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE := src tests benchmarks
 
-.PHONY: help demo test fuzz fuzz-guided check compat format kills docs lock clean
+.PHONY: help demo test fuzz fuzz-guided check compat format kills docs messages dist lock clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 demo: $(VENV)/.ready
 	@$(BIN)/uresnet demo --output demo --overwrite
@@ -53,6 +54,19 @@ compat: $(VENV)/.ready-test
 docs: $(VENV)/.ready-docs
 	@$(BIN)/zensical build --strict --clean
 	@echo "Open build/site/index.html"
+
+# The list of all messages in docs/messages.md.
+messages: $(VENV)/.ready
+	@$(BIN)/python docs/list_messages.py
+
+# Wheel and sdist in dist/, checked by twine; the wheel is installed into an environment of its own and tried there,
+# where nothing of the repository is. Needs uv. `make compat` does so for every Python and both ends of the dependencies.
+dist: $(VENV)/.ready-test
+	@rm -rf dist
+	@uv build --quiet --out-dir dist .
+	@uvx --quiet twine check --strict dist/*
+	@du -k dist/* | awk '{printf "%s %.1f MB\n", $$2, $$1 / 1024}'
+	@PYTHONPATH=src:tests $(BIN)/python -m compat.compat --built dist --python 3.13 --folder build/dist
 
 # The versions in constraints.txt stay where they still fit; `make lock UPGRADE=--upgrade` looks for newer ones. Needs uv.
 lock:

@@ -51,10 +51,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", action="append", default=[], help="only these versions of Python")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "compat")
+    parser.add_argument("--built", type=Path, help="a folder with wheel and sdist; by default they are built")
     parser.add_argument("--page", type=Path, help="write the table into this page")
     options = parser.parse_args()
     folder = options.folder.resolve()
-    built = build(folder / "dist")
+    built = artefacts(options.built) if options.built else build(folder / "dist")
     inputs = draw_pair(folder / PLACE)
     wanted = [Case(*case) for case in CASES if not options.python or case[0] in options.python]
     rows = [row_of(case, folder, built[case.artefact], inputs) for case in wanted]
@@ -70,7 +71,12 @@ def build(folder: Path) -> dict[str, Path]:
     """The wheel and the sdist."""
     shutil.rmtree(folder, ignore_errors=True)
     uv("build", "--quiet", "--out-dir", str(folder), str(ROOT))
-    return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
+    return artefacts(folder)
+
+
+def artefacts(folder: Path) -> dict[str, Path]:
+    """The wheel and the sdist in a folder."""
+    return {"wheel": next(folder.glob("*.whl")).resolve(), "sdist": next(folder.glob("*.tar.gz")).resolve()}
 
 
 def draw_pair(folder: Path) -> list[Path]:
