@@ -1,4 +1,4 @@
-"""Transforms and maps as they are stored: rounded as finely as the brain needs, and coarsely where there is none.
+"""Transforms, maps and images as stored: rounded as finely as the brain needs, and coarsely where there is none.
 
 Digits that mean nothing do not compress. In the brain a displacement is rounded to multiples of 2⁻⁷ mm, an error of at
 most 0.004 mm along each axis, and farther away more coarsely, to 0.125 mm: what a transform says there is extrapolated.
@@ -27,6 +27,9 @@ _JACOBIAN_QUANTA = ((0.0, 2.0**-9), (np.inf, 2.0**-4))
 _SMALLEST_ROUNDED = 2.0**-3
 """Of a Jacobian determinant: what is smaller keeps all digits, and with them its sign."""
 
+_LEVELS = 2**12
+"""Grey levels of a stored image between its darkest and its brightest 0.5 %."""
+
 _COARSER = 2  # distances are measured on voxels so many times as large
 
 
@@ -50,6 +53,18 @@ def stored_jacobian(jacobian: Image, brain: LabelMap) -> Image:
     quanta = _quanta(_distance(jacobian.grid, (Affine.identity(), brain)), _JACOBIAN_QUANTA)
     rounded = _rounded(jacobian.data[None], quanta)[0]
     return replace(jacobian, data=torch.where(jacobian.data.abs() < _SMALLEST_ROUNDED, jacobian.data, rounded))
+
+
+def stored_image(image: Image) -> Image:
+    """The image rounded by at most 1/8192 of the span of its values, without the outermost 0.5 % at either end: what
+    interpolation makes of the digits below does not compress. Whole numbers are kept."""
+    values = image.data.flatten()
+    sample = values[:: max(1, len(values) // 200_000)].double()
+    low, high = torch.quantile(sample, torch.tensor([0.005, 0.995], dtype=torch.float64)).tolist()
+    if not 0 < high - low < np.inf:
+        return image
+    quantum = min(1.0, 2.0 ** np.floor(np.log2((high - low) / _LEVELS)))
+    return replace(image, data=torch.round(image.data / quantum) * quantum)
 
 
 def check_spacing(function: str, spacing: float | None) -> None:

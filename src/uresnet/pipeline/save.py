@@ -32,7 +32,7 @@ from uresnet.pipeline.names import (
     segmentation_files,
 )
 from uresnet.pipeline.progress import Progress, Stages, silent
-from uresnet.pipeline.rounding import check_spacing, stored_jacobian, stored_transform
+from uresnet.pipeline.rounding import check_spacing, stored_image, stored_jacobian, stored_transform
 from uresnet.pipeline.shown import Shown
 from uresnet.report.pages import PAGE, registration_page, segmentation_page
 from uresnet.results.json_values import json_text
@@ -90,7 +90,8 @@ class Registration(RegisteredPair, Shown):
         one stage, "write".
 
         ``transform.h5`` and ``inverse_transform.h5`` hold displacements rounded to 2⁻⁷ mm in and around the brain (an
-        error of at most 0.004 mm along an axis), and more coarsely away from it; the Jacobian is rounded to 0.002.
+        error of at most 0.004 mm along an axis), and more coarsely away from it; the Jacobian is rounded to 0.002, the
+        warped image by at most 1/8192 of the span of its values.
         With a ``field_spacing`` displacements are on voxels of that many mm: smaller files, and an inverse whose error
         is measured anew for the record. The other ``formats`` are exact.
 
@@ -148,7 +149,7 @@ class Registration(RegisteredPair, Shown):
         writers: Writers = {
             "transform.h5": partial(_write_transform, self.transform, fixed, moving),
             "inverse_transform.h5": partial(_write_transform, self.inverse, moving, fixed),
-            "warped.nii.gz": partial(write_image, self.warped),
+            "warped.nii.gz": lambda path: write_image(stored_image(self.warped), path),
             "jacobian.nii.gz": lambda path: write_image(stored_jacobian(self.jacobian, fixed), path),
         }
         segmentations = {

@@ -14,7 +14,7 @@ from grids import turned
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
-from uresnet.pipeline.rounding import check_spacing, stored_jacobian, stored_transform
+from uresnet.pipeline.rounding import check_spacing, stored_image, stored_jacobian, stored_transform
 from uresnet.transform import Affine, Composite, DisplacementField
 from uresnet.transform_files import read_transform, write_itk_composite
 
@@ -77,3 +77,20 @@ def test_a_jacobian_keeps_its_sign(grid: Grid) -> None:
     assert bool((torch.sign(stored) == torch.sign(values)).all())
     inside = mask.bool()
     assert float((stored - values)[inside].abs().max()) <= 2**-10 and float((stored - values).abs().max()) <= 2**-5
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1000.0, -500.0), (1e-3, 0.0), (1e5, 3e5)])
+def test_an_image_is_rounded_below_what_can_be_seen(grid: Grid, scale: float, shift: float) -> None:
+    values = torch.from_numpy(np.random.default_rng(3).uniform(0, 1, grid.shape)).float() * scale + shift
+    values[0, 0, 0] = scale * 1e4  # one hot voxel does not cost the others their digits
+    stored = stored_image(Image(values, grid)).data
+    assert float((stored - values).abs().max()) <= scale / 8192 + 1e-7 * scale * 1e4
+    assert len(stored.unique()) < 9000
+
+
+def test_whole_numbers_and_flat_images_are_kept(grid: Grid) -> None:
+    for values in (
+        torch.arange(float(np.prod(grid.shape))).reshape(grid.shape) * 17 - 1024,
+        torch.full(grid.shape, 0.3),
+    ):
+        assert torch.equal(stored_image(Image(values, grid)).data, values)
