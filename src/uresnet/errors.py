@@ -15,6 +15,8 @@ _IN_PYTHON = (
     (r"--overwrite\b", "overwrite=True"),
     (r"--from ([a-z0-9]+)\b", r'format="\1"'),
     (r"--from\b", "format="),
+    (r"--lps\b", "lps=True"),
+    (r"--ras\b", "lps=False"),
     (r"--(device|transform) ([a-z0-9:]+)\b", r'\1="\2"'),
     (r"--([a-z]+(?:-[a-z]+)*)\b", lambda option: option[1].replace("-", "_") + "="),
 )

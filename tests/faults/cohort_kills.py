@@ -20,6 +20,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -48,7 +49,10 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1] / "src")}
     command = [sys.executable, "-m", "uresnet", *arguments]
     null = subprocess.DEVNULL
-    return subprocess.Popen(command, env=environment, start_new_session=True, stdout=null, stderr=null)
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore SIGINT
+    return subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=null, stderr=null, preexec_fn=heeding
+    )
 
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

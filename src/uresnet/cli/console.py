@@ -21,6 +21,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def of_them(count: int, total: int, noun: str) -> str:
+    """``1 of 3 points lies``, ``2 of 3 points lie``, ``The only point lies``."""
+    if total == 1:
+        return f"The only {noun} lies"
+    return f"{count} of {total} {noun}s {'lies' if count == 1 else 'lie'}"
+
+
 class Terminal:
     """Prints for one verb. ``quiet`` leaves only warnings and errors, ``verbose`` adds details. ``transcript`` is all
     of it, for the log beside the results."""
@@ -35,12 +42,18 @@ class Terminal:
         self.transcript: list[str] = []
 
     def progress(self, stage: str, seconds: float | None) -> None:
-        """A stage begins (``seconds`` None: a moving sign on a terminal) or has ended (a line)."""
-        if seconds is not None:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-            self.console.print(f"  {stage:<18}[dim]{seconds:6.1f} s[/dim]")
-            self.transcript.append(f"{stage:<18}{seconds:8.2f} s")
+        """A stage begins (``seconds`` None) or has ended (a line with its time)."""
+        if seconds is None:
+            self.begin(stage)
+            if not self.console.is_terminal:
+                self.console.print(f"  {stage} …")
             return
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        self.console.print(f"  {stage:<18}[dim]{seconds:6.1f} s[/dim]")
+        self.transcript.append(f"{stage:<18}{seconds:8.2f} s")
+
+    def begin(self, stage: str) -> None:
+        """On a terminal, a moving sign with the name of what is being done."""
         self._stage = stage
         self._spinner.update(f"{stage} …")
         if self.console.is_terminal:
@@ -54,6 +67,7 @@ class Terminal:
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
         """A progress bar, on a terminal only; gives the function that moves it by one."""
+        self.close()
         with Progress(console=self.console, disable=self.quiet or not self.console.is_terminal) as bar:
             task = bar.add_task(title, total=total)
             yield lambda: bar.advance(task)
@@ -77,6 +91,7 @@ class Terminal:
     def alert(self, text: str) -> None:
         """What nobody may miss, whatever else is kept quiet."""
         self.close()
+        self.transcript.extend(text.splitlines())
         print(text, file=sys.stderr)
 
     def say(self, text: str) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -28,6 +30,9 @@ _SETTINGS: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
+
+_INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_PATIENCE_S = 30.0  # from SIGTERM to the end of the process; Slurm waits as long before it kills
 
 app = typer.Typer(cls=Verbs, add_completion=True, epilog="Start with: uresnet demo", **_SETTINGS)
 prepare = typer.Typer(add_completion=False, **_SETTINGS)
@@ -94,7 +99,11 @@ def main() -> NoReturn:
     try:
         app(prog_name="uresnet")
     except KeyboardInterrupt:  # outside a verb: while the command line is read
-        sys.exit(130)
+        _leave(_INTERRUPTED)
+    except SystemExit as end:
+        if end.code in (_INTERRUPTED, _TERMINATED):
+            _leave(int(end.code))
+        raise
     sys.exit(0)
 
 
@@ -107,4 +116,17 @@ def start() -> None:
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:
     # As an exception, so that temporary files are removed on the way out.
+    if hasattr(signal, "setitimer") and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+        # Where something swallows the exception or waits for ever, the system ends the process; the next command
+        # removes what it leaves.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE_S)
     raise SystemExit(128 + number)
+
+
+def _leave(code: int) -> NoReturn:
+    """End after a signal, without waiting for threads that still compute: what was written is removed already."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

@@ -24,10 +24,12 @@ def verdict_in_words(quality: Quality | None) -> str:
     return f"verdict {quality.verdict}: {reasons or 'automatic checks passed.'}"
 
 
-def alert(run: Session, quality: Quality | None, name: str = "") -> None:
-    """A verdict below good on standard error, also where all else is quiet."""
+def tell_verdict(run: Session, quality: Quality | None, name: str = "") -> None:
+    """The verdict; one below good on standard error, also where all else is quiet."""
     assert quality is not None
-    if quality.verdict != "good":
+    if quality.verdict == "good":
+        run.terminal.say(verdict_in_words(quality))
+    else:
         run.terminal.alert(f"{name}: {verdict_in_words(quality)}" if name else verdict_in_words(quality))
 
 

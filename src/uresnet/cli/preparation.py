@@ -138,7 +138,7 @@ def _prepare(
     if prepared.split_sizes.get("train", 0) < 2:
         warn(["The split train has fewer than two scans; a training needs a pair."])
     if prepared.skipped:
-        warn([f"{len(prepared.skipped)} scans are left out; {folder / SKIPPED} lists them."])
+        warn([f"Scans left out: {len(prepared.skipped)}; {folder / SKIPPED} lists them."])
     counts = ", ".join(f"{count} {name}" for name, count in prepared.split_sizes.items())
     size = " × ".join(map(str, prepared.shape))
     earlier = f" ({prepared.reused} from an earlier run)" if prepared.reused else ""

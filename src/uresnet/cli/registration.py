@@ -28,7 +28,7 @@ from uresnet.cli.options import (
     VerboseOption,
     extras_of,
 )
-from uresnet.cli.outcome import alert, command_line, exit_on, log_result, model_file, verdict_in_words
+from uresnet.cli.outcome import command_line, exit_on, log_result, model_file, tell_verdict
 from uresnet.cli.session import session
 from uresnet.core.choices import Freedom
 from uresnet.core.files import LOG, check_exist, check_output_folder
@@ -119,8 +119,8 @@ def register(
         save(progress=run.terminal.progress, field_spacing=field_spacing)
         run.terminal.warn(result.warnings)
         run.terminal.say(_summary(result, output, run.terminal.seconds))
+        tell_verdict(run, result.record.quality)
         log_result(run, result.record, output / LOG)
-        alert(run, result.record.quality)
         exit_on(fail_on, result.record.quality)
 
 
@@ -153,8 +153,8 @@ def demo(
         run.terminal.warn(result.warnings)
         say(f"\nmoving  {COLIN27.what}\nfixed   {ICBM152.what}\n        both kept in {cache_folder()}")
         say(_summary(result, output, run.terminal.seconds))
+        tell_verdict(run, result.record.quality)
         say(f"\nOpen {output}/report.html first.\nYour own images: uresnet register MOVING FIXED -o OUT")
-        alert(run, result.record.quality)
 
 
 def _summary(result: Registration, output: Path, seconds: dict[str, float]) -> str:
@@ -178,5 +178,4 @@ def _summary(result: Registration, output: Path, seconds: dict[str, float]) -> s
         for structure in result.scheme.classes:
             volumes = [result.volumes[name][structure.id] / 1000 for name in ("moving", "fixed")]
             lines.append(f"{structure.name:<34}{volumes[0]:>10.1f}{volumes[1]:>10.1f}")
-    lines += ["", verdict_in_words(record.quality)]
     return "\n".join([*lines, "", f"Results in {output}{os.sep}"])

@@ -24,7 +24,7 @@ from uresnet.cli.options import (
     VerboseOption,
     extras_of,
 )
-from uresnet.cli.outcome import alert, command_line, exit_on, log_result, model_file, verdict_in_words
+from uresnet.cli.outcome import command_line, exit_on, log_result, model_file, tell_verdict
 from uresnet.cli.pipes import is_piped, piped
 from uresnet.cli.session import Session, fail, session
 from uresnet.core.choices import BrainMethod, ExtraName
@@ -164,6 +164,7 @@ def _segment_all(
                 raise
             failed += 1
             run.terminal.alert(f"error: {error}")
+            run.terminal.transcript.clear()
     if failed:
         fail(f"{failed} of {len(images)} images could not be segmented.", 2)
     if len(images) > 1:
@@ -191,8 +192,7 @@ def _segment_one(
     run.terminal.warn(result.warnings)
     anatomy = [volume for structure, volume in result.volumes.items() if structure not in ABNORMAL]
     run.terminal.say(f"{sum(map(bool, anatomy))} of {len(anatomy)} structures found → {place}")
-    run.terminal.say(verdict_in_words(result.record.quality))
+    tell_verdict(run, result.record.quality, str(image) if request.named else "")
     if not request.piped:
         log_result(run, result.record, segmentation_files(place, False)["log"])
-    alert(run, result.record.quality, str(image) if request.named else "")
     return result.record.quality

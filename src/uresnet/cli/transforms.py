@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uresnet.cli.console import Terminal, counted
+from uresnet.cli.console import Terminal, counted, of_them
 from uresnet.cli.options import (
     FORMATS,
     IMAGE_SUFFIXES,
@@ -79,8 +79,13 @@ def apply(
         ),
     ] = None,
     lps: Annotated[
-        bool, typer.Option("--lps", help="The points are in LPS, as ANTs writes them. Without this: RAS.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--lps/--ras",
+            help="The points are in LPS, as ANTs writes them, or in RAS.",
+            show_default="what the file says, else RAS; a table with a column t, as of ANTs, needs one of the two",
+        ),
+    ] = None,
     format: FromOption = None,
     moving: MovingOption = None,
     fixed: FixedOption = None,
@@ -97,9 +102,10 @@ def apply(
 
     Points go the other way than images. transform.h5 resamples the MOVING image onto the FIXED grid, and maps points of
     the FIXED image (world mm, columns x, y, z) to the moving image. For points of the moving image, use
-    inverse_transform.h5. A last column "inside" is 0 for points outside the deformation, or outside --like if it is
-    given, else 1. If the table has no header, this column has no name. Points are read from .csv and .tsv tables with
-    a header that names x, y, z, or with exactly three columns, and from 3D Slicer's .fcsv and .mrk.json.
+    inverse_transform.h5. A column "inside" is 0 for points outside the deformation, or outside --like if it is given,
+    and for points that were 0 in it already, else 1. If the table has no header, this last column has no name. Points
+    are read from .csv and .tsv tables with a header that names x, y, z, or with exactly three columns, and from 3D
+    Slicer's .fcsv and .mrk.json.
 
     IMAGE can be - for standard input (NIfTI, MGZ, NRRD or a zip of DICOM files; no points). With --output - the result
     goes to standard output (.nii.gz).
@@ -168,7 +174,9 @@ def _stages(run: Session) -> Stages:
     """Stages that are reported where they take long."""
 
     def progress(stage: str, seconds: float | None) -> None:
-        if seconds is None or seconds >= _LONG_S:
+        if seconds is None:
+            run.terminal.begin(stage)
+        elif seconds >= _LONG_S:
             run.terminal.progress(stage, seconds)
 
     return Stages(progress)
@@ -189,12 +197,13 @@ def _report_points(table: PointTable, output: Path, known: str, terminal: Termin
         first = ", ".join(outside[:10]) + (", …" if len(outside) > 10 else "")
         terminal.warn(
             [
-                f"{len(outside)} of {len(table.points)} points lie outside {known} (point {first}). Outside a "
+                f"{of_them(len(outside), len(table.points), 'point')} outside {known} (point {first}). Outside a "
                 f"deformation only the affine parts move points; see {column}."
             ]
         )
     mapped = counted(len(table.points), "point")
-    terminal.say(f"{mapped} of the fixed image → moving image: {output} ({meaning})")
+    system = "LPS" if table.lps else "RAS"
+    terminal.say(f"{mapped} ({system}) of the fixed image → moving image: {output} ({meaning})")
 
 
 def _file_kind(format: FormatName | None, moving: Path | None, fixed: Path | None) -> FileKind | None:
@@ -233,6 +242,8 @@ def compose(
     through B. If A resamples X onto FIXED, and B resamples MOVING onto X, the result resamples MOVING onto FIXED.
     """
     with session("cpu", threads, quiet, debug) as run:
+        if len(transforms) < 2:
+            raise UserError(f"{transforms[0]} is one transform; give two or more. To convert one: uresnet convert.")
         inputs = (*transforms, like, moving, fixed)
         check_output_file(output, TRANSFORM_SUFFIXES, inputs, overwrite)
         check_exist(*inputs)
@@ -264,12 +275,13 @@ def convert(
         Path, typer.Argument(metavar="TRANSFORM", help="A transform file of any program.", show_default=False)
     ],
     output: Annotated[
-        Path,
+        str,
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE|PREFIX",
-            help="The file to write, or, without an ending, the beginning of the names of several files.",
+            metavar="FILE|PREFIX|FOLDER",
+            help="The file to write, or, without an ending, the beginning of the names of several files, or a folder "
+            "that exists.",
             show_default=False,
         ),
     ],
@@ -291,9 +303,9 @@ def convert(
     warps, FLIRT; greedy: LPS mm, plain matrices), .mgz .lta (freesurfer), .nii.gz (nifti: LPS mm; learn2reg: voxels).
     .mat, .txt, .tfm and .lta hold affines only.
 
-    Without an ending, all files of the format are written, with the inverse, and their names begin with the output:
-    -o out/s01_ writes out/s01_0GenericAffine.mat. With --overwrite, files of the format that an earlier conversion
-    wrote under such names and this one does not write are removed.
+    Without an ending, all files of the format are written, with the inverse, and their names begin with the output: -o
+    out/s01_ writes out/s01_0GenericAffine.mat; in a folder, -o out, they have plain names. With --overwrite, files of
+    the format that an earlier conversion wrote under such names and this one does not write are removed.
     """
     with session("cpu", threads, quiet, debug) as run:
         inputs = (transform, moving, fixed)

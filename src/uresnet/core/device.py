@@ -46,7 +46,7 @@ def possible_threads(threads: int | None) -> int | None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads is None or threads <= cores:
         return threads
-    warn_about_input(f"{threads} threads are more than the {cores} cores here; {cores} are used.")
+    warn_about_input(f"{threads} threads are more than there are cores; limited to {cores}.")
     return cores
 
 

@@ -30,13 +30,17 @@ _ADDED_LATER = ("report.html", LOG)
 
 
 def check_exist(*paths: Path | None) -> None:
-    """Raises :class:`UserError` for an input that does not exist, may not be read, or is a link to nothing. None is
-    skipped.
+    """Raises :class:`UserError` for an input that does not exist, may not be read, is a link to nothing, or is neither
+    a file nor a folder. None is skipped.
 
     ``FOLDER#2``, one series of a DICOM folder, exists where the folder does.
     """
     for path in paths:
-        if path is None or _exists(path):
+        if path is None:
+            continue
+        if _exists(path):
+            if not (path.is_file() or path.is_dir()):  # to open a pipe would wait for somebody to write into it
+                raise UserError(f"{quoted(path, 200)} is a device, a pipe or a socket; save its content as a file.")
             continue
         if path.is_symlink():
             raise UserError(
@@ -160,6 +164,8 @@ def check_output_files(
     for file in files:
         if file.is_dir():
             raise UserError(f"{file} is a folder; give the name of a file.")
+        if file.exists() and not file.is_file():
+            raise UserError(f"{file} is a device, a pipe or a socket; give the name of a file.")
         if any(path is not None and file.exists() and path.exists() and file.samefile(path) for path in inputs):
             raise UserError(f"{file} is also an input; give the result another name.")
     taken = [] if overwrite else [str(file) for file in files if os.path.lexists(file)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,21 +53,35 @@ def is_one_file(output: Path) -> bool:
     return output.name.lower().endswith(TRANSFORM_SUFFIXES)
 
 
-def converted_files(output: Path, to: FormatName) -> list[Path]:
-    """What ``output`` stands for: itself, or all files of the format, whose names begin with it.
+def files_at(output: Path, endings: Iterable[str]) -> list[Path]:
+    """The files of a format whose names begin with ``output``; in a folder, their plain names."""
+    return [output / ending if output.is_dir() else output.with_name(output.name + ending) for ending in endings]
 
-    Raises :class:`UserError` for an ending that the format does not have.
+
+def converted_files(output: str | Path, to: FormatName) -> list[Path]:
+    """What ``output`` stands for: itself, or all files of the format, whose names begin with it, or which lie in it if
+    it is a folder.
+
+    Raises :class:`UserError` for an ending that the format does not have, a folder that does not exist, and what is
+    neither a folder nor the beginning of names (a device, another file).
     """
-    files = FORMAT_FILES[to]
+    named_folder, output, files = str(output).endswith(("/", os.sep)), Path(output), FORMAT_FILES[to]
     if is_one_file(output):
         if not output.name.lower().endswith(files.endings):
             raise UserError(f"{quoted(output)}: {to} has {' '.join(files.endings)}; give it one of these endings.")
         return [output]
     if output.is_dir():
-        raise UserError(f"{quoted(output)} is a folder; put the beginning of the names after it: {quoted(output)}/x_.")
+        return files_at(output, files.together)
+    if named_folder:
+        raise UserError(f"{quoted(output)} is no folder that exists; create it first.")
+    if os.path.lexists(output):
+        raise UserError(
+            f"{quoted(output)} is there already, and is no folder; give a folder, another beginning of the names, or "
+            f"one file: {to} has {' '.join(files.endings)}."
+        )
     if re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{0,5}", output.suffix):
         raise UserError(
             f"{quoted(output)} has an ending that no transform is written with; {to} has {' '.join(files.endings)}: "
             "give it one of these, or, for the beginning of the names of several files, put _ at its end."
         )
-    return [output.with_name(output.name + ending) for ending in files.together]
+    return files_at(output, files.together)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +15,7 @@ from uresnet.core.choices import BrainMethod, Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
+from uresnet.core.threads import background_threads
 from uresnet.coupling import (
     Coupling,
     Segmented,
@@ -115,7 +115,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
         brain=(brain, BrainMethod),
     )
     stages, sentences = Stages(progress), list[str]()
-    with collected_warnings(sentences), limited(threads), ThreadPoolExecutor(2) as background:
+    with collected_warnings(sentences), limited(threads), background_threads(2) as background:
         with stages("read"):
             chosen = chosen_model(model)
             images = image_from(moving, "moving"), image_from(fixed, "fixed")

@@ -122,7 +122,7 @@ def _check_brain(image: Image, brain: np.ndarray, by_volume: bool) -> None:
 def _not_numbers(image: Image) -> UserError:
     count = int(image.invalid.sum()) if image.invalid is not None else 0
     return UserError(
-        f"{image.name} has {count} voxels that are not a number or infinite in the brain; repair it first."
+        f"{image.name} has voxels in the brain that are not a number or infinite ({count}); repair it first."
     )
 
 

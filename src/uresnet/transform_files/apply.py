@@ -122,11 +122,12 @@ def resampled_series(
 def apply_to_points(
     transform: Files,
     points: str | Path,
-    lps: bool = False,
+    lps: bool | None = None,
     kind: FileKind | None = None,
     like: str | Path | None = None,
 ) -> PointTable:
-    """Points of the **fixed** world, a ``.csv`` file, where the transforms send them in the moving world.
+    """Points of the **fixed** world, a file, where the transforms send them in the moving world; ``lps`` as in
+    :func:`read_points`.
 
     With ``like``, the fixed image, points outside of it are marked as outside too.
     """

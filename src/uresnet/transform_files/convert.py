@@ -10,7 +10,7 @@ from typing import Any
 
 from uresnet.core.choices import FormatName, check_choices
 from uresnet.core.files import check_output_files, fresh_outputs
-from uresnet.core.format_files import converted_files, is_one_file
+from uresnet.core.format_files import converted_files, files_at, is_one_file
 from uresnet.core.grid import Grid
 from uresnet.transform import Composite, DisplacementField, Transform
 from uresnet.transform_files.apply import difference, read_chain, round_trip, warn_where_reversed
@@ -32,16 +32,16 @@ def convert_transform(
     """Write ``transform`` as format ``to``; returns each written file with its accuracy in words.
 
     An ``output`` with an ending is that one file; without an ending, the names of all files of the format begin with
-    it, the inverse among them. Every warp is read back and compared with the original between the fixed image's voxels;
-    then all files take their places together. With ``overwrite`` they replace those of an earlier conversion, and files
-    that this transform does not have go.
+    it, the inverse among them, or they lie in it if it is a folder. Every warp is read back and compared with the
+    original between the fixed image's voxels; then all files take their places together. With ``overwrite`` they
+    replace those of an earlier conversion, and files that this transform does not have go.
 
     Raises :class:`UserError` for a file that is no such transform, a format that needs an image that ``kind`` lacks, an
     affine file for a transform that deforms, and files that exist already.
     """
     check_choices("convert_transform", output=(output, str | Path), to=(to, FormatName))
-    kind, output = kind or FileKind(), Path(output)
     files = converted_files(output, to)
+    kind, output = kind or FileKind(), Path(output)
     check_output_files(files, overwrite)
     with stage("read"):
         original = read_chain(transform, kind).simplified()
@@ -57,7 +57,7 @@ def convert_transform(
     with stage("invert"):
         pair = TransformPair(original, original.inverse(), fixed, kind.moving)
     writers = FORMATS[to](pair)
-    written = [output.with_name(output.name + ending) for ending in writers]
+    written = files_at(output, writers)
     stale = [file for file in files if file not in written and file.exists()]
     with fresh_outputs(written, overwrite, stale) as places:
         with stage("write"):

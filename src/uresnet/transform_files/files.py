@@ -168,12 +168,12 @@ def _read_matrix_file(path: Path, kind: FileKind) -> list[Transform]:
     if kind.format == "fsl":
         return [read_flirt(path, kind.grid("fixed", path), kind.grid("moving", path))]
     matrix = parse_matrix(path, text)
-    if kind.format is None:
+    if kind.format != "greedy":
+        whose = "which does not say whose it is" if kind.format is None else f"and no transform of {kind.format}"
         raise UserError(
-            f"{path} is a bare 4×4 matrix, which does not say whose it is; say so with --from greedy (also c3d: RAS "
-            "millimetres, fixed → moving) or --from fsl (FLIRT)."
+            f"{path} is a bare 4×4 matrix, {whose}; say whose with --from greedy (also c3d: RAS millimetres, fixed → "
+            "moving) or --from fsl (FLIRT)."
         )
-    _check_format(path, kind, "greedy", said=False)
     return [Affine(matrix)]
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from uresnet.errors import UserError, quoted
-from uresnet.transform_files.point_tables import PointTable, described, is_lps, table_of, text_of
+from uresnet.transform_files.point_tables import PointTable, Row, described, is_lps, table_of, text_of
 
 _OF_POINTS = ("Fiducial", "Line", "Angle", "Curve", "ClosedCurve")  # nothing but their points says where they are
 _WITHOUT_POSITION = ("undefined", "missing")
 
 
-def read_markups(path: Path, lps: bool) -> PointTable:
+def read_markups(path: Path, lps: bool | None) -> PointTable:
     """The control points of all markups in a file. ``UserError`` for shapes that points alone do not describe, for
     another unit than mm, and where the markups are in different coordinate systems."""
     document = json.loads(text_of(path))
@@ -27,7 +27,7 @@ def read_markups(path: Path, lps: bool) -> PointTable:
     systems = {is_lps(path, markup.get("coordinateSystem"), lps) for markup in markups}
     if len(systems) > 1:
         raise UserError(f"{path} holds markups in LPS and in RAS; save them in one of the two.")
-    rows = [(_word(point, "id"), _word(point, "label"), *_position(path, point)) for point in _placed(document)]
+    rows = [_row(path, n, point) for n, point in enumerate(_placed(document), start=1)]
     in_lps = systems == {True}
     header = ("id", "label", *("LPS" if in_lps else "RAS"))
     return table_of(path, header, rows, (2, 3, 4), in_lps, document=document)
@@ -50,7 +50,8 @@ def _check(path: Path, markup: dict[str, Any]) -> None:
     kind, unit, system = (markup.get(key) for key in ("type", "coordinateUnits", "coordinateSystem"))
     if kind not in _OF_POINTS:
         raise UserError(
-            f"{path} holds a {quoted(kind)}, which is not moved by moving its points; give points, lines or curves."
+            f"{path} holds a markup of the type {quoted(kind)}, which is not moved by moving its points; give points, "
+            "lines or curves."
         )
     if unit is not None and unit != "mm" and not (isinstance(unit, list) and unit[:1] == ["mm"]):
         raise UserError(f"{path} is in {quoted(unit)}, not in millimetres; save it in mm.")
@@ -66,16 +67,18 @@ def _placed(document: Any) -> Iterator[dict[str, Any]]:
                 yield point
 
 
-def _position(path: Path, point: dict[str, Any]) -> tuple[str, str, str]:
-    position = point.get("position")
+def _row(path: Path, number: int, point: dict[str, Any]) -> Row:
+    position, label = point.get("position"), _word(point, "label")
+    place = f"point {number}"
     if (
         not isinstance(position, list)
         or len(position) != 3
         or any(type(value) not in (int, float) for value in position)
     ):
-        raise UserError(f"{path} has a point whose position is not three numbers.")
+        named = f" ({quoted(label)})" if label else ""
+        raise UserError(f"{path} has a position that is not three numbers in {place}{named}; place this point again.")
     x, y, z = (repr(float(value)) for value in position)
-    return x, y, z
+    return place, (_word(point, "id"), label, x, y, z)
 
 
 def _word(point: dict[str, Any], key: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,10 @@ from uresnet.transform_files.formats.matrices import number
 _NAMES = (("x", "y", "z"), ("r", "a", "s"), ("l", "p", "s"))
 _SYSTEMS = {"0": "RAS", "1": "LPS", "RAS": "RAS", "LPS": "LPS"}
 _INSIDE = "inside"
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+
+Row = tuple[str, tuple[str, ...]]
+"""Where it stands in its file, in words, and its cells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,28 +50,39 @@ class PointTable:
         return self.points * ([-1, -1, 1] if self.lps else [1, 1, 1])
 
 
-def read_table(path: Path, lps: bool) -> PointTable:
+def read_table(path: Path, lps: bool | None) -> PointTable:
     """Points of a table whose header names x, y, z (or R, A, S; L, P, S), mm; without a header, exactly three columns.
 
-    Other columns are kept. ``UserError`` for any other table, and for rows longer than the header.
+    Other columns are kept. ``lps``: as :func:`uresnet.transform_files.read_points` has it. ``UserError`` for any other
+    table, for rows longer than the header, and for a table of ANTs where nobody says that it is one.
     """
     lines = text_of(path).splitlines(keepends=True)
-    rows = _cells(lines, "\t" if path.name.lower().endswith(".tsv") else ",")
+    rows = _rows(lines, "\t" if path.name.lower().endswith(".tsv") else ",")
     if not rows:
         raise UserError(f"{path} holds no points.")
-    header = () if all(_is_number(cell) for cell in rows[0][:3]) else rows[0]
-    if not header and len(rows[0]) != 3:
+    first = rows[0][1]
+    header = () if all(_is_number(cell) for cell in first[:3]) else first
+    if not header and len(first) != 3:
         raise UserError(
-            f"{path} has {len(rows[0])} columns and no header, so it does not say which of them are coordinates; name "
-            "the columns in a first line, such as x,y,z."
+            f"{path} has {len(first)} columns and no header, so it does not say which of them are coordinates; name "
+            f"the columns in a first line, such as x,y,z{_of_decimal_commas(first)}."
         )
     columns, named = _columns(path, header)
     if lps and named == "RAS":
         raise UserError(f"{path} has columns called R, A, S, which are not LPS; leave out --lps, or rename them.")
-    return table_of(path, header, rows[1:] if header else rows, columns, lps or named == "LPS")
+    if lps is False and named == "LPS":
+        raise UserError(f"{path} has columns called L, P, S, which are not RAS; leave out --ras, or rename them.")
+    if lps is None and not named and "t" in _plain(header):
+        raise UserError(
+            f"{path} has a column t, as the tables of ANTs have, whose points are in LPS; say --lps if it is one, and "
+            "--ras if its points are in RAS."
+        )
+    table = table_of(path, header, rows[1:] if header else rows, columns, bool(lps) or named == "LPS")
+    _check_inside(path, table)
+    return table
 
 
-def read_fcsv(path: Path, lps: bool) -> PointTable:
+def read_fcsv(path: Path, lps: bool | None) -> PointTable:
     """Points of Slicer's ``.fcsv``, whose first lines name the columns and the coordinate system."""
     lines = text_of(path).splitlines(keepends=True)
     comments = [line for line in lines if line.startswith("#")]
@@ -74,45 +91,61 @@ def read_fcsv(path: Path, lps: bool) -> PointTable:
     header = tuple(cell.strip() for cell in said.get("columns", "").split(","))
     if "columns" not in said:
         raise UserError(f"{path} is not a .fcsv of 3D Slicer: it does not name its columns; save it again, or as .csv.")
-    rows = _cells([line for line in lines if not line.startswith("#")], ",")
+    rows = _rows(["\n" if line.startswith("#") else line for line in lines], ",")
     columns, _ = _columns(path, header)
     return table_of(path, header, rows, columns, is_lps(path, named, lps), comments=tuple(comments))
 
 
-def is_lps(path: Path, named: str | None, lps: bool) -> bool:
+def is_lps(path: Path, named: str | None, lps: bool | None) -> bool:
     """Whether a file of Slicer is in LPS. ``named`` is what it says; ``lps`` what the caller says of it."""
-    system = "LPS" if named is None and lps else _SYSTEMS.get((named or "").strip().upper())
+    if named is None and lps is not None:
+        return lps
+    system = _SYSTEMS.get((named or "").strip().upper())
     if system is None:
         what = "does not say its coordinate system" if named is None else f"is in the coordinates {quoted(named)}"
         raise UserError(f"{path} {what}; save it from 3D Slicer in LPS or RAS.")
-    if lps and system == "RAS":
-        raise UserError(f"{path} says that it is in RAS; leave out --lps.")
+    if lps is not None and lps != (system == "LPS"):
+        raise UserError(f"{path} says that it is in {system}; leave out {'--lps' if lps else '--ras'}.")
     return system == "LPS"
 
 
 def table_of(
-    path: Path,
-    header: tuple[str, ...],
-    rows: Sequence[tuple[str, ...]],
-    columns: tuple[int, int, int],
-    lps: bool,
-    **kept: Any,
+    path: Path, header: tuple[str, ...], rows: Sequence[Row], columns: tuple[int, int, int], lps: bool, **kept: Any
 ) -> PointTable:
     """A table whose coordinates have proved to be finite numbers; short rows are filled with empty cells."""
     width = len(header) or 3
-    for n, row in enumerate(rows, start=1):
+    cells, values = [], []
+    for place, row in rows:
         if len(row) > width:
-            raise UserError(f"{path} has a row ({n}) of {len(row)} cells where there are {width} columns; repair it.")
-    rows = [(*row, *[""] * (width - len(row))) for row in rows]
-    try:
-        values = np.array([[number(row[c]) for c in columns] for row in rows], dtype=np.float64).reshape(-1, 3)
-    except ValueError as error:
-        raise UserError(f"{path} has a row whose coordinates are not three numbers.") from error
-    if not len(values):
+            raise UserError(
+                f"{path} has {len(row)} cells in {place} where there are {width} columns; repair "
+                f"it{_of_decimal_commas(row, width)}."
+            )
+        filled = (*row, *[""] * (width - len(row)))
+        cells.append(filled)
+        values.append(_coordinates(path, place, [filled[column] for column in columns]))
+    if not cells:
         raise UserError(f"{path} holds no points.")
-    if not np.isfinite(values).all():
-        raise UserError(f"{path} has coordinates that are not finite.")
-    return PointTable(values * ([-1, -1, 1] if lps else [1, 1, 1]), header, tuple(rows), columns, lps, **kept)
+    points = np.array(values, dtype=np.float64) * ([-1, -1, 1] if lps else [1, 1, 1])
+    return PointTable(points, header, tuple(cells), columns, lps, **kept)
+
+
+def _coordinates(path: Path, place: str, cells: Sequence[str]) -> list[float]:
+    try:
+        values = [number(cell) for cell in cells]
+    except ValueError as error:
+        hint = " with decimal points (1.5, not 1,5)" if any(map(_DECIMAL_COMMA.fullmatch, cells)) else ""
+        shown = quoted(" | ".join(cells), 60)
+        raise UserError(f"{path} has in {place} the coordinates {shown}; give three numbers{hint}.") from error
+    if not all(map(math.isfinite, values)):
+        raise UserError(f"{path} has in {place} coordinates that are not finite; give three numbers.")
+    return values
+
+
+def _of_decimal_commas(row: Sequence[str], width: int = 3) -> str:
+    """A hint for a row that has twice as many cells as it should, all of them whole numbers."""
+    halves = len(row) == 2 * width and all(re.fullmatch(r"[+-]?\d+", cell) for cell in row)
+    return ", with decimal points in its numbers (1.5, not 1,5)" if halves else ""
 
 
 def text_of(path: Path) -> str:
@@ -125,14 +158,38 @@ def text_of(path: Path) -> str:
 
 def written_table(table: PointTable, delimiter: str) -> str:
     """The table with its coordinates replaced, in its own convention, and a last column ``inside`` (1 or 0), which has
-    no name where the table has no header."""
-    names = list(table.header)
+    no name where the table has no header. Where the table has this column, a point that is 0 in it stays 0."""
+    names, rows = list(table.header), _replaced(table)
     if table.comments:  # x, y, z of Slicer: a .csv has no other place to say in which convention
         for column, name in zip(table.columns, "LPS" if table.lps else "RAS", strict=True):
             names[column] = name
-    last = [] if table.inside is None else [[str(int(inside))] for inside in table.inside]
-    rows = [[*row, *(last[n] if last else [])] for n, row in enumerate(_replaced(table))]
-    return _joined([[*names, *([_INSIDE] if last else [])], *rows] if names else rows, delimiter)
+    if table.inside is not None:
+        earlier = _inside_column(table.header)
+        for row, inside in zip(rows, table.inside, strict=True):
+            if earlier is None:
+                row.append(str(int(inside)))
+            else:
+                row[earlier] = str(int(inside and number(row[earlier]) == 1))
+        if names and earlier is None:
+            names.append(_INSIDE)
+    return _joined([names, *rows] if names else rows, delimiter)
+
+
+def _inside_column(header: tuple[str, ...]) -> int | None:
+    """Where a table has what an earlier transform said of its points."""
+    lower = _plain(header)
+    return lower.index(_INSIDE) if _INSIDE in lower else None
+
+
+def _check_inside(path: Path, table: PointTable) -> None:
+    column = _inside_column(table.header)
+    if column is None:
+        return
+    if any(not _is_number(row[column]) or number(row[column]) not in (0, 1) for row in table.rows):
+        raise UserError(
+            f"{path} has a column {_INSIDE} with other values than 1 and 0; rename it: the result has a column of this "
+            "name."
+        )
 
 
 def written_fcsv(table: PointTable) -> str:
@@ -147,7 +204,7 @@ def written_fcsv(table: PointTable) -> str:
 
 def described(text: str, inside: bool) -> str:
     """A description of a point, which says where the point was outside of the deformation."""
-    if inside:
+    if inside or text.endswith("outside the deformation"):
         return text
     return f"{text}; outside the deformation" if text else "outside the deformation"
 
@@ -166,8 +223,11 @@ def _joined(rows: list[list[str]], delimiter: str) -> str:
     return lines.getvalue()
 
 
-def _cells(lines: list[str], delimiter: str) -> list[tuple[str, ...]]:
-    return [tuple(cell.strip() for cell in row) for row in csv.reader(lines, delimiter=delimiter) if any(row)]
+def _rows(lines: list[str], delimiter: str) -> list[Row]:
+    """The rows that are not empty."""
+    reader = csv.reader(lines, delimiter=delimiter)
+    stripped = ((f"line {reader.line_num}", tuple(cell.strip() for cell in row)) for row in reader)
+    return [(place, row) for place, row in stripped if any(row)]
 
 
 def _setting(line: str) -> tuple[str, str]:
@@ -179,11 +239,15 @@ def _columns(path: Path, header: tuple[str, ...]) -> tuple[tuple[int, int, int],
     """(columns of the coordinates, the convention that their names say: LPS, RAS or none)."""
     if not header:
         return (0, 1, 2), ""
-    lower = [name.lower().lstrip("# ") for name in header]
+    lower = _plain(header)
     found = [names for names in _NAMES if all(name in lower for name in names)]
-    if len(header) == 1 and any(separator in header[0] for separator in ";\t,"):
-        wanted = "tabs" if path.suffix == ".tsv" else "commas"
-        raise UserError(f"{path} has another separator than {wanted}; save it with {wanted} between the columns.")
+    tabs = path.name.lower().endswith(".tsv")
+    if not found and any(separator in cell for cell in header for separator in (";" if tabs else ";\t")):
+        raise UserError(_another_separator(path, tabs))
+    if not found and len(header) == 1 and "," in header[0]:
+        raise UserError(_another_separator(path, tabs))
+    if not found and all(map(_DECIMAL_COMMA.fullmatch, header)):
+        raise UserError(f"{path} has numbers with decimal commas ({quoted(header[0])}); save it with points (1.5).")
     if not found:
         raise UserError(f"{path} has no columns x, y, z (its columns are {quoted(', '.join(header))}); name them so.")
     if len(found) > 1 or any(lower.count(name) > 1 for name in found[0]):
@@ -200,3 +264,16 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _plain(header: tuple[str, ...]) -> list[str]:
+    """Names of columns in small letters, without the # that some programs put before the first one."""
+    return [name.lower().lstrip("# ") for name in header]
+
+
+def _another_separator(path: Path, tabs: bool) -> str:
+    wanted = "tabs" if tabs else "commas"
+    return (
+        f"{path} has another separator than {wanted}; save it with {wanted} between the columns, and points, not "
+        "commas, in the numbers."
+    )

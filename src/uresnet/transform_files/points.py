@@ -23,12 +23,13 @@ from uresnet.transform_files.point_tables import PointTable, read_fcsv, read_tab
 __all__ = ["PointTable", "map_points", "read_points", "write_points"]
 
 
-def read_points(path: str | Path, lps: bool = False) -> PointTable:
+def read_points(path: str | Path, lps: bool | None = None) -> PointTable:
     """Read points, mm: a table (``.csv``; tabs in ``.tsv``) with columns x, y, z (or R, A, S; L, P, S), or with exactly
     three columns and no header; and 3D Slicer's ``.fcsv`` and ``.mrk.json``, which say whether they are in LPS.
 
-    Everything else in the file is kept. ``lps``: the numbers of a table are LPS, also when the columns are called
-    x, y, z. ``UserError`` for a file that does not say where its points are, and for a damaged one.
+    Everything else in the file is kept. ``lps``: the numbers are LPS (True) or RAS (False) where the file does not say
+    it; None is RAS, but for a table with the column t, which those of ANTs have: it may be either. ``UserError`` for a
+    file that does not say where its points are, and for a damaged one.
     """
     path = Path(path)
     check_exist(path)
@@ -56,8 +57,8 @@ def map_points(transform: Transform, table: PointTable, fixed: Grid | None = Non
 
 
 def write_points(table: PointTable, path: str | Path) -> None:
-    """Write the points in their own convention: as ``.csv`` or ``.tsv`` with a last column ``inside`` (1 or 0), or as
-    the kind of Slicer file that they came from, where descriptions say which points are outside.
+    """Write the points in their own convention: as ``.csv`` or ``.tsv`` with a column ``inside`` (1 or 0), or as the
+    kind of Slicer file that they came from, where descriptions say which points are outside.
 
     ``UserError`` for a Slicer file of points that came from another kind.
     """

@@ -19,6 +19,7 @@ from uresnet.io.kinds import Kind
 from uresnet.transform import Transform, resample
 
 _NAMED = 40  # labels in a warning
+_ROUNDING = 1e-5  # of the values: what interpolation leaves of equal ones
 _Counts = dict[int, int]
 
 
@@ -89,17 +90,26 @@ class Resampling:
         return np.dtype(np.float32)
 
     def volumes(self) -> Iterator[np.ndarray]:
-        """Each (I, J, K). After the last one, warns of labels that are lost and of voxels that are no numbers."""
+        """Each (I, J, K). After the last one, warns of labels that are lost, of voxels that are no numbers, and of a
+        scan of which nothing is left. Raises :class:`UserError` then where no label is left.
+        """
         self.counts.clear()
-        cleaned = 0
+        cleaned, spread, left = 0, 0.0, 0.0
         for volume in self.source.volumes():
             if volume.dtype.kind == "f":
                 invalid = np.isinf(volume) if math.isnan(self.background) else ~np.isfinite(volume)
                 cleaned += int(invalid.sum())
-            yield self._kept(volume) if self.stays_whole else self._mixed(volume)
+            result = self._kept(volume) if self.stays_whole else self._mixed(volume)
+            spread, left = max(spread, _spread(volume)), max(left, _spread(result))
+            yield result
         if cleaned:
             warn_about_cleaned(self.source.path, cleaned, self.background)
-        self._warn_about_lost_labels()
+        self._check_lost_labels()
+        if left <= _ROUNDING * spread and spread > 0 and not self.keeps_labels:
+            warn_about_input(
+                f"Nothing of {self.source.path} is left on the new grid but its background; check which way the "
+                "transform maps, and which grid --like names."
+            )
 
     def table(self) -> str:
         """Tab-separated: voxels and mm³ of every label of every volume, before and after; when all are resampled."""
@@ -139,21 +149,33 @@ class Resampling:
             result[missing] = self.outside if math.isnan(self.background) else self.background
         return result if self.dtype.kind == "f" else _as_integers(result, self.dtype)
 
-    def _warn_about_lost_labels(self) -> None:
+    def _check_lost_labels(self) -> None:
         lost = sorted({label for before, after in self.counts for label in before.keys() - after.keys()})
         if not lost:
             return
         all_of_them = {label for before, _ in self.counts for label in before}
+        if not any(after for _, after in self.counts):
+            labels = "the only label" if len(all_of_them) == 1 else f"all {len(all_of_them)} labels"
+            raise UserError(
+                f"{self.source.path} loses {labels} on the new grid: smaller than its voxels, or outside of it; check "
+                "which way the transform maps, give finer voxels with --like, or choose --interpolation linear."
+            )
         named = ", ".join(map(str, lost[:_NAMED])) + (f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else "")
         warn_about_input(
-            f"{len(lost)} of the {len(all_of_them)} labels of {self.source.path} are lost on the new grid: {named}. "
-            "They are smaller than a voxel, or lie outside."
+            f"{self.source.path} loses {len(lost)} of its {len(all_of_them)} labels on the new grid: {named}. What is "
+            "lost is smaller than a voxel, or lies outside."
         )
 
 
 def _counted(values: np.ndarray, background: float) -> _Counts:
     found, counts = np.unique(values, return_counts=True)
     return {int(v): int(n) for v, n in zip(found, counts, strict=True) if v not in (0, background)}
+
+
+def _spread(values: np.ndarray) -> float:
+    """Between the smallest and the largest number."""
+    numbers = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return float(numbers.max()) - float(numbers.min()) if numbers.size else 0.0
 
 
 def _continued(values: np.ndarray, invalid: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ def test_results_and_progress_go_different_ways(capsys: pytest.CaptureFixture[st
     out, err = capsys.readouterr()
     assert out == "the result\n"
     assert [line.split() for line in err.splitlines()] == [
+        ["warp", "…"],  # before it has ended: a log shows what is being done
         ["warp", "1.2", "s"],
         ["[one]", "line"],
         ["warning:", "Something", "is", "odd."],

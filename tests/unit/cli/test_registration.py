@@ -90,6 +90,23 @@ def test_a_verdict_below_good_is_never_quiet_and_can_fail(
     assert (tmp_path / "out" / "warped.nii.gz").is_file()
 
 
+@pytest.mark.parametrize("level", [Level.good, Level.failed])
+def test_the_verdict_is_said_once(
+    pair: tuple[str, str], tiny_model: Path, tmp_path: Path, verdict: Callable[[Level], None], level: Level
+) -> None:
+    """On standard error where it is below good, and always in the log."""
+    verdict(level)
+    end = ("--model", tiny_model, "--no-report")
+    register = run("register", *pair, "-o", tmp_path / "out", *end)
+    segment = run("segment", pair[1], "-o", tmp_path / "seg", *end)
+    for done, log in ((register, tmp_path / "out" / "log.txt"), (segment, tmp_path / "seg" / "log.txt")):
+        assert done.exit_code == 0, done.output
+        said = f"verdict {level}: {'automatic checks passed' if level is Level.good else 'The brains do not match'}."
+        assert (done.stdout.count(said), done.stderr.count(said)) == ((1, 0) if level is Level.good else (0, 1))
+        assert log.read_text(encoding="utf-8").count(said) == 1
+        assert re.search(r"^  find brain …\n(.*\n)*  find brain +\d+\.\d s$", done.stderr, re.MULTILINE)
+
+
 def test_a_segmentation_leaves_its_record_and_is_never_replaced_unasked(
     pair: tuple[str, str], tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -175,7 +192,7 @@ def test_segment_writes_what_it_was_asked_for(pair: tuple[str, str], tiny_model:
     assert all(p.name.startswith("seg") for p in tmp_path.iterdir())  # its tables are named after it
     assert (tmp_path / "seg_run.json").is_file()
     page = (tmp_path / "seg_report.html").read_text(encoding="utf-8")
-    verdict = re.search(r"^verdict (\w+): ", result.stdout, re.MULTILINE)
+    verdict = re.search(r"^verdict (\w+): ", result.output, re.MULTILINE)
     assert verdict is not None
     assert f'class="verdict {verdict[1]}"' in page
 

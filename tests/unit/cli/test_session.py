@@ -102,7 +102,7 @@ def test_threads_are_no_more_than_cores(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("OMP_NUM_THREADS", str(before))
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
     try:
-        with pytest.warns(InputWarning, match="999 threads are more than the 2 cores here; 2 are used"):
+        with pytest.warns(InputWarning, match="999 threads are more than there are cores; limited to 2"):
             Session(Terminal(), "cpu", 999).load_torch()
         assert torch.get_num_threads() == 2
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -68,7 +69,7 @@ def test_convert_says_how_exact_it_is(folder):
 def test_points_outside_are_warned_about(folder):
     Path("p.csv").write_text("x,y,z\n{},{},{}\n5000,0,0\n".format(*FIXED.centre_world))
     done = type_line("apply t.h5 p.csv -o q.csv")
-    assert done.exit_code == 0 and "1 of 2 points lie outside the deformation (point 2)" in done.stderr
+    assert done.exit_code == 0 and "1 of 2 points lies outside the deformation (point 2)" in done.stderr
     assert [line.rpartition(",")[2] for line in Path("q.csv").read_text().split()] == ["inside", "1", "0"]
     assert [row.split(",")[3] for row in Path("q.csv").read_text(encoding="utf-8").splitlines()] == ["inside", "1", "0"]
 
@@ -81,7 +82,8 @@ def test_points_without_names_or_without_a_deformation(folder):
     np.savetxt("a.txt", known_affine().matrix)
     for line, last in (("", ["1", "1"]), (" --like fixed.nii.gz", ["1", "0"])):
         done = type_line(f"apply a.txt p.csv --from greedy -o q.csv --overwrite{line}")
-        assert done.exit_code == 0 and "the last column: 1 inside" in " ".join(done.stdout.split())
+        assert done.exit_code == 0 and "points (RAS) of the fixed image" in done.stdout
+        assert "the last column: 1 inside" in " ".join(done.stdout.split())
         assert ("point 2" in done.stderr and "fixed.nii.gz" in done.stderr) == bool(line)
         rows = [row.split(",") for row in Path("q.csv").read_text(encoding="utf-8").splitlines()]
         assert [row[3] for row in rows] == last
@@ -89,6 +91,17 @@ def test_points_without_names_or_without_a_deformation(folder):
         np.testing.assert_allclose(np.array(rows, dtype=float)[:, :3], expected, atol=2e-5)
     assert "does not exist" in fails("apply a.txt p.csv -o r.csv --like nowhere.nii.gz")
     assert "not interpolated" in fails("apply a.txt p.csv -o r.csv --interpolation nearest")
+
+
+def test_the_command_asks_whose_a_table_with_times_is(folder):
+    point = np.array(FIXED.centre_world)
+    there = TRANSFORM.apply(torch.from_numpy(point)[None])[0].numpy()
+    Path("p.csv").write_text("x,y,z,t,label\n{},{},{},0,1\n".format(*(point * [-1, -1, 1])))
+    assert "say --lps if it is one, and --ras" in fails("apply t.h5 p.csv -o q.csv")
+    done = type_line("apply t.h5 p.csv -o q.csv --lps")
+    assert done.exit_code == 0 and "1 point (LPS) of the fixed image" in done.stdout
+    row = [float(cell) for cell in Path("q.csv").read_text(encoding="utf-8").splitlines()[1].split(",")]
+    np.testing.assert_allclose(row[:3] * np.array([-1, -1, 1]), there, atol=1e-5)
 
 
 def test_jacobian_log(folder):
@@ -129,8 +142,14 @@ def test_swapped_arguments_are_named(folder):
     ):
         said = fails(f"apply {first} moving.nii.gz --like fixed.nii.gz -o o.nii.gz")
         assert f"{first} {what}" in said and order in said
-    for line in ("invert {} -o o.h5", "jacobian {} -o o.nii.gz", "convert {} --to itk -o o.h5", "compose {} -o o.h5"):
+    for line in (
+        "invert {} -o o.h5",
+        "jacobian {} -o o.nii.gz",
+        "convert {} --to itk -o o.h5",
+        "compose {0} {0} -o o.h5",
+    ):
         assert order in fails(line.format("moving.nii.gz"))
+    assert "t.h5 is one transform; give two or more" in fails("compose t.h5 -o o.h5")
     for line in ("apply moving.nii.gz t.h5 --like fixed.nii.gz -o o.nii.gz", "apply p.csv t.h5 -o o.csv"):
         assert "t.h5 is a transform by its name, and stands where the image belongs" in fails(line)
 
@@ -209,8 +228,47 @@ def test_convert_names_what_a_format_has(folder):
     assert "fsl has .nii.gz .nii .mat .txt" in fails(f"convert t.h5 --to fsl -o x.h5 {images}")
     assert "nifti has .nii.gz .nii;" in fails("convert t.h5 --to nifti -o x.mat")
     assert "ending that no transform is written with" in fails("convert t.h5 --to itk -o x.xfm")
+
+
+def test_convert_into_a_folder_and_beside_what_is_there(folder):
+    """A folder takes the plain names; what is neither a folder nor free begins no names."""
     Path("d").mkdir()
-    assert "d is a folder" in fails("convert t.h5 --to itk -o d")
+    for output in ("d", "d/"):
+        done = type_line(f"convert t.h5 --to itk -o {output} --overwrite")
+        assert done.exit_code == 0 and "d/inverse_transform.h5 " in done.stdout
+        assert sorted(path.name for path in Path("d").iterdir()) == ["inverse_transform.h5", "transform.h5"]
+    assert "d/transform.h5 exists already" in fails("convert t.h5 --to itk -o d")
+    assert "new is no folder that exists; create it first" in fails("convert t.h5 --to itk -o new/")
+    Path("taken").write_text("mine")
+    os.mkfifo("pipe")
+    for output in ("taken", "pipe", os.devnull):
+        assert "is there already, and is no folder" in fails(f"convert t.h5 --to itk -o {output}")
+    write_itk_affine(known_affine(), "a.txt")
+    assert type_line("convert a.txt --to greedy -o d/").exit_code == 0 and Path("d/affine.mat").exists()
+
+
+def test_pipes_and_devices_are_no_files(folder):
+    """To open a pipe would wait for ever; to replace it would take it from whoever reads it."""
+    os.mkfifo("p.nii.gz")
+    os.mkfifo("p.h5")
+    Path("p.csv").symlink_to(os.devnull)
+    like = "--like fixed.nii.gz"
+    for line in (
+        f"apply t.h5 p.nii.gz {like} -o o.nii.gz",
+        "apply t.h5 moving.nii.gz --like p.nii.gz -o o.nii.gz",
+        f"apply p.h5 moving.nii.gz {like} -o o.nii.gz",
+        "apply t.h5 p.csv -o o.csv",
+        f"apply t.h5 moving.nii.gz {like} -o p.nii.gz --overwrite",
+        "invert t.h5 -o p.h5 --overwrite",
+    ):
+        assert "is a device, a pipe or a socket" in fails(line)
+
+
+def test_a_bare_matrix_is_named_as_what_it_is(folder):
+    np.savetxt("bare.mat", known_affine().matrix)
+    for format in ("itk", "ants", "freesurfer", "nifti"):
+        said = fails(f"convert bare.mat --from {format} --to itk -o o.h5")
+        assert f"bare.mat is a bare 4×4 matrix, and no transform of {format}; say whose" in said
 
 
 @pytest.mark.parametrize("ending", [".NII.GZ", ".MAT", ".Tfm"])

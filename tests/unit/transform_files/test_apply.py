@@ -219,12 +219,38 @@ def test_lost_labels_are_named_and_counted(files):
     coarse = FIXED.rescaled([3, 3, 3])
     save(files, "coarse.nii.gz", np.zeros(coarse.shape, np.float32), coarse)
     result = apply_transform(files / "t.h5", files / "labels.nii.gz", files / "coarse.nii.gz")
-    with pytest.warns(InputWarning, match="2 of the 3 labels of .* are lost on the new grid: 41, 99"):
+    with pytest.warns(InputWarning, match="labels.nii.gz loses 2 of its 3 labels on the new grid: 41, 99"):
         result.write(files / "out.nii.gz", files / "volumes.tsv")
     rows = [line.split("\t") for line in (files / "volumes.tsv").read_text().splitlines()]
     assert rows[2][:3] == ["1", "41", "1"] and float(rows[2][3]) == pytest.approx(1.5 * 1.7 * 2.1, rel=1e-4)
     after = int((nib.Nifti1Image.from_filename(files / "out.nii.gz").get_fdata() == 3).sum())
     assert rows[1][4] == str(after)
+
+
+@pytest.mark.parametrize(("ids", "said"), [((41,), "the only label"), ((41, 99), "all 2 labels")])
+def test_a_label_map_of_which_nothing_is_left_is_refused(files, ids, said):
+    points = np.zeros(MOVING.shape, np.int16)
+    points[10, 10, 10], points[0, 0, 0] = ids[0], ids[-1]
+    save(files, "labels.nii.gz", points)
+    coarse = FIXED.rescaled([3, 3, 3])
+    save(files, "coarse.nii.gz", np.zeros(coarse.shape, np.float32), coarse)
+    for how in (None, "nearest"):
+        result = apply_transform(files / "t.h5", files / "labels.nii.gz", files / "coarse.nii.gz", how)
+        assert f"loses {said} on the new grid" in sentence(result.write, files / "out.nii.gz")
+        assert not (files / "out.nii.gz").exists()
+    save(files, "none.nii.gz", np.zeros(MOVING.shape, np.int16))
+    apply_transform(files / "t.h5", files / "none.nii.gz", files / "coarse.nii.gz", "label").write(files / "out.nii.gz")
+
+
+def test_a_scan_of_which_nothing_is_left_is_said_aloud(files):
+    grey = np.full(MOVING.shape, -1000, np.float32)
+    grey[1, 1, 1:4] = 0.5, 1.5, 2.5
+    save(files, "m.nii.gz", grey)
+    corner = FIXED.rescaled([8, 8, 8])
+    save(files, "corner.nii.gz", np.zeros(corner.shape, np.float32), corner)
+    result = apply_transform(files / "t.h5", files / "m.nii.gz", files / "corner.nii.gz")
+    with pytest.warns(InputWarning, match="Nothing of .*m.nii.gz is left on the new grid but its background"):
+        result.write(files / "out.nii.gz")
 
 
 @pytest.mark.parametrize("name", ["out.nii", "out.nii.gz", "out.mgz", "out.mgh", "OUT.NII.GZ"])

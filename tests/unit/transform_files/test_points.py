@@ -45,7 +45,7 @@ def test_points_outside_are_said_not_clamped(files):
 
 def test_points_in_lps(files):
     world = points_in(FIXED, 5)
-    for header, option in (("x,y,z,t\n", True), ("L,P,S,t\n", False)):
+    for header, option in (("x,y,z,t\n", True), ("L,P,S,t\n", None)):
         rows = "".join(f"{-x},{-y},{z},0\n" for x, y, z in world)
         (files / "p.csv").write_text(header + rows)
         table = apply_to_points(files / "t.h5", files / "p.csv", lps=option)
@@ -60,15 +60,32 @@ def test_points_in_lps(files):
     [
         ("", "no points"),
         ("a,b,c\n1,2,3\n", "columns x, y, z"),
-        ("x,y,z\n1,2\n", "three numbers"),
-        ("x,y,z\n1,2,nan\n", "finite"),
+        ("x,y,z\n1,2\n", "in line 2 the coordinates 1 | 2 | ; give three numbers"),
+        ("x,y,z\n\n1,2,3\n\n7,8,c\n", "in line 5 the coordinates 7 | 8 | c; give three numbers"),
+        ('n,x,y,z\n"two\nlines",1,2,3\nb,1,2,-\n', "in line 4 the"),
+        ("x,y,z\n1,2,nan\n", "in line 2 coordinates that are not finite"),
         ("x,y,z\n1,2,1e999\n", "finite"),
         ("x,y,z\n1_0,2,3\n", "three numbers"),
-        ("x,y,z\n1,5,2,5,3,5\n", "row (1) of 6 cells"),
+        ("x,y,z\n1,5,2,5,3,5\n", "6 cells in line 2 where there are 3 columns; repair it, with decimal points"),
+        ("x,y,z\n1,2,3,4\n", "4 cells in line 2 where there are 3 columns; repair it."),
+        ('x,y,z\n"1,5","2,0","3,5"\n', "1,5 | 2,0 | 3,5; give three numbers with decimal points"),
+        ('"1,5","2,0","3,5"\n', "decimal commas (1,5)"),
+        ("1,5;2,0;3,5\n", "another separator than commas; save it with commas between the columns, and points"),
+        ("x;y;z\n1,5;2,0;3,5\n", "another separator than commas"),
+        ("name,x,y,z;note\n", "another separator than commas"),
+        (
+            "1,5,2,0,3,5\n",
+            "6 columns and no header, so it does not say which of them are coordinates; name the columns "
+            "in a first line, such as x,y,z, with decimal points",
+        ),
+        ("x,y,z,inside\n1,2,3,yes\n", "a column inside with other values than 1 and 0"),
+        ("x,y,z,t\n1,2,3,0\n", "column t, as the tables of ANTs have"),
+        ("x,y,z,t,label,comment\n1,2,3,0,1,1\n", "say lps=True if it is one, and lps=False"),
+        ("# x,y,z,T\n1,2,3,0\n", "column t"),
         ("1,10,20,30\n2,11,21,31\n", "4 columns and no header"),
         ("10,20,30,0.5\n", "4 columns and no header"),
         ("10,20\n", "2 columns and no header"),
-        ("10,20,30\n1,2,3,4\n", "row (2) of 4 cells"),
+        ("10,20,30\n1,2,3,4\n", "4 cells in line 2"),
         ("p1,1,2,3\n", "columns x, y, z"),
         ("x;y;z\n1;2;3\n", "another separator than commas"),
         ("x\ty\tz\n1\t2\t3\n", "another separator than commas"),
@@ -96,6 +113,35 @@ def test_points_of_a_table_are_never_guessed(files):
     assert read_points(files / "p.csv").points.tolist() == [[10, 20, 30]]
     (files / "p.csv").write_text("R,A,S\n1,2,3\n")
     assert "leave out lps=" in sentence(read_points, files / "p.csv", lps=True)
+    (files / "p.csv").write_text("L,P,S\n1,2,3\n")
+    assert "leave out lps=False" in sentence(read_points, files / "p.csv", lps=False)
+
+
+def test_a_table_of_ants_is_what_the_user_says(files):
+    """antsApplyTransformsToPoints reads and writes x,y,z,t and more columns, in LPS (ITK's physical space)."""
+    point = FIXED.points_to_world([10, 14, 8])
+    there = TRANSFORM.apply(torch.from_numpy(point)[None])[0].numpy()
+    for lps, sign in ((True, np.array([-1, -1, 1])), (False, 1)):
+        (files / "p.csv").write_text("x,y,z,t,label\n{},{},{},0,7\n".format(*(point * sign)))
+        table = apply_to_points(files / "t.h5", files / "p.csv", lps)
+        write_points(table, files / "q.csv")
+        header, row = (files / "q.csv").read_text(encoding="utf-8").splitlines()
+        assert header == "x,y,z,t,label,inside" and row.split(",")[3:] == ["0", "7", "1"]
+        np.testing.assert_allclose(np.array(row.split(",")[:3], float) * sign, there, atol=1e-4)
+
+
+def test_points_that_are_mapped_again_keep_one_column_of_what_is_inside(files):
+    """What was outside once stays so: where it came from nobody knows."""
+    (files / "p.csv").write_text(
+        "x,y,z,Inside,note\n{0},{1},{2},1,a\n{0},{1},{2},0,b\n9000,0,0,1.0,c\n".format(*FIXED.centre_world)
+    )
+    write_points(apply_to_points(files / "t.h5", files / "p.csv"), files / "q.csv")
+    header, *rows = (files / "q.csv").read_text(encoding="utf-8").splitlines()
+    assert header == "x,y,z,Inside,note" and [row.split(",")[3:] for row in rows] == [
+        ["1", "a"],
+        ["0", "b"],
+        ["0", "c"],
+    ]
 
 
 # -- 3D Slicer -----------------------------------------------------------------------------------------------------
@@ -131,6 +177,11 @@ def test_slicers_tables(name, sign, files):
     np.testing.assert_allclose(np.array(lines[3].split(",")[1:4], float) * flip, there, atol=1e-4)
     write_points(table, files / "q.csv")  # whose header says in which coordinates
     np.testing.assert_allclose(read_points(files / "q.csv").points[0], there, atol=1e-4)
+    assert f"says that it is in {'LPS' if sign < 0 else 'RAS'}" in sentence(read_points, files / "p.fcsv", sign > 0)
+    (files / "p.fcsv").write_text(FCSV.format(name, *FIXED.corners_world[0] * 100).replace("a note", ""))
+    for _ in range(2):
+        write_points(apply_to_points(files / "t.h5", files / "p.fcsv"), files / "p.fcsv")
+    assert (files / "p.fcsv").read_text(encoding="utf-8").count("outside the deformation") == 1
 
 
 def test_slicers_markups(files):
@@ -159,7 +210,7 @@ def test_slicers_markups(files):
     [
         (FCSV.format("IJK", 1, 2, 3), "coordinates IJK"),
         (FCSV.format("2", 1, 2, 3), "coordinates 2"),
-        (FCSV.format("LPS", 1, 2, "x"), "three numbers"),
+        (FCSV.format("LPS", 1, 2, "x"), "in line 4 the coordinates 1 | 2 | x; give three numbers"),
         (FCSV.format("LPS", 1, 2, 3).replace("# CoordinateSystem = LPS\n", ""), "coordinate system"),
         (FCSV.format("LPS", 1, 2, 3).replace("# columns", "# rows"), "columns"),
         (FCSV.format("LPS", 1, 2, 3).rsplit("\n", 2)[0], "no points"),
@@ -177,7 +228,7 @@ def test_slicers_tables_that_do_not_say_where_points_are(text, word, files):
         ([markup("IJK", [1, 2, 3])], "coordinates IJK"),
         ([markup("LPS", [1, 2, 3], type="ROI")], "ROI"),
         ([markup("LPS", [1, 2, 3], coordinateUnits="m")], "millimetres"),
-        ([markup("LPS", [1, 2])], "three numbers"),
+        ([markup("LPS", [1, 2])], "three numbers in point 1 (F-1)"),
         ([markup("LPS", [1, 2, True])], "three numbers"),
         ([markup("LPS", [1, 2, float("nan")])], "p.mrk.json"),
         ([markup("LPS", [1, 2, 10**400])], "p.mrk.json"),

@@ -217,7 +217,7 @@ def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Trans
         raise UserError(f"{path} holds a transform that is not three-dimensional ({quoted(kind)}).")
     name = kind.split("_")[0]
     if values.dtype.kind not in "fiu" or fixed.dtype.kind not in "fiu":
-        raise UserError(f"{path} holds a {quoted(name)} whose parameters are not numbers; it is damaged.")
+        raise UserError(f"{path} holds the transform {quoted(name)}, whose parameters are not numbers; copy it again.")
     fixed = fixed.astype(np.float64)
     if not np.isfinite(values).all() or not np.isfinite(fixed).all():
         raise UserError(f"{path} holds values that are not finite; write the transform again.")
@@ -227,12 +227,13 @@ def _part(path: Path, kind: str, values: np.ndarray, fixed: np.ndarray) -> Trans
         matrix = _itk_matrix(name, np.asarray(values, dtype=np.float64), fixed)
         if matrix is None:
             raise UserError(
-                f"{path} holds a {quoted(name)}, which is not supported: only affine kinds and displacement fields are."
+                f"{path} holds the transform {quoted(name)}, which is not supported: only affine kinds and "
+                "displacement fields are."
             )
         return Affine(LPS @ matrix @ LPS)
     except (ValueError, IndexError) as error:
         reason = str(error).splitlines()[0].rstrip(":")
-        raise UserError(f"{path} holds a {quoted(name)} that cannot be used: {reason}.") from error
+        raise UserError(f"{path} holds the transform {quoted(name)}, which cannot be used: {reason}.") from error
 
 
 _VERSOR_KINDS = ("VersorTransform", "VersorRigid3DTransform", "Similarity3DTransform")
