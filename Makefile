@@ -66,7 +66,7 @@ dist: $(VENV)/.ready-test
 	@uv build --quiet --out-dir dist .
 	@uvx --quiet twine check --strict dist/*
 	@du -k dist/* | awk '{printf "%s %.1f MB\n", $$2, $$1 / 1024}'
-	@PYTHONPATH=src:tests $(BIN)/python -m compat.compat --built dist --python 3.13 --folder build/dist
+	@PYTHONPATH=src:tests $(BIN)/python -m compat.compat --built dist --folder build/dist
 
 # The versions in constraints.txt stay where they still fit; `make lock UPGRADE=--upgrade` looks for newer ones. Needs uv.
 lock:

@@ -11,6 +11,7 @@ import pytest
 from report_results import SIDED, judged, made_up_results
 from uresnet.core.files import write_text
 from uresnet.report.pages.registration import registration_page
+from uresnet.report.slices import SLICES_PER_PLANE
 
 EVIL = "somewhere/<img src=x onerror=\"document.title='owned'\">.nii.gz"
 
@@ -119,6 +120,58 @@ def test_flicker_shows_one_and_then_the_other(browser, page: str) -> None:
     browser.run("document.querySelector('button[data-mode=fixed]').click()")
     assert browser.run(seen) == "hidden"
     assert browser.run("document.querySelector('button[data-mode=fixed]').getAttribute('aria-pressed')") == "true"
+
+
+def test_before_and_after_stand_in_one_place(browser, page: str) -> None:
+    """The moving image before the registration, at the slice that is shown, and without the warped outlines."""
+    browser.open(page)
+    before, over = (f"getComputedStyle(document.querySelector('.viewer .{n}')).visibility" for n in ("before", "over"))
+    outlines = "getComputedStyle(document.querySelector('.warped-outline')).display"
+    source = "document.querySelector('.viewer img.before').src"
+    assert browser.run(before) == "hidden"
+    browser.run("document.querySelector('button[data-mode=before]').click()")
+    assert (browser.run(before), browser.run(over), browser.run(outlines)) == ("visible", "hidden", "none")
+    shown = browser.run(source)
+    browser.run("document.querySelector('input.slice').focus()")
+    browser.press("ArrowRight", 39)
+    assert browser.run(source) != shown
+    browser.run("document.querySelector('button[data-mode=warped]').click()")
+    assert (browser.run(before), browser.run(over)) == ("hidden", "visible")
+
+
+def test_a_zoomed_picture_follows_the_pointer_and_reset_undoes_it(browser, page: str) -> None:
+    browser.open(page)
+    width = "document.querySelector('.viewer img.fixed').getBoundingClientRect().width"
+    small = browser.run(width)
+    browser.run(
+        "(r => { r.value = '2'; r.dispatchEvent(new Event('input')); })(document.querySelector('[data-light=zoom]'))"
+    )
+    assert browser.run(width) == pytest.approx(2 * small)
+    x, y, wide, _ = middle_of(browser, ".viewer .stage")
+    left = "document.querySelector('.viewer img.fixed').getBoundingClientRect().left"
+    lefts = []
+    for place in (x - wide / 2 + 2, x + wide / 2 - 2):
+        browser.ask("Input.dispatchMouseEvent", type="mouseMoved", x=place, y=y)
+        lefts.append(browser.run(left))
+    assert lefts[0] - lefts[1] == pytest.approx(small, rel=0.1)  # from one end of the picture to the other
+    assert split(browser) == 50  # the line is moved by its slider alone
+    browser.run("document.querySelector('button[data-reset]').click()")
+    assert browser.run(width) == pytest.approx(small)
+
+
+def test_all_slices_are_shown_at_once_and_lead_to_the_large_picture(browser, page: str) -> None:
+    browser.open(page)
+    assert browser.run("document.querySelectorAll('.slices img').length") == 0  # made when they are asked for
+    browser.run("document.querySelector('#sheet summary').click()")
+    browser.wait_for(lambda: browser.run("document.querySelectorAll('.slices img').length") == 3 * SLICES_PER_PLANE)
+    assert browser.run("[...document.querySelectorAll('.slices button')].some(b => b.querySelector('svg path'))")
+    browser.run("document.querySelectorAll('.slices')[1].children[2].click()")
+    coronal = "document.querySelectorAll('.viewer .panel')[1]"
+    assert browser.run(f"{coronal}.querySelector('input.slice').value") == "2"
+    assert browser.run(f"{coronal}.querySelector('output').textContent") == browser.run(
+        "document.querySelectorAll('.slices')[1].children[2].textContent"
+    )
+    assert browser.complaints == []
 
 
 def test_a_small_fold_is_marked(browser, tmp_path: Path) -> None:

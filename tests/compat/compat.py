@@ -51,13 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", action="append", default=[], help="only these versions of Python")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "compat")
-    parser.add_argument("--built", type=Path, help="a folder with wheel and sdist; by default they are built")
+    parser.add_argument("--built", type=Path, help="a folder with a wheel to try, with this Python alone")
     parser.add_argument("--page", type=Path, help="write the table into this page")
     options = parser.parse_args()
     folder = options.folder.resolve()
     built = artefacts(options.built) if options.built else build(folder / "dist")
     inputs = draw_pair(folder / PLACE)
     wanted = [Case(*case) for case in CASES if not options.python or case[0] in options.python]
+    if options.built:
+        wanted = [Case("{}.{}".format(*sys.version_info), "highest", "wheel")]
     rows = [row_of(case, folder, built[case.artefact], inputs) for case in wanted]
     head = ["Python", "dependencies", "installed from", *SHOWN, "register, segment, apply", "seconds"]
     lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]

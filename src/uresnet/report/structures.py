@@ -102,8 +102,13 @@ def present(scheme: LabelScheme, *maps: LabelMap) -> list[LabelClass]:
     return [structure for structure in scheme.classes if any(by_id[structure.id] for by_id in volumes)]
 
 
+_IN_FULL = {"Inf-Lat-Vent": "Inferior Lateral Ventricle", "VentralDC": "Ventral Diencephalon", "WM": "White Matter"}
+
+
 def words(name: str) -> str:
-    """``Left-Cerebral-Cortex`` without its hyphens."""
+    """``Left-Inf-Lat-Vent`` without its hyphens, and in full."""
+    for short, full in _IN_FULL.items():
+        name = name.replace(short, full)
     return name.replace("-", " ").replace("_", " ")
 
 

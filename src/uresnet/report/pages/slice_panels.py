@@ -9,7 +9,7 @@ from typing import Any
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
-from uresnet.report.contours import structure_paths
+from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.pictures import data_uri, grey
 from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, grey_window, plane_grid
 
@@ -38,7 +38,8 @@ class ShownPlane:
     @property
     def data(self) -> dict[str, Any]:
         """What the script takes the other slices from."""
-        return {"positions": self.positions, "pictures": self.pictures, "outlines": self.outlines}
+        box = f"0 0 {self.width * SUBPIXELS} {self.height * SUBPIXELS}"
+        return {"positions": self.positions, "pictures": self.pictures, "outlines": self.outlines, "box": box}
 
 
 def shown_planes(

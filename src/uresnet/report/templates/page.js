@@ -15,7 +15,8 @@
   };
   boxes.forEach((box) => box.addEventListener("change", read));
   all("button[data-all]").forEach((button) => button.addEventListener("click", () => {
-    boxes.forEach((box) => { box.checked = button.dataset.all === "on"; });
+    const { all: which } = button.dataset;
+    boxes.forEach((box) => { box.checked = which === "on" || (which === "deep" && !COVERING.includes(box.dataset.structure)); });
     read();
   }));
   all("input[data-outline]").forEach((box) => {
@@ -28,7 +29,7 @@
   // Outlines of cortex and white matter run everywhere: they wait until they are asked for.
   const COVERING = ["2", "41", "3", "42", "7", "46", "8", "47"];
   if (boxes.length > 8) boxes.forEach((box) => { if (COVERING.includes(box.dataset.structure)) box.checked = false; });
-  else all("p.first").forEach((hint) => hint.remove());
+  else all(".legend .first").forEach((part) => part.remove());
   read();
   // Many structures would push everything else off a phone's screen.
   if (boxes.length > 8 && matchMedia("(max-width:40rem)").matches) all("details.legend").forEach((legend) => { legend.open = false; });
@@ -62,9 +63,23 @@
   });
   if (!viewer) return;
 
-  all("input[data-light]", viewer).forEach((range) => {
-    range.addEventListener("input", () => viewer.style.setProperty(`--${range.dataset.light}`, range.value));
-  });
+  const lights = all("input[data-light]", viewer);
+  const isZoomed = () => viewer.classList.contains("zoomed");
+  const shine = (range) => {
+    viewer.style.setProperty(`--${range.dataset.light}`, range.value);
+    if (range.dataset.light === "zoom") viewer.classList.toggle("zoomed", Number(range.value) > 1);
+  };
+  lights.forEach((range) => range.addEventListener("input", () => shine(range)));
+  all("button[data-reset]", viewer).forEach((button) => button.addEventListener("click", () => {
+    lights.forEach((range) => { range.value = range.defaultValue; shine(range); });
+  }));
+  // The point of an enlarged picture that is under the pointer stays where it is.
+  all(".panel .stage", viewer).forEach((stage) => stage.addEventListener("pointermove", (event) => {
+    if (!isZoomed()) return;
+    const box = stage.getBoundingClientRect();
+    stage.style.setProperty("--x", `${(100 * (event.clientX - box.left)) / box.width}%`);
+    stage.style.setProperty("--y", `${(100 * (event.clientY - box.top)) / box.height}%`);
+  }));
   all("button[data-large]", viewer).forEach((button) => button.addEventListener("click", () => {
     button.setAttribute("aria-pressed", String(viewer.classList.toggle("large")));
   }));
@@ -92,12 +107,13 @@
   all("button[data-mode]", viewer).forEach((button) => button.addEventListener("click", () => setMode(button.dataset.mode)));
   if (split) {
     split.addEventListener("input", () => { setMode("slide"); place(Number(split.value)); });
-    all(".stage", viewer).forEach((stage) => {
+    all(".panel .stage", viewer).forEach((stage) => {
       const follow = (event) => {
         const box = stage.getBoundingClientRect();
         place((100 * (event.clientX - box.left)) / box.width);
       };
       stage.addEventListener("pointerdown", (event) => {
+        if (isZoomed()) return;
         stage.setPointerCapture(event.pointerId);
         setMode("slide");
         follow(event);
@@ -124,11 +140,12 @@
       return path;
     }));
   };
+  const shown = []; // by plane: shows a slice
   all(".panel[data-plane]", viewer).forEach((panel) => {
     const plane = planes[Number(panel.dataset.plane)];
     const range = panel.querySelector("input.slice");
     const show = (n) => {
-      for (const kind of ["fixed", "warped"]) {
+      for (const kind of ["fixed", "warped", "moving"]) {
         const image = panel.querySelector(`img.${kind}`);
         if (image && plane.pictures[kind]) image.src = plane.pictures[kind][n];
         if (plane.outlines[kind] && plane.outlines[kind].length) draw(panel.querySelector(`.${kind}-outline`), plane.outlines[kind][n]);
@@ -138,11 +155,43 @@
       showStructures();
     };
     range.addEventListener("input", () => show(Number(range.value)));
+    shown.push((n) => { range.value = String(n); show(n); });
     panel.querySelector(".stage").addEventListener("wheel", (event) => {
       if (!event.shiftKey) return;
       event.preventDefault();
       range.value = String(Number(range.value) + Math.sign(event.deltaY || event.deltaX));
       show(Number(range.value));
     }, { passive: false });
+  });
+
+  const sheet = document.getElementById("sheet");
+  const picture = (plane, n) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "stage" });
+    const source = (plane.pictures.warped || plane.pictures.fixed)[n];
+    const image = Object.assign(document.createElement("img"), { src: source, alt: plane.positions[n] });
+    const drawing = document.createElementNS(SVG, "svg");
+    drawing.setAttribute("viewBox", plane.box);
+    drawing.setAttribute("class", "outlines");
+    drawing.setAttribute("aria-hidden", "true");
+    const group = drawing.appendChild(document.createElementNS(SVG, "g"));
+    draw(group, (plane.outlines.fixed || [])[n] || {});
+    const place = Object.assign(document.createElement("span"), { className: "edge bottom", textContent: plane.positions[n] });
+    button.append(image, drawing, place);
+    return button;
+  };
+  if (sheet) sheet.addEventListener("toggle", () => {
+    all(".slices", sheet).forEach((row) => {
+      if (!sheet.open || row.children.length) return;
+      const number = Number(row.dataset.plane);
+      row.replaceChildren(...planes[number].positions.map((_, n) => {
+        const button = picture(planes[number], n);
+        button.addEventListener("click", () => {
+          shown[number](n);
+          viewer.scrollIntoView({ block: "start" });
+        });
+        return button;
+      }));
+    });
+    showStructures();
   });
 })();
