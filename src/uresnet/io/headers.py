@@ -11,6 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.fileholders import FileHolderError
 from nibabel.spatialimages import HeaderDataError
 
 from uresnet.core.grid import Grid, Shape
@@ -106,9 +107,10 @@ def says_orientation(image: Any) -> bool:
 
 def _affine_of(path: Path, image: Any, shape: Shape) -> np.ndarray:
     if isinstance(image, nib.Nifti1Pair):
-        affine = _nifti_affine(path, image.header, shape)
+        affine = _nifti_affine(path, image, shape)
         return checked_affine(path, _in_mm(path, image.header, affine, shape))
     if isinstance(image, nib.AnalyzeImage):
+        _check_sizes(path, image)
         warn_about_input(
             f"{path} is Analyze, which does not say left from right; its axes are assumed to run to the left, "
             "anterior and superior: check left and right in the result."
@@ -120,13 +122,16 @@ def _affine_of(path: Path, image: Any, shape: Shape) -> np.ndarray:
     return checked_affine(path, np.asarray(image.affine, dtype=np.float64))
 
 
-def _nifti_affine(path: Path, header: Any, shape: Shape) -> np.ndarray:
+def _nifti_affine(path: Path, image: Any, shape: Shape) -> np.ndarray:
     """The sform, or the qform where the sform is absent or singular."""
+    header = image.header
     sform = header.get_sform(coded=True)[0]
     try:
         qform = header.get_qform(coded=True)[0]
     except (HeaderDataError, ValueError):
         qform = None  # not a unit quaternion
+    if sform is None or not _is_usable(sform):
+        _check_sizes(path, image)
     if sform is not None and not _is_usable(sform) and qform is not None:
         warn_about_input(f"{path} has a broken sform; its qform is used.")
         return np.asarray(qform, dtype=np.float64)
@@ -139,6 +144,33 @@ def _nifti_affine(path: Path, header: Any, shape: Shape) -> np.ndarray:
     if sform is not None and qform is not None:
         _compare(path, shape, sform, qform)
     return np.asarray(sform if sform is not None else qform, dtype=np.float64)
+
+
+def _check_sizes(path: Path, image: Any) -> None:
+    """The voxel sizes of the file itself, where they matter: nibabel reads 0 as 1 mm, and negative ones as positive.
+
+    Raises :class:`UserError` for a size that is none."""
+    sizes = _stored_sizes(image)
+    if sizes is None:
+        return
+    shown = " × ".join(f"{size:.4g}" for size in sizes)
+    if not np.isfinite(sizes).all() or (sizes == 0).any():
+        raise UserError(f"{path} has voxels of {shown} mm, which cannot be; repair its header, or convert it again.")
+    if (sizes < 0).any():
+        warn_about_input(
+            f"{path} has voxels of negative size ({shown} mm), taken as positive; check left and right in the result."
+        )
+
+
+def _stored_sizes(image: Any) -> np.ndarray | None:
+    """(3,) as the file has them; None for an image in memory."""
+    holder, kind = image.file_map.get("header", image.file_map["image"]), type(image.header)
+    try:
+        with holder.get_prepare_fileobj("rb") as file:
+            block = file.read(kind.template_dtype.itemsize)
+        return np.asarray(kind(block, check=False)["pixdim"][1:4], dtype=np.float64)
+    except (OSError, FileHolderError):
+        return None
 
 
 def _compare(path: Path, shape: Shape, sform: np.ndarray, qform: np.ndarray) -> None:

@@ -64,6 +64,8 @@ def as_image(volume: np.ndarray, grid: Grid, oriented: bool, path: str, title: s
     invalid = ~np.isfinite(data)
     if not invalid.any():
         return Image(torch.from_numpy(data), grid, path, oriented=oriented, title=title)
+    if invalid.all():
+        raise UserError(f"{path or title} holds no numbers at all; check that it is the image you mean.")
     count = int(invalid.sum())
     data[invalid] = 0
     what = "1 voxel that is" if count == 1 else f"{count} voxels that are"

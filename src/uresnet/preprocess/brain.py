@@ -85,9 +85,8 @@ def _check_whole_head(image: Image) -> None:
     axis = int(np.argmin(shape * zooms))
     fewest = int(np.argmin(shape))
     if shape[fewest] < _MIN_VOXELS:
-        raise UserError(
-            f"{image.name} has only {shape[fewest]} slices along one axis; give an image of the whole brain."
-        )
+        slices = "1 slice" if shape[fewest] == 1 else f"{shape[fewest]} slices"
+        raise UserError(f"{image.name} has only {slices} along one axis; give an image of the whole brain.")
     extent = shape[axis] * zooms[axis]
     if extent < _MIN_EXTENT_MM:
         raise UserError(f"{image.name} covers only {extent:.0f} mm along one axis; give an image of the whole brain.")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from uresnet.core.choices import Interpolation
+from uresnet.core.coordinates import slabs
 from uresnet.core.files import written_whole
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
@@ -170,21 +171,23 @@ def _check_meeting(first: Composite, second: Composite, name: str | Path, follow
     start, end = _own_grid(first), _own_grid(second)
     if start is None or end is None:
         return
-    points = torch.from_numpy(_lattice_entering(first, start))
-    for part in [*first.parts, *second.parts[: _first_field(second)]]:
-        points = part.apply(points)
-    voxels = end.points_to_voxel(points.numpy())
-    inside = ((voxels >= -0.5) & (voxels < np.array(end.shape) - 0.5)).all(axis=-1)
-    if not inside.any():
-        raise UserError(
-            f"{name} and {following} do not meet: no point that {name} reaches lies where {following} is defined; "
-            "check their order and which way each maps."
-        )
+    for steps in (12, 64):  # a thin slab may lie between the points of a coarse lattice
+        points = torch.from_numpy(_lattice_entering(first, start, steps))
+        for part in [*first.parts, *second.parts[: _first_field(second)]]:
+            points = part.apply(points)
+        voxels = end.points_to_voxel(points.numpy())
+        if ((voxels >= -0.5) & (voxels < np.array(end.shape) - 0.5)).all(axis=-1).any():
+            return
+    raise UserError(
+        f"{name} and {following} do not meet: no point that {name} reaches lies where {following} is defined; check "
+        "their order and which way each maps."
+    )
 
 
-def _lattice_entering(transform: Transform, grid: Grid) -> np.ndarray:
-    """(N, 3) points that ``transform`` sends into the grid of its first field, as they are before any of its parts."""
-    coarse = grid.rescaled([max(1.0, n / 12) for n in grid.shape])
+def _lattice_entering(transform: Transform, grid: Grid, steps: int) -> np.ndarray:
+    """(N, 3) points that ``transform`` sends into the grid of its first field, as they are before any of its parts;
+    ``steps`` along each axis."""
+    coarse = grid.rescaled([max(1.0, n / steps) for n in grid.shape])
     points = coarse.points_to_world(
         np.stack(np.meshgrid(*map(np.arange, coarse.shape), indexing="ij"), -1).reshape(-1, 3)
     )
@@ -198,11 +201,15 @@ def _first_field(transform: Transform) -> int:
 
 
 def _reaches(transform: Transform, fixed: Grid, moving: Grid) -> bool:
-    """Whether any point of a coarse lattice over the fixed grid lands in the moving one."""
-    factors = [max(1.0, n / 32) for n in fixed.shape]
-    where = map_grid(transform, fixed.rescaled(factors), moving.world_to_voxel)[0].flatten(1)
-    size = torch.tensor(moving.shape, device=where.device)[:, None]
-    return bool(((where >= -0.5) & (where < size - 0.5)).all(dim=0).any())
+    """Whether any voxel of the fixed grid lands in the moving one: a coarse lattice tells, but for a thin slab."""
+    coarse = fixed.rescaled([max(1.0, n / 32) for n in fixed.shape])
+    size = torch.tensor(moving.shape)[:, None]
+
+    def lands(grid: Grid, rows: slice | None = None) -> bool:
+        where = map_grid(transform, grid, moving.world_to_voxel, rows)[0].flatten(1).cpu()
+        return bool(((where >= -0.5) & (where < size - 0.5)).all(dim=0).any())
+
+    return lands(coarse) or any(lands(fixed, rows) for rows in slabs(fixed.shape, channels=4))
 
 
 def warn_where_reversed(transform: Transform, fixed: Grid, moving: Grid, name: str) -> None:

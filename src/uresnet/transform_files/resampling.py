@@ -91,17 +91,20 @@ class Resampling:
 
     def volumes(self) -> Iterator[np.ndarray]:
         """Each (I, J, K). After the last one, warns of labels that are lost, of voxels that are no numbers, and of a
-        scan of which nothing is left. Raises :class:`UserError` then where no label is left.
+        scan of which nothing is left. Raises :class:`UserError` then where no label is left, or none is a number.
         """
         self.counts.clear()
-        cleaned, spread, left = 0, 0.0, 0.0
+        cleaned, spread, left, numbers = 0, 0.0, 0.0, False
         for volume in self.source.volumes():
             if volume.dtype.kind == "f":
                 invalid = np.isinf(volume) if math.isnan(self.background) else ~np.isfinite(volume)
                 cleaned += int(invalid.sum())
+            numbers = numbers or volume.dtype.kind != "f" or bool(np.isfinite(volume).any())
             result = self._kept(volume) if self.stays_whole else self._mixed(volume)
             spread, left = max(spread, _spread(volume)), max(left, _spread(result))
             yield result
+        if not numbers:
+            raise UserError(f"{self.source.path} holds no numbers at all; check that it is the right file.")
         if cleaned:
             warn_about_cleaned(self.source.path, cleaned, self.background)
         self._check_lost_labels()

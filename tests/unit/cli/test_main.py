@@ -106,6 +106,34 @@ def test_a_signal_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+ENDINGS = """
+import os, signal, threading, time
+from uresnet.cli import main
+main._PATIENCE_S = 0.3
+threading.Thread(target=time.sleep, args=(60,)).start()  # as one that waits for a lock that nobody gives back
+def verb(**_):
+    try:
+        os.kill(os.getpid(), signal.SIG{})
+    except BaseException:
+        if {}: raise  # else it is swallowed, as in a callback
+    time.sleep(60)
+main.app = verb
+main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "raised", "code"), [("TERM", True, 143), ("INT", True, 130), ("TERM", False, -signal.SIGALRM)]
+)
+def test_a_signal_ends_the_process_whatever_waits(number: str, raised: bool, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDINGS.format(number, raised)],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.wait(40) == code
+
+
 def test_the_module_is_the_command() -> None:
     process = start("--version")
     assert process.communicate(timeout=120)[0].strip() == f"uresnet {__version__}"

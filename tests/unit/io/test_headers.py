@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from image_files import saved
-from uresnet.errors import InputWarning
+from uresnet.errors import InputWarning, UserError
 from uresnet.io import read_grid, read_image
 
 
@@ -68,3 +69,29 @@ def test_a_unit_that_cannot_be_is_not(tmp_path: Path) -> None:
     nib.save(image, tmp_path / "a.nii")
     with pytest.warns(InputWarning, match="says that it is in meters"):
         np.testing.assert_allclose(read_image(tmp_path / "a.nii").grid.zooms, [2, 3, 4])
+
+
+@pytest.mark.parametrize(("orientation", "gz"), [("qform", ""), ("qform", ".gz"), ("none", ""), ("none", ".gz")])
+def test_voxel_sizes_that_cannot_be_are_not_replaced_in_silence(tmp_path: Path, orientation: str, gz: str) -> None:
+    """nibabel takes 0 for 1 mm and negative sizes for positive ones."""
+    image = nib.Nifti1Image(np.ones((30, 40, 50), np.int16), np.diag([2.0, 2, 2, 1]))
+    image.set_sform(None, 0)
+    image.set_qform(np.diag([2.0, 2, 2, 1]), 1 if orientation == "qform" else 0)
+    content = bytearray(image.to_bytes())
+    for sizes, said in (((0, 2, 2), "0 × 2 × 2 mm, which cannot be"), ((2, np.nan, 2), "2 × nan × 2 mm")):
+        content[80:92] = np.array(sizes, "<f4").tobytes()
+        path = tmp_path / f"a.nii{gz}"
+        path.write_bytes(gzip.compress(bytes(content)) if gz else content)
+        with pytest.raises(UserError, match=said):
+            read_grid(path)
+    content[80:92] = np.array((2, -2, 2), "<f4").tobytes()
+    path.write_bytes(gzip.compress(bytes(content)) if gz else content)
+    with pytest.warns(InputWarning, match=r"negative size \(2 × -2 × 2 mm\), taken as positive"):
+        assert read_image(path).grid.zooms.tolist() == [2, 2, 2]
+
+
+def test_voxel_sizes_do_not_matter_beside_an_sform(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    content = bytearray(nib.Nifti1Image(np.ones((3, 4, 5), np.int16), np.diag([2.0, 2, 2, 1])).to_bytes())
+    content[80:92] = np.array((0, -2, np.nan), "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    assert read_grid(tmp_path / "a.nii").zooms.tolist() == [2, 2, 2] and not recwarn.list

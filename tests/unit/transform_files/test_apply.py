@@ -21,6 +21,7 @@ from uresnet.transform_files import (
     apply_transform,
     jacobian_of,
     read_chain,
+    write_itk_affine,
     write_itk_composite,
     write_transform,
     write_warp,
@@ -240,6 +241,26 @@ def test_a_label_map_of_which_nothing_is_left_is_refused(files, ids, said):
         assert not (files / "out.nii.gz").exists()
     save(files, "none.nii.gz", np.zeros(MOVING.shape, np.int16))
     apply_transform(files / "t.h5", files / "none.nii.gz", files / "coarse.nii.gz", "label").write(files / "out.nii.gz")
+
+
+def test_a_file_without_numbers_is_refused(files):
+    save(files, "m.nii.gz", np.full(MOVING.shape, np.nan, np.float32))
+    result = apply_transform(files / "t.h5", files / "m.nii.gz", files / "fixed.nii.gz")
+    assert "m.nii.gz holds no numbers at all" in sentence(result.write, files / "out.nii.gz")
+
+
+def test_a_thin_slab_is_found_on_a_large_grid(files):
+    """One slice of 1 mm between the points of any coarse lattice, in an image and in a warp."""
+    large = Grid((160, 160, 160), np.diag([1.0, 1, 1, 1]))
+    for k in (41, 42, 43, 44):
+        matrix = np.eye(4)
+        matrix[2, 3] = k
+        slab = Grid((160, 160, 1), matrix)
+        save(files, "slab.nii.gz", np.random.default_rng(k).normal(size=slab.shape).astype(np.float32), slab)
+        save(files, "large.nii.gz", np.zeros(large.shape, np.uint8), large)
+        write_itk_affine(Affine.identity(), files / "identity.tfm")
+        found = apply_transform(files / "identity.tfm", files / "slab.nii.gz", files / "large.nii.gz").values
+        assert found[:, :, k].std() > 0.9 and not np.delete(found, k, axis=2).any()
 
 
 def test_a_scan_of_which_nothing_is_left_is_said_aloud(files):
