@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -73,7 +73,8 @@ def session(
 
 def fail(sentence: str, code: int) -> NoReturn:
     """End the command."""
-    print(sentence, file=sys.stderr)
+    with suppress(OSError):  # standard error may be a file on a full disk
+        print(sentence, file=sys.stderr, flush=True)
     raise typer.Exit(code)
 
 
@@ -105,7 +106,7 @@ def _reason_of_system(error: Exception) -> str | None:
     if is_out_of_memory(error):
         return "The memory does not suffice; close other programs, give smaller images, or use a computer with more."
     if isinstance(error, OSError) and error.errno is not None:
-        place = "A file" if error.filename is None else str(os.fsdecode(error.filename))[:200]
+        place = "A file, or standard output," if error.filename is None else str(os.fsdecode(error.filename))[:200]
         return f"{place} cannot be used ({error.strerror}); check its permissions, its folder and the free space."
     return None
 

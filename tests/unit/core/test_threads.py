@@ -14,8 +14,13 @@ from uresnet.core.threads import background_threads
 def test_an_error_waits_for_no_thread_and_begins_nothing_more(error: type[BaseException]) -> None:
     release, begun = threading.Event(), threading.Event()
     start = time.monotonic()
+
+    def blocked() -> None:
+        begun.set()
+        release.wait(60)
+
     with pytest.raises(error), background_threads(1) as pool:
-        pool.submit(lambda: begun.set() or release.wait(60))
+        pool.submit(blocked)
         later = pool.submit(int)
         assert begun.wait(60)
         raise error
