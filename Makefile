@@ -21,8 +21,9 @@ demo: $(VENV)/.ready
 	@$(BIN)/uresnet demo --output demo --overwrite
 
 # One process a core, each with one thread. `make test PYTEST_ARGS="tests/unit -x"` runs a part.
+# Python keeps what it compiles, whatever the environment says: hundreds of test files and many processes load it again.
 test: $(VENV)/.ready-test
-	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
 
 # 20,000 damaged files through every reader; FUZZ="--files 1000 --only points" tries a part.
 fuzz: $(VENV)/.ready-test
