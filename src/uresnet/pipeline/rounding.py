@@ -43,14 +43,14 @@ def stored_transform(transform: Composite, start: LabelMap, end: LabelMap, spaci
             field = part if spacing is None else _at_spacing(part, spacing)
             before = Composite([Affine.identity(), *parts[:n]]).inverse() if n else Affine.identity()
             onto_end = Composite([*parts[n:], Affine.identity()])
-            distance = _distance(field.grid, (before, start), (onto_end, end))
-            parts[n] = replace(field, displacement=_rounded(field.displacement, _quanta(distance, _QUANTA_MM)))
+            quanta = _quanta(_QUANTA_MM, field.grid, (before, start), (onto_end, end))
+            parts[n] = replace(field, displacement=_rounded(field.displacement, quanta))
     return Composite(parts)
 
 
 def stored_jacobian(jacobian: Image, brain: LabelMap) -> Image:
     """The Jacobian rounded to 0.002 in and around the ``brain``, and to 0.06 elsewhere; small values are kept."""
-    quanta = _quanta(_distance(jacobian.grid, (Affine.identity(), brain)), _JACOBIAN_QUANTA)
+    quanta = _quanta(_JACOBIAN_QUANTA, jacobian.grid, (Affine.identity(), brain))
     rounded = _rounded(jacobian.data[None], quanta)[0]
     return replace(jacobian, data=torch.where(jacobian.data.abs() < _SMALLEST_ROUNDED, jacobian.data, rounded))
 
@@ -79,29 +79,28 @@ def _at_spacing(field: DisplacementField, spacing: float) -> DisplacementField:
     return displacement_on(Composite([replace(field, inverse_field=None)]), grid)
 
 
-def _distance(grid: Grid, *brains: tuple[Transform, LabelMap]) -> np.ndarray:
-    """Of every voxel of ``grid``, at least how far it is from every voxel that is read in one of some brains, each
-    given with the transform that brings it onto the grid's world; mm, a value for each block of voxels."""
+def _quanta(steps: tuple[tuple[float, float], ...], grid: Grid, *brains: tuple[Transform, LabelMap]) -> Tensor:
+    """(I, J, K) float32: of what the values at the voxels of ``grid`` are multiples, by ``steps`` of their distance
+    from what is read in some brains, each given with the transform that brings it onto the grid's world."""
     coarse = grid.rescaled(_COARSER)
     inside = torch.zeros(coarse.shape, dtype=torch.bool)
     for onto, brain in brains:
         inside |= resample(onto, replace(brain, data=brain.mask.to(torch.uint8)), coarse, "nearest").mask
+    sizes = np.array([size for _, size in steps], dtype=np.float32)
     if not inside.any():
-        return np.zeros(grid.shape)  # nowhere to be coarse
+        return torch.full(grid.shape, float(sizes[0]))  # nowhere to be coarse
     distance = ndimage.distance_transform_edt(~inside.numpy(), sampling=coarse.zooms)
     # To a block's middle and from one; and a point of the brain is read between voxels.
     distance = (distance - np.linalg.norm(coarse.zooms) - np.linalg.norm(grid.zooms)).clip(min=0)
+    quanta = sizes[np.searchsorted([edge for edge, _ in steps[:-1]], distance)]
     for axis, n in enumerate(grid.shape):
-        distance = np.repeat(distance, _COARSER, axis).take(range(n), axis)
-    return np.asarray(distance)
-
-
-def _quanta(distance: np.ndarray, steps: tuple[tuple[float, float], ...]) -> Tensor:
-    edges = [edge for edge, _ in steps[:-1]]
-    sizes = np.array([size for _, size in steps], dtype=np.float32)
-    return torch.from_numpy(sizes[np.searchsorted(edges, distance)])
+        quanta = np.repeat(quanta, _COARSER, axis).take(range(n), axis)
+    return torch.from_numpy(quanta)
 
 
 def _rounded(values: Tensor, quanta: Tensor) -> Tensor:
     """(C, I, J, K) to multiples of ``quanta`` (I, J, K)."""
-    return torch.stack([(channel.cpu() / quanta).round_().mul_(quanta) for channel in values])
+    out = torch.empty_like(values, device="cpu")
+    for channel, rounded in zip(values.cpu(), out, strict=True):
+        torch.div(channel, quanta, out=rounded).round_().mul_(quanta)
+    return out

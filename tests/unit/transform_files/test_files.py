@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,22 @@ def test_what_is_written_is_read_back(orientation, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["t.h5"]
 
 
+def test_several_are_written_at_a_time(tmp_path):
+    transforms = [Composite([smooth_field(grid_of(orientation))]) for orientation in ORIENTATIONS]
+    paths = [tmp_path / f"{n}.h5" for n in range(len(transforms))]
+    with ThreadPoolExecutor(len(transforms)) as pool:
+        list(pool.map(write_itk_composite, transforms, paths))
+    for transform, path in zip(transforms, paths, strict=True):
+        assert read_transform(path).parts[0].grid.same_as(transform.parts[0].grid, 1e-9)
+
+
 def test_a_large_field_is_compressed_harder(tmp_path, monkeypatch):
     transform, points = Composite([smooth_field(grid_of("LPS"))]), points_in(grid_of("LPS"), 50)
     write_itk_composite(transform, tmp_path / "usual.h5")
     monkeypatch.setattr(itk, "_LARGE", 0)
     write_itk_composite(transform, tmp_path / "harder.h5")
     usual, harder = (tmp_path / f"{name}.h5" for name in ("usual", "harder"))
-    assert harder.stat().st_size < 0.95 * usual.stat().st_size
+    assert harder.stat().st_size < 0.97 * usual.stat().st_size
     values = [h5py.File(path)["TransformGroup/1/TransformParameters"][()] for path in (usual, harder)]
     np.testing.assert_array_equal(*values)
     np.testing.assert_allclose(itk_points(sitk.ReadTransform(harder), points), ours(transform, points), atol=3e-5)

@@ -33,7 +33,7 @@ from uresnet.transform_files.formats.nifti import LPS, field_of, grid_of
 from uresnet.transform_files.formats.pair import TransformPair, Writers
 
 _QUANTUM_MM = 2.0**-15  # 3.1e-5 mm: rounding by at most half of it leaves mantissas that compress
-_CHUNK = 1 << 18
+_SLICES = 8  # in a chunk
 _LARGE = 30_000_000
 """Bytes of a compressed field from which on a smaller one is worth the time."""
 
@@ -62,8 +62,9 @@ def write_itk_composite(transform: Transform, path: str | Path, exact: bool = Fa
     path = Path(path)
     if not path.name.lower().endswith(".h5"):
         raise UserError(f"{path}: a composite transform is written as .h5; give the file that ending.")
-    # In memory: where the disk is full, HDF5 does not end with an error but crashes when it closes the file.
-    with h5py.File("uresnet, in memory", "w", driver="core", backing_store=False) as file:
+    # In memory: where the disk is full, HDF5 does not end with an error but crashes when it closes the file. The name
+    # must not be that of another file that is open, and several transforms may be written at a time.
+    with h5py.File(f"{path}, in memory", "w", driver="core", backing_store=False) as file:
         for name, text in (("ITKVersion", "5.4.0"), ("HDFVersion", h5py.version.hdf5_version)):
             file[name] = _ascii(text)
         file["OSName"], file["OSVersion"] = _ascii("uresnet"), _ascii("1")
@@ -86,7 +87,7 @@ def _write_part(group: h5py.Group, part: Transform, exact: bool) -> None:
     elif isinstance(part, DisplacementField):
         group["TransformType"] = _ascii("DisplacementFieldTransform_float_3_3")
         group["TransformFixedParameters"] = _itk_geometry(part.grid)
-        _write_compressed(group, "TransformParameters", _itk_vectors(part, exact))
+        _write_vectors(group, part, exact)
     else:
         raise TypeError(f"no ITK counterpart of {type(part).__name__}")
 
@@ -97,39 +98,36 @@ def _itk_geometry(grid: Grid) -> np.ndarray:
     return np.concatenate([grid.shape, lps[:3, 3], grid.zooms, (lps[:3, :3] / grid.zooms).ravel()])
 
 
-def _itk_vectors(field: DisplacementField, exact: bool) -> np.ndarray:
-    """Flat float32, component fastest, then x, y, z; LPS."""
+def _write_vectors(group: h5py.Group, field: DisplacementField, exact: bool) -> None:
+    """The displacements: flat float32, component fastest, then x, y, z; LPS.
+
+    Gzip and shuffle, several chunks compressed at a time: h5py's own filter pipeline uses one thread. A chunk is some
+    slices, so that the whole field is never held a second time.
+    """
     displacement = field.displacement.detach().cpu()
-    values = torch.empty((*reversed(field.grid.shape), 3), dtype=displacement.dtype)
-    to_lps = torch.tensor(LPS.diagonal()[:3], dtype=displacement.dtype).view(3, 1, 1)
-    for j in range(field.grid.shape[1]):  # slice by slice, which fits into the processor's cache
-        part = displacement[:, :, j] * to_lps
-        if not exact:
-            part.div_(_QUANTUM_MM).round_().mul_(_QUANTUM_MM)
-        values[:, j] = part.permute(2, 1, 0)
-    return np.asarray(values.numpy().ravel())
-
-
-def _write_compressed(group: h5py.Group, name: str, values: np.ndarray) -> None:
-    """Gzip and shuffle, several chunks compressed at a time: h5py's own filter pipeline uses one thread."""
-    size = min(_CHUNK, values.size)
+    i, j, k = field.grid.shape
+    slices = min(k, _SLICES)
     data = group.create_dataset(
-        name, values.shape, "<f4", chunks=(size,), compression="gzip", compression_opts=1, shuffle=True
-    )
+        "TransformParameters", (3 * i * j * k,), "<f4", chunks=(3 * i * j * slices,), compression="gzip",
+        compression_opts=1, shuffle=True,
+    )  # fmt: skip
+    to_lps = torch.tensor(LPS.diagonal()[:3], dtype=displacement.dtype).view(3, 1, 1, 1)
 
     def shuffled(start: int) -> bytes:
-        chunk = values[start : start + size]
-        if chunk.size < size:
-            chunk = np.concatenate([chunk, np.zeros(size - chunk.size, np.float32)])
-        return np.ascontiguousarray(chunk.view(np.uint8).reshape(-1, 4).T).tobytes()
+        part = displacement[..., start : start + slices] * to_lps
+        if not exact:
+            part.div_(_QUANTUM_MM).round_().mul_(_QUANTUM_MM)
+        values = np.zeros((slices, j, i, 3), np.float32)  # the last chunk is a whole one too
+        values[: part.shape[3]] = part.permute(3, 2, 1, 0)
+        return values.view(np.uint8).reshape(-1, 4).T.tobytes()
 
-    starts = range(0, values.size, size)
+    starts = range(0, k, slices)
     with ThreadPoolExecutor(min(4, torch.get_num_threads())) as pool:
         chunks = list(pool.map(lambda start: _deflate(shuffled(start), 1), starts))
         if sum(map(len, chunks)) > _LARGE:
             chunks = list(pool.map(lambda start: _deflate_small(shuffled(start), 4), starts))
-    for start, chunk in zip(starts, chunks, strict=True):
-        data.id.write_direct_chunk((start,), chunk)
+    for number, chunk in enumerate(chunks):
+        data.id.write_direct_chunk((number * data.chunks[0],), chunk)
 
 
 def write_itk_affine(affine: Affine, path: str | Path) -> None:
