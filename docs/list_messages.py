@@ -59,7 +59,7 @@ PARTS = {
     ),
     "cli": (
         "Words of the command line",
-        "Options that do not go together, or that lack something. `uresnet VERB --help` lists them, with two examples.",
+        "Options that do not go together, or that lack something. `--help` after a verb lists them, with two examples.",
     ),
     "cohort": (
         "Many images",

@@ -1,5 +1,7 @@
 """Writes and executes the notebooks of the documentation: ``python docs/notebooks/execute.py [NAME ...]``.
 
+Each becomes a page of the site too, with the same name and ``.md``.
+
 They show the two brains of ``uresnet demo``, and nothing else. Needs nbclient, ipykernel and matplotlib.
 """
 
@@ -68,6 +70,25 @@ def cells(texts: list[str]) -> list[nbformat.NotebookNode]:
     return [new_code_cell(text) if text.startswith(code) else new_markdown_cell(text) for text in texts]
 
 
+def page(notebook: nbformat.NotebookNode) -> str:
+    """The notebook as Markdown; pictures are in it."""
+    parts = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+            continue
+        parts.append(f"```python\n{cell.source}\n```")
+        for output in cell.outputs:
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "text/html" in data:
+                parts.append(data["text/html"])
+            elif "image/png" in data:
+                parts.append(f'<img alt="figure" src="data:image/png;base64,{data["image/png"].strip()}">')
+            else:
+                parts.append(f"```text\n{data['text/plain'].rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
 def main(names: list[str]) -> None:
     for name in names or NOTEBOOKS:
         notebook = new_notebook(cells=cells(NOTEBOOKS[name]))
@@ -76,6 +97,7 @@ def main(names: list[str]) -> None:
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"{name}-{number}"
         nbformat.write(notebook, HERE / f"{name}.ipynb")
+        (HERE / f"{name}.md").write_text(page(notebook), encoding="utf-8")
 
 
 if __name__ == "__main__":

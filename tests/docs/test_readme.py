@@ -65,10 +65,11 @@ def test_python_of_the_readme_runs(tiny_model: Path, tmp_path: Path, monkeypatch
     for name, view in (("moving", "RAS"), ("fixed", "LPS"), ("image", "LAS")):
         grid = FIELDS_OF_VIEW[view]
         write_nifti(brain_on(grid), grid, tmp_path / f"{name}.nii.gz")
-    blocks = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/commands.md"))
+    blocks = re.findall(r"```python\n(.+?)```", pages, re.DOTALL)
     names: dict[str, Any] = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, "a page", "exec"), names)
     assert names["labels"].data.shape == FIELDS_OF_VIEW["LAS"].shape
     assert names["warped"].GetSize() == FIELDS_OF_VIEW["LPS"].shape
 
