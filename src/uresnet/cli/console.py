@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from uresnet.errors import quoted
+
 if TYPE_CHECKING:
     from uresnet.training.events import Event
 
@@ -84,7 +86,7 @@ class Terminal:
 
     def warn(self, sentences: Iterable[str]) -> None:
         self.close()
-        for sentence in sentences:
+        for sentence in (quoted(sentence, len(sentence)) for sentence in sentences):
             self.transcript.append(f"warning: {sentence}")
             print(f"warning: {sentence}", file=sys.stderr)
 

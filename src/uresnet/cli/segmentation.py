@@ -30,7 +30,7 @@ from uresnet.cli.session import Session, fail, session
 from uresnet.core.choices import BrainMethod, ExtraName
 from uresnet.core.files import check_exist, check_output_files, check_output_folder
 from uresnet.core.labels import ABNORMAL
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 from uresnet.model.catalogue import ModelFile, find_model
 from uresnet.pipeline.names import distinct_names, is_label_file, segmentation_files
 
@@ -163,7 +163,7 @@ def _segment_all(
             if len(images) == 1:
                 raise
             failed += 1
-            run.terminal.alert(f"error: {error}")
+            run.terminal.alert(f"error: {quoted(error, len(str(error)))}")
             run.terminal.transcript.clear()
     if failed:
         fail(f"{failed} of {len(images)} images could not be segmented.", 2)

@@ -21,7 +21,7 @@ from uresnet.cli.console import Terminal
 from uresnet.core.device import check_device_name, chosen_device, possible_threads
 from uresnet.core.files import check_utf8
 from uresnet.core.limits import check_memory_limit, is_out_of_memory, keep_freed_memory
-from uresnet.errors import BrokenResult, InputWarning, UserError, told_by_the_command
+from uresnet.errors import BrokenResult, InputWarning, UserError, quoted, told_by_the_command
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _failures_as_exit_codes(debug: bool) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        fail(f"error: {error}", 1 if isinstance(error, BrokenResult) else 2)
+        fail(f"error: {quoted(error, len(str(error)))}", 1 if isinstance(error, BrokenResult) else 2)
     except KeyboardInterrupt as interrupt:
         fail(str(interrupt) or "Interrupted; no partial files are left.", 130)
     except BrokenPipeError:

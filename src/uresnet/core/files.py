@@ -363,7 +363,7 @@ def _files_of_earlier_run(folder: Path) -> set[str]:
 def _listed(record: Path) -> list[str]:
     """The names that a record lists; never one that leads out of its folder."""
     try:
-        listed = json.loads(record.read_text(encoding="utf-8"))["files"]
+        listed = json.loads(record.read_text(encoding="utf-8"))["files"] if record.is_file() else []
         return [name for name in listed if is_plain_name(name)]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []

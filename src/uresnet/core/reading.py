@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,25 @@ MOST_TEXT = 16 << 20
 def read_text(path: Path, most: int = MOST_TEXT) -> str:
     """The text of a file in UTF-8, with or without a mark at its start.
 
-    Raises :class:`UserError` for a file of more than ``most`` bytes, before more of it is read; ``OSError``, and
+    A pipe is read where somebody writes into it (a shell's ``<(…)``); it is empty where nobody does. Raises
+    :class:`UserError` for a file of more than ``most`` bytes, before more of it is read; ``OSError``, and
     ``ValueError`` for a file that is no text.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_without_waiting) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise UserError(
             f"{path} has more than {most:,} bytes, too many for such a file; check that it is the right one."
         )
     return content.decode("utf-8-sig")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a file; a pipe at once, which otherwise waits for somebody who writes into it."""
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(handle, True)
+    return handle
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:

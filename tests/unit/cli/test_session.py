@@ -58,6 +58,7 @@ def test_threads_and_the_device_are_as_asked_for(monkeypatch: pytest.MonkeyPatch
     ("failure", "code", "sentence"),
     [
         (UserError("This is wrong."), 2, "error: This is wrong.\n"),
+        (UserError("a\nb\x1b[2J.nii is wrong → repair it."), 2, "error: a\\nb\\x1b[2J.nii is wrong → repair it.\n"),
         (KeyboardInterrupt(), 130, "Interrupted; no partial files are left.\n"),
         (
             MemoryError(),
@@ -93,8 +94,8 @@ def test_warnings_about_inputs_are_sentences_and_others_stay_as_they_are(capsys:
     with pytest.warns(UserWarning, match="outer"):
         warnings.warn("outer", UserWarning, stacklevel=1)
         with session(quiet=True):
-            warnings.warn("A header is odd.", InputWarning, stacklevel=1)
-    assert capsys.readouterr().err == "warning: A header is odd.\n"
+            warnings.warn("A\nheader is odd.", InputWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: A\\nheader is odd.\n"
 
 
 def test_threads_are_no_more_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:

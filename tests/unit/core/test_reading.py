@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,22 @@ def test_what_is_quoted_is_short_and_can_be_printed() -> None:
     assert quoted("a" * 10, 10) == "a" * 10 and quoted(b"\xe9", 10) == "é" and quoted((1, None)) == "(1, None)"
     assert quoted("a\x1b[2J\n\ud800") == "a\\x1b[2J\\n\\ud800"
     assert quoted("größe") == "größe"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_read_and_waited_for_only_where_somebody_writes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tsv")
+    assert read_text(tmp_path / "pipe.tsv") == ""
+    ends = os.pipe()
+
+    def write() -> None:
+        os.write(ends[1], b"id\timage\n")
+        os.close(ends[1])
+
+    writer = threading.Timer(0.2, write)
+    writer.start()
+    try:
+        assert read_text(Path(f"/dev/fd/{ends[0]}")) == "id\timage\n"
+    finally:
+        writer.join()
+        os.close(ends[0])
