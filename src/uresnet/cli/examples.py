@@ -32,8 +32,8 @@ _EXAMPLES = {
         "uresnet jacobian out/transform.h5 --like fixed.nii.gz --log -o log_jacobian.nii.gz",
     ),
     "train": (
-        "uresnet train configs/paper.yaml --data data -o run",
-        "uresnet train configs/default.yaml --data data -o run --device cuda",
+        "uresnet train paper --data data -o run",
+        "uresnet train default --data data -o run --device cuda",
     ),
     "evaluate": (
         "uresnet evaluate data --model default -o table",

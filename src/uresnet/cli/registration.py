@@ -99,6 +99,7 @@ def register(
         found_model = find_model(model)
         check_exist(*inputs)
         chosen = run.load_torch()
+        run.terminal.begin("load libraries")
         from uresnet.pipeline.register import register as register_pair
         from uresnet.transform_files import parse_formats
 

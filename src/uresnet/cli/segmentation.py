@@ -177,6 +177,7 @@ def _segment_all(
 def _segment_one(
     run: Session, network: Model, device: str, image: Path, place: Path, request: _Request
 ) -> Quality | None:
+    run.terminal.begin("load libraries")
     from uresnet.pipeline.segment import segment as segment_image
 
     result = segment_image(

@@ -43,11 +43,14 @@ class Session:
         threads = possible_threads(self.threads)
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
+        self.terminal.begin("load libraries")
         import torch
 
         if threads is not None:
             torch.set_num_threads(threads)
-        return chosen_device(self.device)
+        device = chosen_device(self.device)
+        self.terminal.close()
+        return device
 
 
 @contextmanager

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration (YAML file).", show_default=False)],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG", help="A packaged configuration (paper, default, …), or a YAML file.", show_default=False
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Option(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import signal
+import sys
+import time
 
 import pytest
 
@@ -37,6 +41,30 @@ def test_quiet_leaves_warnings_alone(capsys: pytest.CaptureFixture[str]) -> None
         advance()
     terminal.warn(["Something is odd."])
     assert capsys.readouterr() == ("", "warning: Something is odd.\n")
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_what_is_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    terminal.progress("couple", None)
+    deadline = time.monotonic() + 30
+    while "couple …" not in screen.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert "couple …" in screen.getvalue() and "couple  " not in screen.getvalue()
+    with terminal.bar("tables", 1) as advance:  # which takes the place of the moving sign
+        advance()
+    terminal.progress("couple", 1.25)
+    terminal.close()
+    assert re.search(r"couple +.*1\.2 s", screen.getvalue())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

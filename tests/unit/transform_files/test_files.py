@@ -58,7 +58,9 @@ def test_several_are_written_at_a_time(tmp_path):
     with ThreadPoolExecutor(len(transforms)) as pool:
         list(pool.map(write_itk_composite, transforms, paths))
     for transform, path in zip(transforms, paths, strict=True):
-        assert read_transform(path).parts[0].grid.same_as(transform.parts[0].grid, 1e-9)
+        back: Any = read_transform(path).parts[0]
+        field: Any = transform.parts[0]
+        assert back.grid.same_as(field.grid, 1e-9)
 
 
 def test_a_large_field_is_compressed_harder(tmp_path, monkeypatch):
