@@ -79,7 +79,7 @@ PARTS = {
     "config": (
         "Configurations of a training",
         "The YAML file has a name or a value that is none. The sentence gives the place in the file and what is possible; "
-        "`configs/` has complete examples.",
+        "`uresnet train paper` needs no file; the packaged ones are complete examples.",
     ),
     "training": (
         "Preparing and training",

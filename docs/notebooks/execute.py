@@ -7,12 +7,15 @@ They show the two brains of ``uresnet demo``, and nothing else. Needs nbclient, 
 
 from __future__ import annotations
 
+import base64
+import io
 import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
 
 HERE = Path(__file__).parent
 
@@ -70,6 +73,13 @@ def cells(texts: list[str]) -> list[nbformat.NotebookNode]:
     return [new_code_cell(text) if text.startswith(code) else new_markdown_cell(text) for text in texts]
 
 
+def smaller(png: str) -> str:
+    """A picture in 64 colours; base64, as notebooks hold it."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(64).save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
 def page(notebook: nbformat.NotebookNode) -> str:
     """The notebook as Markdown; pictures are in it."""
     parts = []
@@ -96,6 +106,9 @@ def main(names: list[str]) -> None:
         NotebookClient(notebook, timeout=1800, record_timing=False).execute()
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"{name}-{number}"
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    output["data"]["image/png"] = smaller(output["data"]["image/png"])
         nbformat.write(notebook, HERE / f"{name}.ipynb")
         (HERE / f"{name}.md").write_text(page(notebook), encoding="utf-8")
 

@@ -22,9 +22,21 @@ from uresnet.errors import UserError, quoted
 Built = TypeVar("Built")
 
 
+PACKAGED = {path.stem: path for path in sorted((Path(__file__).parent / "files").glob("*.yaml"))}
+"""Name → file of the configurations that come with uresnet."""
+
+
 def load_config(path: Path | str) -> Config:
-    """Read a YAML file. Raises :class:`UserError` for a file or a value that does not fit, naming the key."""
-    return config_from_dict(_tree(Path(path)), str(path))
+    """Read a YAML file, or the packaged configuration of that name (:data:`PACKAGED`). Raises :class:`UserError` for a
+    file or a value that does not fit, naming the key."""
+    found = Path(path)
+    if not found.suffix and not found.exists():
+        if str(path) not in PACKAGED:
+            raise UserError(
+                f"There is no configuration {quoted(path)}; choose from {', '.join(PACKAGED)}, or give a YAML file."
+            )
+        found = PACKAGED[str(path)]
+    return config_from_dict(_tree(found), str(path))
 
 
 def load_cluster(path: Path | str) -> ClusterConfig:

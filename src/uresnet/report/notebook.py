@@ -15,7 +15,7 @@ from uresnet.errors import UserError
 from uresnet.io import nifti_bytes, write_labels
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.pictures import data_uri, grey
-from uresnet.report.slices import PLANES, View, cut, cut_labels, grey_window, plane_grid, view_of
+from uresnet.report.slices import PLANES, View, cut, cut_labels, grey_window, place_of, plane_grid, view_of
 from uresnet.report.structures import present
 from uresnet.report.viewer import label_colours
 from uresnet.results.record import Level
@@ -79,9 +79,8 @@ def result_plot(result: RegisteredPair | SegmentedImage, slices: int = 3) -> Any
                 ax.imshow(picture, cmap="gray", vmin=black, vmax=white, interpolation="bilinear")
                 if labels is not None and result.scheme is not None:
                     _outline(ax, labels[s], result.scheme)
-                mm = grid.points_to_world([0, 0, s])[plane.through]
-                name = f"{row.title}, {plane.name} " if s == 0 else ""
-                ax.set_title(f"{name}{mm:.0f} mm", fontsize=7, color="white", loc="left", pad=2)
+                title = f"{row.title}; the patient’s right is on the left\n" if s == p == 0 else ""
+                ax.set_title(title + place_of(plane, grid, s), fontsize=7, color="white", loc="left", pad=2)
     return figure
 
 

@@ -93,6 +93,12 @@ def plane_grid(plane: Plane, view: View, slices: int = SLICES_PER_PLANE) -> Grid
     return Grid.centred(shape, (view.pixel_mm, view.pixel_mm, max(step, 1e-3)), plane.axis_codes, view.centre_mm)
 
 
+def place_of(plane: Plane, grid: Grid, number: int) -> str:
+    """Where slice ``number`` lies in the image's world: ``12 mm S``, to the right (R), front (A) or top (S) of 0."""
+    mm = round(float(grid.points_to_world([0, 0, number])[plane.through]))
+    return f"{abs(mm)} mm {('LR', 'PA', 'IS')[plane.through][mm >= 0]}"
+
+
 def cut(image: Image, grid: Grid) -> np.ndarray:
     """Pictures of an image: (slices, rows, columns) float32."""
     return _as_pictures(resample(Affine.identity(), image, grid).data)

@@ -48,7 +48,7 @@ def test_the_montage_has_a_picture_for_every_slice(pair: RegisteredPair, segment
     figure = result_plot(segmented, slices=3)
     assert figure._repr_png_().startswith(b"\x89PNG")
     titles = [ax.get_title(loc="left") for ax in figure.axes]
-    assert len(titles) == 9 and all(re.search(r"-?\d+ mm$", title) for title in titles)
+    assert len(titles) == 9 and all(re.search(r"\d+ mm [LRPAIS]$", title) for title in titles)
     for wrong in (0, 13, "3", True):
         with pytest.raises(UserError, match="plot: slices is"):
             result_plot(segmented, wrong)  # type: ignore[arg-type]

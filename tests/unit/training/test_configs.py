@@ -1,4 +1,4 @@
-"""Every configuration in ``configs/`` is accepted by ``uresnet train --dry-run``, and is what its name says."""
+"""Every configuration that is packaged is accepted by ``uresnet train --dry-run``, and is what its name says."""
 
 from __future__ import annotations
 
@@ -11,10 +11,25 @@ from typer.testing import CliRunner
 
 from uresnet.cli.main import app
 from uresnet.config import load_config
+from uresnet.config.loading import PACKAGED
+from uresnet.errors import UserError
 from uresnet.training.data.dataset import Scan, write_index, write_scan
 
-FOLDER = Path(__file__).resolve().parents[3] / "configs"
+FOLDER = PACKAGED["paper"].parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def test_a_name_is_the_packaged_file_and_a_file_of_that_name_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("paper") == load_config(FOLDER / "paper.yaml") != load_config("default")
+    with pytest.raises(
+        UserError, match=r"There is no configuration papper; choose from .*paper,.*YAML"
+    ):
+        load_config("papper")
+    (tmp_path / "paper").write_text((FOLDER / "default.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_config("paper") == load_config("default")
 
 
 def write_data(folder: Path, side: int) -> Path:

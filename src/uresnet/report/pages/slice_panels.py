@@ -11,7 +11,7 @@ from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.pictures import data_uri, grey
-from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, grey_window, plane_grid
+from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, grey_window, place_of, plane_grid
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,6 @@ def one_scale(planes: list[ShownPlane]) -> str:
     return f".row,.panels{{grid-template-columns:{columns}}}{narrow}"
 
 
-def _place(plane: Plane, grid: Grid, number: int) -> str:
-    """Where slice ``number`` lies in the image's world: ``12 mm S``, to the right (R), front (A) or top (S) of 0."""
-    mm = round(float(grid.points_to_world([0, 0, number])[plane.through]))
-    return f"{abs(mm)} mm {('LR', 'PA', 'IS')[plane.through][mm >= 0]}"
-
-
 def _shown(
     plane: Plane,
     grid: Grid,
@@ -92,7 +86,7 @@ def _shown(
         edges=dict(zip(("left", "right", "top", "bottom"), plane.edges, strict=True)),
         width=grid.shape[0],
         height=grid.shape[1],
-        positions=[_place(plane, grid, n) for n in range(grid.shape[2])],
+        positions=[place_of(plane, grid, n) for n in range(grid.shape[2])],
         pictures=pictures,
         outlines=outlines,
     )
