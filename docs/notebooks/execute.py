@@ -74,9 +74,10 @@ def cells(texts: list[str]) -> list[nbformat.NotebookNode]:
 
 
 def smaller(png: str) -> str:
-    """A picture in 64 colours; base64, as notebooks hold it."""
+    """A picture in 128 colours, few of them grey; base64, as notebooks hold it."""
     file = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(64).save(file, "PNG", optimize=True)
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    picture.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode("ascii")
 
 

@@ -15,7 +15,7 @@ from uresnet.core.grid import AxisCodes, Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.transform import Affine, resample
 
-SLICES_PER_PLANE = 15
+SLICES_PER_PLANE = 11
 LONGEST_PIXELS = 256
 MARGIN_MM = 8.0
 
