@@ -54,7 +54,7 @@ compat: $(VENV)/.ready-test
 
 docs: $(VENV)/.ready-docs
 	@$(BIN)/zensical build --strict --clean
-	@echo "Open build/site/index.html"
+	@echo "Open build/site/index.html; its search needs a server: python3 -m http.server -d build/site"
 
 # The list of all messages in docs/messages.md.
 messages: $(VENV)/.ready
