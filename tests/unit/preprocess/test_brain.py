@@ -12,11 +12,11 @@ import torch
 from scipy import ndimage
 
 from grids import made_from_scratch
-from heads import ROOMY, ball, dice, image_of
+from heads import ROOMY, ball, image_of
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import InputWarning, UserError
-from uresnet.io import read_image, read_labels
+from uresnet.io import read_image
 from uresnet.preprocess import extract_brain, find_foreground, has_skull
 
 
@@ -138,14 +138,6 @@ def test_missing_numbers_matter_only_in_the_brain() -> None:
 
 
 # -- real images -----------------------------------------------------------------------------------------------------
-
-
-def test_a_real_head_is_stripped(shared_data: Path, capfd: pytest.CaptureFixture) -> None:
-    folder = shared_data / "freesurfer_subject" / "sub-0001" / "mri"
-    found, how = extract_brain(read_image(folder / "orig.mgz"))
-    assert how == "skull found and stripped with deepbet"
-    assert dice(found.mask.numpy(), read_labels(folder / "brainmask.mgz").mask.numpy()) > 0.965
-    assert capfd.readouterr() == ("", "")
 
 
 STRIPPED = [

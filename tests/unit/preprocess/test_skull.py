@@ -18,7 +18,7 @@ from uresnet.core.grid import axis_order
 from uresnet.core.image import Image
 from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
-from uresnet.preprocess import skull, strip_skull
+from uresnet.preprocess import extract_brain, skull, strip_skull
 
 
 def test_without_deepbet_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,9 @@ def raw_head(shared_data: Path) -> tuple[Image, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def stripped(raw_head: tuple[Image, np.ndarray]) -> np.ndarray:
-    return strip_skull(raw_head[0])
+    found, how = extract_brain(raw_head[0])
+    assert how == "skull found and stripped with deepbet"
+    return found.mask.numpy()
 
 
 def test_a_stripped_brain_is_one_whole_piece(raw_head: tuple[Image, np.ndarray], stripped: np.ndarray) -> None:
@@ -77,9 +79,9 @@ def test_a_stripped_brain_is_one_whole_piece(raw_head: tuple[Image, np.ndarray],
 
 
 def test_stripping_is_repeatable_however_a_head_is_stored(
-    raw_head: tuple[Image, np.ndarray], stripped: np.ndarray
+    raw_head: tuple[Image, np.ndarray], stripped: np.ndarray, capfd: pytest.CaptureFixture
 ) -> None:
-    """The same head with its axes in another order and its matrix tilted: the same brain, to the voxel."""
+    """The same head with its axes in another order and its matrix tilted: the same brain, to the voxel, in silence."""
     image, _ = raw_head
     codes = ("P", "S", "R")
     order, sign = axis_order(image.grid.axis_codes, codes)
@@ -88,6 +90,7 @@ def test_stripping_is_repeatable_however_a_head_is_stored(
     data = np.ascontiguousarray(image.data.numpy().transpose(order)[steps])
     got = strip_skull(Image(torch.from_numpy(data), stored))
     np.testing.assert_array_equal(got, stripped.transpose(order)[steps])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_threads_are_put_back(raw_head: tuple[Image, np.ndarray]) -> None:
