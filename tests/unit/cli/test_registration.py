@@ -12,9 +12,12 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 
 from command import assert_refused, run
+from uresnet.cli.outcome import exit_on
 from uresnet.cli.session import Session
+from uresnet.core.choices import FailOn
 from uresnet.pipeline.names import DEFAULT_OUTPUTS, registration_names, segmentation_files
 from uresnet.results.record import Level, Quality
 from uresnet.transform_files import FORMATS
@@ -55,13 +58,7 @@ def verdict(monkeypatch: pytest.MonkeyPatch) -> Callable[[Level], None]:
 
 @pytest.mark.parametrize(
     ("level", "fail_on", "code"),
-    [
-        (Level.good, "look", 0),
-        (Level.look, "failed", 0),
-        (Level.look, "look", 3),
-        (Level.failed, None, 0),
-        (Level.failed, "failed", 3),
-    ],
+    [(Level.good, "look", 0), (Level.look, "look", 3), (Level.failed, None, 0)],
 )
 def test_a_verdict_below_good_is_never_quiet_and_can_fail(
     pair: tuple[str, str],
@@ -88,6 +85,20 @@ def test_a_verdict_below_good_is_never_quiet_and_can_fail(
         assert content["quality"]["verdict"] == level
         assert all((record.parent / name).is_file() for name in content["files"])
     assert (tmp_path / "out" / "warped.nii.gz").is_file()
+
+
+@pytest.mark.parametrize("fail_on", [None, "failed", "look"])
+def test_a_command_fails_on_the_verdict_that_is_named_or_a_worse_one(fail_on: FailOn | None) -> None:
+    failing = {None: set(), "failed": {Level.failed}, "look": {Level.failed, Level.look}}[fail_on]
+    for level in Level:
+        others = (None, Quality(verdict=Level.good, reasons=(), signs=None))
+        quality = Quality(verdict=level, reasons=(), signs=None)
+        if level in failing:
+            with pytest.raises(typer.Exit) as ended:
+                exit_on(fail_on, *others, quality)
+            assert ended.value.exit_code == 3
+        else:
+            exit_on(fail_on, *others, quality)
 
 
 @pytest.mark.parametrize("level", [Level.good, Level.failed])

@@ -13,6 +13,7 @@ import pytest
 from report_results import SIDED, made_up_results, write_folder
 from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
+from uresnet.results.registration import RegisteredPair
 
 pytest.importorskip("matplotlib", reason="figures are an extra")
 
@@ -55,11 +56,16 @@ def test_text_of_a_drawing_stays_text_and_the_same_results_give_the_same_file(tm
     assert text == (tmp_path / "b.svg").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def of_many_structures() -> RegisteredPair:
+    return made_up_results(scheme=SIDED)
+
+
 @pytest.mark.parametrize("width", [85.0, 174.0])
-def test_no_text_is_cut_off_or_lies_on_another(width: float) -> None:
+def test_no_text_is_cut_off_or_lies_on_another(width: float, of_many_structures: RegisteredPair) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    for figure in (figure_2(made_up_results(scheme=SIDED), width), figure_3(made_up_results(scheme=SIDED), width)):
+    for figure in (figure_2(of_many_structures, width), figure_3(of_many_structures, width)):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         shown = [ax.title for ax in figure.axes]

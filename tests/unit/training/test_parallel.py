@@ -28,16 +28,20 @@ def free_port() -> int:
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="both processes come from one, so that torch is loaded once")
 def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(
         textwrap.dedent(f"""
-        import dataclasses
+        import dataclasses, os
         from pathlib import Path
+        import torch._dynamo  # what an optimiser would load, in each process
         from small_training import AUGMENTED, blobs, config
         from uresnet.training.parallel import join_team, leave_team
         from uresnet.training.context import TrainingContext
         from uresnet.training.pair_trainer import PairTrainer
+        rank = 0 if (child := os.fork()) else 1
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
         team = join_team("cpu")
         assert team.size == 2
         settings = dataclasses.replace(config(batch_size=1, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)
@@ -50,22 +54,21 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
             print("quality", repr(result.quality), len(result.scores))
         assert bool(said) == team.leads
         leave_team()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
         """)
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
     environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script)],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    process = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stdout
     settings = replace(config(batch_size=2, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)
     alone = trainer(settings, tmp_path / "one", validation=3)
     alone.run()
@@ -75,7 +78,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(both[name], value, rtol=0, atol=1e-4)
     result = alone.validate()
     assert result is not None
-    quality, scores = next(line for line in said[0].splitlines() if line.startswith("quality")).split()[1:]
+    quality, scores = next(line for line in process.stdout.splitlines() if line.startswith("quality")).split()[1:]
     assert int(scores) == len(result.scores) == 6
     assert float(quality) == pytest.approx(result.quality, abs=1e-3)
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -46,22 +43,25 @@ def test_a_model_is_no_state(tmp_path: Path) -> None:
         trainer(config(), tmp_path / "b").resume(tmp_path / "best.safetensors")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a copy of this process")
 def test_a_kill_leaves_whole_files(tmp_path: Path) -> None:
     """Killed while it does nothing but write: whatever has a checkpoint's name can be read."""
-    code = textwrap.dedent(f"""
-        from pathlib import Path
-        from small_training import config, trainer
-        small = trainer(config(), Path({str(tmp_path)!r}))
-        small.save_state(); print("ready", flush=True)
-        while True: small.save_state()
-    """)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    ready, started = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            small = trainer(config(), tmp_path)
+            small.save_state()
+            os.write(started, b"!")
+            while True:
+                small.save_state()
+        finally:
+            os._exit(1)
+    os.close(started)
+    assert os.read(ready, 1) == b"!"
+    os.close(ready)
+    os.kill(child, signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     again = trainer(config(), tmp_path / "again")
     again.resume(tmp_path / STATE)
     assert_identical(weights(again), weights(trainer(config(), tmp_path / "fresh")))
