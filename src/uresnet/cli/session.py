@@ -20,7 +20,7 @@ import typer
 from uresnet.cli.console import Terminal
 from uresnet.core.device import check_device_name, chosen_device, possible_threads
 from uresnet.core.files import check_utf8
-from uresnet.core.limits import check_memory_limit, is_out_of_memory, keep_freed_memory
+from uresnet.core.limits import check_memory_limit, is_out_of_memory
 from uresnet.errors import BrokenResult, InputWarning, UserError, quoted, told_by_the_command
 
 
@@ -38,8 +38,7 @@ class Session:
         Raises :class:`UserError` for a device that is not here: it would fail only in the middle of the work.
         """
         check_device_name(self.device)
-        if not check_memory_limit():
-            keep_freed_memory()
+        check_memory_limit()
         threads = possible_threads(self.threads)
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded

@@ -15,7 +15,6 @@ from multiprocessing.process import BaseProcess
 from threading import Lock, Thread
 
 from uresnet.cohort.jobs import Job, Options, Outcome
-from uresnet.core.limits import check_memory_limit, keep_freed_memory
 from uresnet.errors import UserError
 from uresnet.results.record import now
 
@@ -113,9 +112,6 @@ def serve(connection: Connection, options: Options) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Thread(target=_end_with_parent, daemon=True).start()  # also while torch is loaded, which can take long
-    with suppress(UserError):
-        if not check_memory_limit():
-            keep_freed_memory()
     from uresnet.cohort.worker import Worker
 
     try:

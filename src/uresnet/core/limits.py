@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from uresnet.errors import UserError
 
@@ -15,23 +17,25 @@ but abort, or try for ever to get what they are refused."""
 _WORDS = r"out of memory|can't allocate memory|cannot allocate memory|std::bad_alloc|failed to map segment"
 
 
-def check_memory_limit() -> bool:
-    """Whether this process may use only so much memory (``ulimit -v``, ``ulimit -d``).
+def check_memory_limit() -> None:
+    """Raises :class:`UserError` where this process may use too little memory (``ulimit -v``, ``-d``) to begin with."""
+    limit = _memory_limit()
+    if limit is not None and limit < LEAST_BYTES:
+        raise UserError(
+            f"This process may use only {limit / 1e9:.1f} GB of memory, and needs {LEAST_BYTES / 1e9:.1f} GB to "
+            "begin with; raise the limit (ulimit -v, ulimit -d)."
+        )
 
-    Raises :class:`UserError` where that is too little to begin with.
-    """
+
+def _memory_limit() -> int | None:
+    """Bytes of memory that this process may use; None for any number."""
     try:
         import resource
     except ImportError:  # Windows
-        return False
+        return None
     limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     finite = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-    if finite and min(finite) < LEAST_BYTES:
-        raise UserError(
-            f"This process may use only {min(finite) / 1e9:.1f} GB of memory, and needs {LEAST_BYTES / 1e9:.1f} GB to "
-            "begin with; raise the limit (ulimit -v, ulimit -d)."
-        )
-    return bool(finite)
+    return min(finite, default=None)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -44,14 +48,41 @@ def is_out_of_memory(error: BaseException) -> bool:
     return False
 
 
-def keep_freed_memory() -> None:
-    """Asks the C library to reuse large blocks instead of returning each to the system, which has to clear them again.
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """While this block runs, the C library reuses large blocks instead of returning each to the system, which has to
+    clear them again; at the end all are returned.
 
-    On a CPU this halves the time of a network whose feature maps are large. Elsewhere than on glibc nothing happens.
+    On a CPU this halves the time of a network whose feature maps are large. Nothing happens elsewhere than on glibc, or
+    where memory is limited: there OpenBLAS would try for ever to get what it is refused.
     """
-    top_pad, trim_threshold, mmap_max = -2, -1, -4  # M_… in malloc.h
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(top_pad, 2**26)
+    top_pad, mmap_threshold, trim_threshold, mmap_max = -2, -3, -1, -4  # M_… in malloc.h
+    mallopt = _c_function("mallopt")
+    if mallopt is None or _memory_limit() is not None:
+        yield
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 2**26)
+    try:
+        yield
+    finally:
+        mallopt(mmap_max, 2**16)  # as it is by default; the threshold is what the library would have come to
+        mallopt(mmap_threshold, 2**25)
+        mallopt(trim_threshold, 2**26)
+        mallopt(top_pad, 2**17)
+        return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Gives back to the system what was freed; what a next step needs may lie elsewhere, and both would be counted."""
+    trim = _c_function("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _c_function(name: str) -> Any:
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError, TypeError):
+        return None

@@ -10,6 +10,7 @@ import torch
 
 from uresnet.core.choices import Freedom
 from uresnet.core.labels import LabelScheme
+from uresnet.core.limits import freed_memory_kept
 from uresnet.coupling.contrast import Look, look_at, predicts_t1
 from uresnet.coupling.midspace import couple_midspace, segment_alone
 from uresnet.coupling.pair import couple_pair, segment_as_pair
@@ -55,7 +56,8 @@ def look(model: Model, *images: Conformed) -> tuple[Model, tuple[Look, ...]]:
     general = model.general or (model if predicts_t1(model) else None)
     if general is None:
         return model, ()
-    looks = tuple(look_at(general, image) for image in images)
+    with freed_memory_kept():
+        looks = tuple(look_at(general, image) for image in images)
     return (model if all(seen.contrast == "T1" for seen in looks) else general), looks
 
 
@@ -104,5 +106,5 @@ def segment_conformed(model: Model, image: Conformed, looks: Sequence[Look] = ()
     for a network without segmentation."""
     if model.scheme is None:
         raise ValueError(f"{model.name} does not segment")
-    with torch.inference_mode():
+    with torch.inference_mode(), freed_memory_kept():
         return COUPLERS[model.card.kind].segment(model, image, *looks)

@@ -12,6 +12,7 @@ from uresnet.core.choices import Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import ABNORMAL, LabelScheme
+from uresnet.core.limits import freed_memory_kept
 from uresnet.core.steps import expect_steps
 from uresnet.coupling.abnormal import abnormal_classes, is_mass, with_abnormal
 from uresnet.coupling.contrast import Look
@@ -62,10 +63,11 @@ def couple_midspace(
     alike = looks is None or (looks[0].contrast == looks[1].contrast != "unknown")
     if not alike:
         settings = replace(settings, correlation=_CORRELATION_OF_PREDICTED)
-    found = [
-        _segment(model, image, settings.shifted_pass, look, tissue, as_it_is=alike)
-        for image, look, tissue in zip((moving, fixed), seen, abnormal, strict=True)
-    ]
+    with freed_memory_kept():
+        found = [
+            _segment(model, image, settings.shifted_pass, look, tissue, as_it_is=alike)
+            for image, look, tissue in zip((moving, fixed), seen, abnormal, strict=True)
+        ]
     (moving_image, moving_labels), (fixed_image, fixed_labels) = found
     affine_log = _affine_log(moving_image, fixed_image, freedom)
     fixed_to_middle = _half_way(affine_log, fixed.grid, 1)
@@ -73,7 +75,10 @@ def couple_midspace(
     middle = Grid.centred(fixed.grid.shape, (1, 1, 1), ("R", "A", "S"), (0, 0, 0))
     parts: list[Transform] = [Affine(fixed_to_middle, domain=fixed.grid, codomain=middle)]
     if freedom in ("joint", "deformable"):
-        parts.append(_deformation(moving_image, fixed_image, affine_log, middle, settings))
+        with freed_memory_kept():
+            velocities = _velocities(moving_image, fixed_image, affine_log, settings)
+            del found, moving_image, fixed_image  # what follows needs as much memory as they do
+        parts.append(_deformation(*velocities, middle, settings))
     parts.append(Affine(np.linalg.inv(moving_to_middle), domain=middle, codomain=moving.grid))
     (moving_classes, first), (fixed_classes, second) = (
         with_abnormal(labels, model.scheme, tissue)
@@ -152,17 +157,24 @@ def _half_way(affine_log: np.ndarray, grid: Grid, sign: int) -> np.ndarray:
     return half_way
 
 
-def _deformation(
-    moving: SolverImage, fixed: SolverImage, affine_log: np.ndarray, middle: Grid, settings: SolverSettings
-) -> DisplacementField:
-    """The deformation of the mid-space ``middle``, with its inverse."""
+def _velocities(
+    moving: SolverImage, fixed: SolverImage, affine_log: np.ndarray, settings: SolverSettings
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The velocity, where the brain is, and the residual velocity, if the settings ask for one."""
     expect_steps(sum(level.iterations for level in (*settings.levels, settings.residual) if level is not None))
     velocity = velocity_between(moving, fixed, affine_log, settings)
-    spacing = settings.levels[-1].spacing
-    brain = brain_between(moving, fixed, affine_log, velocity, spacing)
+    brain = brain_between(moving, fixed, affine_log, velocity, settings.levels[-1].spacing)
     residual = None
     if settings.residual is not None:
         residual = residual_velocity(moving, fixed, affine_log, velocity, settings, brain)
+    return velocity, brain, residual
+
+
+def _deformation(
+    velocity: Tensor, brain: Tensor, residual: Tensor | None, middle: Grid, settings: SolverSettings
+) -> DisplacementField:
+    """The deformation of the mid-space ``middle``, with its inverse."""
+    spacing = settings.levels[-1].spacing
     smooth, stored_mm = settings.smooth_displacement, settings.stored_mm
     try:
         forward, backward = exponentials(velocity, spacing, middle.shape, brain, residual, smooth, stored_mm)

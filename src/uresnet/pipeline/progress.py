@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from uresnet.core.limits import return_freed_memory
 from uresnet.errors import InputWarning
 
 Progress = Callable[[str, float | None], None]
@@ -29,6 +30,7 @@ class Stages:
     def __call__(self, name: str) -> Iterator[None]:
         self.progress(name, None)
         start = time.perf_counter()
+        return_freed_memory()
         yield
         spent = time.perf_counter() - start
         self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import torch
 
@@ -44,6 +45,9 @@ from uresnet.transform_files import TransformPair, export_files, write_itk_compo
 
 Writers = dict[str, Callable[[Path], None]]
 """What writes a file, by the file's name."""
+
+_ONE_FIELD = Lock()
+"""Held while a field is rounded and compressed, which takes some hundred megabytes and all threads."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -145,12 +149,12 @@ class Registration(RegisteredPair, Shown):
     def _writers(self, wanted: set[str], formats: Sequence[FormatName], exact: Registration) -> Writers:
         """What writes each of the ``wanted`` files, and the ``formats`` of the ``exact`` transform."""
         moving, fixed = self._tissue
-        # The largest first, so that they overlap with everything else.
+        # The largest first, so that they overlap with everything else; the second field waits for the first.
         writers: Writers = {
             "transform.h5": partial(_write_transform, self.transform, fixed, moving),
-            "inverse_transform.h5": partial(_write_transform, self.inverse, moving, fixed),
             "warped.nii.gz": lambda path: write_image(stored_image(self.warped), path),
             "jacobian.nii.gz": lambda path: write_image(stored_jacobian(self.jacobian, fixed), path),
+            "inverse_transform.h5": partial(_write_transform, self.inverse, moving, fixed),
         }
         segmentations = {
             "moving_dseg.nii.gz": self.moving_segmentation,
@@ -245,7 +249,8 @@ class Segmentation(SegmentedImage, Shown):
 
 
 def _write_transform(transform: Composite, start: LabelMap, end: LabelMap, path: Path) -> None:
-    write_itk_composite(stored_transform(transform, start, end), path, exact=True)
+    with _ONE_FIELD:
+        write_itk_composite(stored_transform(transform, start, end), path, exact=True)
 
 
 def _write_stripped(image: Image, brain: LabelMap, path: Path) -> None:

@@ -28,7 +28,7 @@ class SolverImage:
     groups: Tensor
     ignored: Tensor | None = None
 
-    @cached_property
+    @property
     def features(self) -> Tensor:
         """(1, S + 1, I/2, J/2, K/2): probabilities of the structures, then the intensity."""
         shape = self.probabilities.shape[1:]

@@ -76,6 +76,15 @@ def spline_resampled(x: Tensor, shape: Sequence[int], step: float) -> Tensor:
 
     The new voxels are ``step`` old ones wide. The result is smooth, and for that a little below ``x`` where it bends.
     """
+    out = x.new_empty((*x.shape[:2], *shape))
+    for channels, resampled in zip(x, out, strict=True):
+        for values, into in zip(channels, resampled, strict=True):  # one at a time, as this is the largest of fields
+            into.copy_(_resampled(values[None, None], shape, step)[0, 0])
+    return out
+
+
+def _resampled(x: Tensor, shape: Sequence[int], step: float) -> Tensor:
+    """:func:`spline_resampled`, of one channel."""
     for axis, size in reversed(list(enumerate(shape, start=2))):
         n = x.shape[axis]
         position = (np.arange(size) - (size - 1) / 2) * step + (n - 1) / 2
