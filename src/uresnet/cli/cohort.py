@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from uresnet.cli.console import counted
 from uresnet.cli.options import (
@@ -316,14 +315,23 @@ class _Display:
     """One bar on a terminal, with rate, time left and failures so far; a line for each job elsewhere."""
 
     def __init__(self, run: Session, total: int, done: int) -> None:
+        import rich.progress as bars
+
         self._run = run
         self._total, self._ended, self._failed = total, done, 0
         console = run.terminal.console
-        columns = [TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn()]
-        columns += [TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-        self._bar = Progress(
+        columns = [
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(bar_width=30),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[rate]}"),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
+        ]
+        self._bar = bars.Progress(
             *columns,
-            TextColumn("{task.fields[failures]}"),
+            bars.TextColumn("{task.fields[failures]}"),
             console=console,
             disable=run.terminal.quiet or not console.is_terminal,
             speed_estimate_period=3600,

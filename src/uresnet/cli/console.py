@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from uresnet.errors import quoted
 
 if TYPE_CHECKING:
@@ -36,6 +33,8 @@ class Terminal:
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
+        from rich.console import Console  # here, as wherever rich is imported: --help does without
+
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.seconds: dict[str, float] = {}
         """Of the stages that have ended."""
@@ -69,6 +68,8 @@ class Terminal:
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
         """A progress bar, on a terminal only; gives the function that moves it by one."""
+        from rich.progress import Progress
+
         self.close()
         with Progress(console=self.console, disable=self.quiet or not self.console.is_terminal) as bar:
             task = bar.add_task(title, total=total)
@@ -112,6 +113,9 @@ class TrainingDisplay:
     """Shows a training on standard error, and makes Ctrl-C end it after the present update instead of within it."""
 
     def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         columns = [TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.percentage:>3.0f} %")]
         columns += [TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[terms]}")]

@@ -29,7 +29,6 @@ from uresnet.cli.pipes import is_piped, piped
 from uresnet.cli.session import Session, fail, session
 from uresnet.core.choices import BrainMethod, ExtraName
 from uresnet.core.files import check_exist, check_output_files, check_output_folder
-from uresnet.core.labels import ABNORMAL
 from uresnet.errors import UserError, quoted
 from uresnet.model.catalogue import ModelFile, find_model
 from uresnet.pipeline.names import distinct_names, is_label_file, segmentation_files
@@ -178,6 +177,7 @@ def _segment_one(
     run: Session, network: Model, device: str, image: Path, place: Path, request: _Request
 ) -> Quality | None:
     run.terminal.begin("load libraries")
+    from uresnet.core.labels import ABNORMAL
     from uresnet.pipeline.segment import segment as segment_image
 
     result = segment_image(
