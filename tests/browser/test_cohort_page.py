@@ -42,3 +42,30 @@ def test_a_click_sorts(browser: Any, tmp_path: Path) -> None:
     assert click(browser, "Dice") == ["s10", "s9", "s1", "bad"]
     assert click(browser, "Seconds") == ["bad", "s9", "s10", "s1"]
     assert click(browser, "Verdict") == ["s10", "s9", "s1", "bad"]
+
+
+def test_a_thousand_results_stay_quick(browser: Any, tmp_path: Path) -> None:
+    """Seconds of the processor, which other work on the computer does not change: to open the page, and to sort it."""
+    picture = data_uri((np.indices((64, 64)).sum(axis=0) * 2).astype(np.uint8), 60)
+    levels = ("good", "look", "failed")
+    rows = [
+        CohortRow(f"sub-{n}", levels[n % 3], dice=n * 617 % 1000 / 1000, seconds=n % 90.0, thumbnail=picture)
+        for n in range(1000)
+    ]
+    write_text(cohort_page(tmp_path, rows, 3), tmp_path / "index.html")
+
+    def spent() -> float:
+        browser.run("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        metrics = browser.ask("Performance.getMetrics")["metrics"]
+        return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+
+    browser.ask("Performance.enable", timeDomain="threadTicks")
+    browser.open((tmp_path / "index.html").as_uri())
+    begun = spent()
+    assert begun < 3
+    for name in ("Id", "Dice", "Verdict"):
+        order = click(browser, name)
+        assert len(order) == 1000 and spent() - begun < 1, name
+        begun = spent()
+    browser.ask("Performance.disable")
+    assert click(browser, "Id") == [f"sub-{n}" for n in range(1000)]

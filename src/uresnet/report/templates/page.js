@@ -34,6 +34,7 @@
   // Many structures would push everything else off a phone's screen.
   if (boxes.length > 8 && matchMedia("(max-width:40rem)").matches) all("details.legend").forEach((legend) => { legend.open = false; });
 
+  const byNumberWithin = new Intl.Collator(undefined, { numeric: true });
   all("table.sortable th[data-sort] button").forEach((button) => button.addEventListener("click", () => {
     const head = button.parentElement;
     const body = head.closest("table").tBodies[0];
@@ -45,7 +46,7 @@
     const number = (value) => (Number.isNaN(value) ? -Infinity : value);
     const order = head.dataset.sort === "number"
       ? (a, b) => number(a[0]) - number(b[0])
-      : (a, b) => a[0].localeCompare(b[0], undefined, { numeric: true });
+      : (a, b) => byNumberWithin.compare(a[0], b[0]);
     const rows = [...body.rows].map((row) => [key(row), row]).sort(order);
     if (!rising) rows.reverse();
     body.append(...rows.map(([, row]) => row));
