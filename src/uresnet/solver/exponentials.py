@@ -68,9 +68,27 @@ def _integrated(
     stored_mm: float,
 ) -> Tensor:
     """:func:`exponentials`, with folds or without: (2, 3, I, J, K), voxels of ``stored_mm``."""
+    fine, inside = _integrated_at_1_mm(velocity, spacing, shape, where, residual, smooth)
+    newton_half_steps(fine, inside, 2, _TOLERANCE)
+    if stored_mm != 1:
+        stored = [math.ceil(n / stored_mm) for n in shape]
+        fine = spline_resampled(fine, stored, stored_mm)
+        inside = F.interpolate(inside[None, None].float(), size=stored)[0, 0] > 0
+    newton_half_steps(fine.div_(stored_mm), inside, 3, _TOLERANCE)
+    return fine
+
+
+def _integrated_at_1_mm(
+    velocity: Tensor,
+    spacing: int,
+    shape: Sequence[int],
+    where: Tensor | None,
+    residual: Tensor | None,
+    smooth: bool,
+) -> tuple[Tensor, Tensor]:
+    """Both exponentials (2, 3, I, J, K) as integrated, mm, on ``shape``, and ``where`` (I, J, K) bool on it."""
     part = 1.0 if residual is None else 0.5
-    both = integrate_velocity(part * torch.cat([velocity, -velocity]), _DOUBLINGS, where) * spacing
-    fine = both
+    fine = integrate_velocity(part * torch.cat([velocity, -velocity]), _DOUBLINGS, where) * spacing
     for _ in range(spacing.bit_length() - 1):
         fine = upsampled(fine)
     # Linear interpolation leaves creases, which would be seen wherever the field is read between its voxels.
@@ -81,12 +99,4 @@ def _integrated(
     if residual is not None:
         between = integrate_velocity(torch.cat([residual, -residual]), _RESIDUAL_DOUBLINGS, inside)
         fine = compose_displacements(compose_displacements(fine, between, inside), fine, inside)
-    if smooth:
-        fine = mean_smoothed(fine)
-    newton_half_steps(fine, inside, 2, _TOLERANCE)
-    if stored_mm != 1:
-        stored = [math.ceil(n / stored_mm) for n in shape]
-        fine = spline_resampled(fine, stored, stored_mm)
-        inside = F.interpolate(inside[None, None].float(), size=stored)[0, 0] > 0
-    newton_half_steps(fine.div_(stored_mm), inside, 3, _TOLERANCE)
-    return fine
+    return (mean_smoothed(fine) if smooth else fine), inside
