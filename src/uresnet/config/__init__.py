@@ -13,13 +13,22 @@ from uresnet.config.loading import (
     to_dict,
 )
 from uresnet.config.model import ModelConfig, SegmenterConfig
-from uresnet.config.training import AugmentConfig, BlockConfig, Config, LossConfig, Stage, TrainingConfig
+from uresnet.config.training import (
+    AugmentConfig,
+    BlockConfig,
+    Config,
+    ContrastConfig,
+    LossConfig,
+    Stage,
+    TrainingConfig,
+)
 
 __all__ = [
     "AugmentConfig",
     "BlockConfig",
     "Config",
     "ConformSpec",
+    "ContrastConfig",
     "LossConfig",
     "ModelConfig",
     "SegmenterConfig",

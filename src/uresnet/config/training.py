@@ -21,6 +21,7 @@ from uresnet.config.model import ModelConfig, SegmenterConfig
 from uresnet.core.labels import label_scheme
 
 Knots = Annotated[float, Within(1, 64)]
+Thickness = Annotated[float, Within(1, 32)]
 Seed = Annotated[int, Within(0, 2**63 - 1)]
 
 
@@ -150,6 +151,54 @@ class BlockConfig:
 
 
 @dataclass(frozen=True)
+class ContrastConfig:
+    """Blocks of any contrast and resolution, with abnormal tissue (:mod:`uresnet.training.examples.any_contrast`).
+
+    Of the blocks of scans the share ``natural`` keeps its contrast, ``remapped`` gets that of a curve through its
+    intensities, and the rest is painted from the labels, as blocks of label maps are. With probability ``families`` the
+    new contrast is one with the order of tissues of T1, T2, FLAIR or PD, else every structure may have any grey value.
+
+    Probabilities in one block: ``lesions`` of the white matter, whose portion of it is between the two numbers of
+    ``lesion_portion``; a ``mass`` of ``mass_radius`` (from, to) mm; a ``stroke`` with the shape of one of the masks in
+    the folder ``stroke_masks``; ``slices`` of ``thickness`` (from, to) mm; ``coarse``, all sides of the voxels up to
+    three times as long; ``uneven``, a brain that is not stripped exactly; ``cut``, a field of view that ends early by
+    up to ``cut_share``. ``bias`` and ``noise`` are largest values as in ``blocks``.
+
+    In the loss, ``abnormal_weight`` is the weight of classes of abnormal tissue, where the others have 1. ``t1`` weighs
+    the mean distance of the predicted T1 from the true one, ``t1_edges`` that of their differences between neighbours.
+    """
+
+    natural: Share = 0.4
+    remapped: Share = 0.4
+    families: Share = 0.7
+    lesions: Share = 0.35
+    lesion_portion: tuple[Share, Share] = (0.0005, 0.12)
+    mass: Share = 0.18
+    mass_radius: tuple[Positive, Positive] = (5.0, 26.0)
+    stroke: Share = 0.1
+    stroke_masks: str = ""
+    slices: Share = 0.35
+    thickness: tuple[Thickness, Thickness] = (1.5, 7.0)
+    coarse: Share = 0.15
+    uneven: Share = 0.5
+    cut: Share = 0.1
+    cut_share: Share = 0.25
+    bias: NotNegative = 0.35
+    noise: NotNegative = 0.05
+    abnormal_weight: Positive = 2.0
+    t1: NotNegative = 1.0
+    t1_edges: NotNegative = 1.0
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "contrasts")
+        for name in ("lesion_portion", "mass_radius", "thickness"):
+            require(_is_range(getattr(self, name)), f"contrasts.{name} must be two numbers, from and to")
+        require(self.lesion_portion[0] > 0, "contrasts.lesion_portion must be above 0; contrasts.lesions: 0 for none")
+        require(self.natural + self.remapped <= 1, "contrasts.natural and contrasts.remapped are more than 1 together")
+        require(self.cut_share < 1, "contrasts.cut_share must be below 1")
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of the training: the ``fraction`` of it spent at images averaged over blocks of ``downsampling`` voxels.
 
@@ -219,8 +268,8 @@ class TrainingConfig:
 class Config:
     """Everything a training needs to know besides where the data are and where to write.
 
-    With ``segmenter``, the segmenter of a midspace model is trained on ``blocks``; otherwise ``model``, a network that
-    takes a pair, with ``losses`` and ``augment``.
+    With ``segmenter``, the segmenter of a midspace model is trained on ``blocks``, with ``contrasts`` for images of any
+    contrast; otherwise ``model``, a network that takes a pair, with ``losses`` and ``augment``.
     """
 
     data: str = ""
@@ -229,6 +278,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     segmenter: SegmenterConfig | None = None
     blocks: BlockConfig = field(default_factory=BlockConfig)
+    contrasts: ContrastConfig | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
@@ -237,6 +287,7 @@ class Config:
             self.segmenter is None or for_pairs == (ModelConfig(), LossConfig(), AugmentConfig()),
             "model, losses and augment are for networks that take a pair; with segmenter, use blocks",
         )
+        require(self.segmenter is not None or self.contrasts is None, "contrasts need a segmenter")
         # Settings that a training would silently ignore are errors.
         chosen = self.training.optimiser
         require(
@@ -247,6 +298,8 @@ class Config:
             self.segmenter is None or self.training.stages == (Stage(),),
             "training.stages are for networks that take a pair; the segmenter has none",
         )
+        predicts_t1 = self.segmenter is not None and self.segmenter.synthesis > 0
+        require(not predicts_t1 or self.contrasts is not None, "segmenter.synthesis is learned with contrasts only")
 
 
 def _is_range(pair: tuple[float, ...]) -> bool:

@@ -112,20 +112,39 @@ def _dice(predicted: Tensor, target: Tensor, side: int) -> Tensor:
     return losses.dice_loss(predicted, target) if side == 1 else losses.share_dice_loss(predicted, target)
 
 
-def segmentation_terms(logits: Tensor, truth: Tensor) -> dict[str, Tensor]:
+def segmentation_terms(logits: Tensor, truth: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
     """Cross-entropy, one minus the soft Dice averaged over the structures in ``truth``, and their sum as ``total``.
 
-    Logits (N, C); truth (N,) holds classes, or ``NOT_JUDGED`` for voxels that are left out.
+    Logits (N, C); truth (N,) holds classes, or ``NOT_JUDGED`` for voxels that are left out. ``weights`` (C,) are those
+    of the classes in both means; all are alike without them.
     """
     known = truth != NOT_JUDGED
     logits, truth = logits[known], truth[known]
     logarithms = logits.log_softmax(dim=1)
     of_truth = logarithms.gather(1, truth[:, None])[:, 0]  # on a GPU far faster than torch's cross-entropy
-    entropy = -of_truth.mean() if len(truth) else logits.sum() * 0
+    entropy = -_mean(of_truth, None if weights is None else weights[truth]) if len(truth) else logits.sum() * 0
     count = torch.bincount(truth, minlength=logits.shape[1]).to(logits.dtype)
     probabilities = logarithms.exp()
     both = torch.zeros_like(count).index_add(0, truth, of_truth.exp())
     dice = 2 * both / (probabilities.sum(0) + count).clamp(min=1e-6)
     present = count[1:] > 0
-    dice_loss = 1 - dice[1:][present].mean() if present.any() else logits.sum() * 0
+    of_present = None if weights is None else weights[1:][present]
+    dice_loss = 1 - _mean(dice[1:][present], of_present) if present.any() else logits.sum() * 0
     return {"cross_entropy": entropy, "dice": dice_loss, "total": entropy + dice_loss}
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values.mean() if weights is None else (values * weights).sum() / weights.sum()
+
+
+def t1_terms(predicted: Tensor, truth: Tensor, inside: Tensor) -> dict[str, Tensor]:
+    """The mean distance ``t1`` of two images (B, 1, I, J, K) over the voxels ``inside``, bool, and ``t1_edges``, that
+    of their differences between neighbours along each axis, both inside, averaged over the axes."""
+    error = predicted - truth
+    count = inside.sum().clamp_min(1)
+    edges = []
+    for axis in (2, 3, 4):
+        n = inside.shape[axis] - 1
+        both = inside.narrow(axis, 0, n) & inside.narrow(axis, 1, n)
+        edges.append((error.diff(dim=axis).abs() * both).sum() / both.sum().clamp_min(1))
+    return {"t1": (error.abs() * inside).sum() / count, "t1_edges": torch.stack(edges).mean()}

@@ -10,27 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.config import Config, SegmenterConfig, to_dict
-from uresnet.core.labels import SCHEMES, label_scheme
+from uresnet.config import Config, ConformSpec, SegmenterConfig, to_dict
+from uresnet.core.labels import ABNORMAL, SCHEMES, LabelScheme, label_scheme
 from uresnet.errors import UserError
 from uresnet.measures.overlap import dice_per_class
 from uresnet.model.catalogue import ModelCard
 from uresnet.model.checkpoint import MIDSPACE, save_model
 from uresnet.model.network import placed
-from uresnet.model.segmenter import Segmenter, blocks_to_channels
+from uresnet.model.segmenter import Segmenter, blocks_to_channels, channels_to_blocks
 from uresnet.training.context import TrainingContext
 from uresnet.training.data.classes import class_table
 from uresnet.training.data.store import DeviceStore
+from uresnet.training.examples.any_contrast import AnyContrastMaker
 from uresnet.training.examples.blocks import Block, BlockMaker
-from uresnet.training.examples.label_maps import read_label_maps
+from uresnet.training.examples.label_maps import read_label_maps, read_shapes
 from uresnet.training.loop import Trainer
-from uresnet.training.objective import segmentation_terms
+from uresnet.training.objective import segmentation_terms, t1_terms
 from uresnet.training.optimisers.muon import Muon
 from uresnet.training.samples import PAIRS, Sample, sample_alone
 from uresnet.training.validation import Validation, mean_per_structure
 
-SCHEME = SCHEMES["freesurfer32"]
-"""The structures of the segmenter."""
+SCHEME, ANY_SCHEME = SCHEMES["freesurfer32"], SCHEMES["freesurfer34"]
+"""The structures of the segmenter, and those of one for any contrast, which sees abnormal tissue too."""
+
+_NEW_CLASS = -1.0  # how much less likely than any other a class is that the weights to start from lack
 
 _ADAM_RATE = 0.7
 
@@ -42,17 +45,16 @@ class SegmenterTrainer(Trainer[Segmenter]):
         self, config: Config, training: DeviceStore, validation: DeviceStore | None, context: TrainingContext
     ) -> None:
         settings = config.segmenter or SegmenterConfig()
-        _check_fit(settings, training)
+        scheme = ANY_SCHEME if config.contrasts else SCHEME
+        _check_fit(settings, training, scheme)
         device = training.images.device
-        maps = None
-        if config.blocks.label_maps:
-            maps = read_label_maps(Path(config.blocks.label_maps), context.description.conform).to(device)
         self.training, self.validation = training, validation
-        self.make_block = BlockMaker(config.blocks, training, maps, SCHEME)
+        self.make_block = _block_maker(config, training, context.description.conform, scheme)
         torch.manual_seed(config.training.seed)
         network = Segmenter(settings)
         placed(network, device, config.training.channels_last)
-        super().__init__(config, network, SCHEME, device, context)
+        super().__init__(config, network, scheme, device, context)
+        self.class_weights = _class_weights(config, scheme, device)
 
     @property
     def examples_per_epoch(self) -> int:
@@ -105,7 +107,20 @@ class SegmenterTrainer(Trainer[Segmenter]):
             features = self.network.features(block.image)
             chosen = features.movedim(1, -1).reshape(-1, features.shape[1])[voxels]
             logits = self.network.logits(chosen.T[None, :, :, None, None], parts)[0]
-        return segmentation_terms(logits.float().flatten(0, 1), truth.flatten())
+            predicted = self._predicted_t1(features, block) if block.t1 is not None else None
+        terms = segmentation_terms(logits.float().flatten(0, 1), truth.flatten(), self.class_weights)
+        if predicted is not None and block.t1 is not None and self.config.contrasts:
+            of_t1 = t1_terms(predicted.float(), block.t1, (block.t1 > 0) & (block.image > 0))
+            terms["total"] = terms["total"] + sum(getattr(self.config.contrasts, n) * t for n, t in of_t1.items())
+            terms = of_t1 | terms
+        return terms
+
+    def _predicted_t1(self, features: Tensor, block: Block) -> Tensor | None:
+        """The T1-weighted image (1, 1, I, J, K) that the network predicts, if it does."""
+        if self.network.synthesis is None:
+            return None
+        joined = torch.cat([features, blocks_to_channels(block.image)], dim=1).movedim(1, -1)
+        return channels_to_blocks(self.network.synthesis(joined).movedim(-1, 1))
 
     def _judged_voxels(self, block: Block, parts: list[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The half-resolution voxels (V,) on which the loss is computed, and their true classes (V, parts).
@@ -117,6 +132,16 @@ class SegmenterTrainer(Trainer[Segmenter]):
         drawn = torch.rand(brain.shape, generator=generator, device=brain.device) < self.config.blocks.background
         voxels = (brain | drawn).nonzero()[:, 0]
         return voxels, classes[parts][:, voxels].T.long()
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Take the weights of another model. A network for any contrast may start from one that knows fewer classes and
+        predicts no T1: what is new starts small. ``RuntimeError`` when they are those of a different network."""
+        own = self.network.state_dict()
+        if self.config.contrasts:
+            weights = {name: value for name, value in own.items() if name.startswith("synthesis.")} | weights
+            for part in ("weight", "bias"):
+                weights[f"head.{part}"] = _widened(weights[f"head.{part}"], own[f"head.{part}"])
+        super().start_from(weights)
 
     # -- validation ----------------------------------------------------------------------------------------------
 
@@ -131,8 +156,8 @@ class SegmenterTrainer(Trainer[Segmenter]):
         for number in range(self.team.rank, len(self.validation.scans), self.team.size):
             image, labels = self.validation.batch([number])
             predicted = network(image)[0].long()
-            seen = sample_alone(image, predicted, labels, SCHEME, axes) if number < PAIRS else None
-            own.append((number, *_dice(predicted, labels[0, 0].long()), seen))
+            seen = sample_alone(image, predicted, labels, self.scheme, axes) if number < PAIRS else None
+            own.append((number, *_dice(predicted, labels[0, 0].long(), self.scheme), seen))
         results = sorted(self.team.gathered(own), key=lambda result: result[0])
         _, dice, dice_table1, samples = zip(*results, strict=True)
         return Validation(
@@ -148,7 +173,9 @@ class SegmenterTrainer(Trainer[Segmenter]):
             "training step": result.step,
             "validation scans": self.scans[1],
             "segmentation Dice, 15 structures": round(float(np.nanmean(result.table1)), 4),
-            f"segmentation Dice, {len(SCHEME.classes)} structures": round(float(np.nanmean(result.segmentation)), 4),
+            f"segmentation Dice, {len(self.scheme.classes)} structures": round(
+                float(np.nanmean(result.segmentation)), 4
+            ),
         }
 
     def write(self, path: Path) -> None:
@@ -159,8 +186,8 @@ class SegmenterTrainer(Trainer[Segmenter]):
             kind=MIDSPACE,
             network=to_dict(self.judged.config),
             conform=asdict(about.conform),
-            scheme=SCHEME.name,
-            classes=[(structure.name, list(structure.ids)) for structure in SCHEME.classes],
+            scheme=self.scheme.name,
+            classes=[(structure.name, list(structure.ids)) for structure in self.scheme.classes],
             licence=about.licence,
             trained_on=about.trained_on,
             figures=self._figures,
@@ -168,10 +195,43 @@ class SegmenterTrainer(Trainer[Segmenter]):
         save_model(path, self.judged, card, half=True)
 
 
-def _check_fit(settings: SegmenterConfig, training: DeviceStore) -> None:
+def _block_maker(
+    config: Config, training: DeviceStore, spec: ConformSpec, scheme: LabelScheme
+) -> BlockMaker | AnyContrastMaker:
+    """What makes the examples, with the label maps and masks that the configuration names."""
+    device = training.images.device
+    maps = read_label_maps(Path(config.blocks.label_maps), spec).to(device) if config.blocks.label_maps else None
+    if config.contrasts is None:
+        return BlockMaker(config.blocks, training, maps, scheme)
+    folder = config.contrasts.stroke_masks
+    shapes = [shape.to(device) for shape in read_shapes(Path(folder))] if folder else []
+    return AnyContrastMaker(config.contrasts, config.blocks, (training, maps, shapes), scheme)
+
+
+def _class_weights(config: Config, scheme: LabelScheme, device: torch.device) -> Tensor | None:
+    """(C,) the weight of each class in the loss; None where all are alike."""
+    if config.contrasts is None:
+        return None
+    weights = torch.ones(scheme.number_of_classes, device=device)
+    weights[scheme.classes_of(ABNORMAL)] = config.contrasts.abnormal_weight
+    return weights
+
+
+def _widened(found: Tensor, own: Tensor) -> Tensor:
+    """Weights or biases (8 · classes, …) of the head from those for fewer classes, which come first in each of the
+    eight voxels of a block: new classes get weights of 0, and biases that make them less likely than any other."""
+    if len(found) >= len(own) or len(found) % 8 or found.shape[1:] != own.shape[1:]:
+        return found  # as many, or those of a different network
+    known = found.reshape(8, -1, *found.shape[1:]).to(own)
+    least = known.amin(dim=1, keepdim=True) + _NEW_CLASS if found.ndim == 1 else torch.zeros_like(known[:, :1])
+    missing = len(own) // 8 - known.shape[1]
+    return torch.cat([known, least.expand(8, missing, *found.shape[1:])], dim=1).flatten(0, 1)
+
+
+def _check_fit(settings: SegmenterConfig, training: DeviceStore, scheme: LabelScheme) -> None:
     """Raises :class:`UserError` when the network does not fit the label scheme or the images."""
-    if settings.classes != SCHEME.number_of_classes:
-        raise UserError(f"segmenter.classes must be {SCHEME.number_of_classes}, those of {SCHEME.name}.")
+    if settings.classes != scheme.number_of_classes:
+        raise UserError(f"segmenter.classes must be {scheme.number_of_classes}, those of {scheme.name}.")
     shape, multiple = training.images.shape[2:], 2 ** len(settings.channels)
     if any(n % multiple for n in shape):
         raise UserError(
@@ -180,11 +240,11 @@ def _check_fit(settings: SegmenterConfig, training: DeviceStore) -> None:
         )
 
 
-def _dice(predicted: Tensor, true_ids: Tensor) -> tuple[list[float], list[float]]:
+def _dice(predicted: Tensor, true_ids: Tensor, scheme: LabelScheme) -> tuple[list[float], list[float]]:
     """Dice of every structure of the scheme, and of those of Table 1, of predicted classes against FreeSurfer ids."""
     table1 = label_scheme("table1")
-    ids = torch.tensor([0, *SCHEME.ids], device=predicted.device)
-    class_of_id, table1_of_id = class_table(SCHEME, predicted.device), class_table(table1, predicted.device)
-    sided = dice_per_class(predicted, class_of_id[true_ids], SCHEME.number_of_classes)
+    ids = torch.tensor([0, *scheme.ids], device=predicted.device)
+    class_of_id, table1_of_id = class_table(scheme, predicted.device), class_table(table1, predicted.device)
+    sided = dice_per_class(predicted, class_of_id[true_ids], scheme.number_of_classes)
     merged = dice_per_class(table1_of_id[ids[predicted]], table1_of_id[true_ids], table1.number_of_classes)
     return sided.tolist(), merged.tolist()

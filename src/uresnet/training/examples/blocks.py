@@ -32,10 +32,12 @@ NOT_JUDGED = 255
 @dataclass(frozen=True, eq=False)
 class Block:
     """A training example: ``image`` (1, 1, I, J, K) in [0, 1] with background 0, and its ``classes``, uint8,
-    ``NOT_JUDGED`` where the true class is not known."""
+    ``NOT_JUDGED`` where the true class is not known. ``t1``, where it is known, is the T1-weighted image of the same
+    brain on the same voxels, 0 where the image is."""
 
     image: Tensor
     classes: Tensor
+    t1: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ class BlockMaker:
         volumes = self.label_maps if self.label_maps is not None and synthetic else self.scans
         number = int(torch.randint(len(volumes.labels), (1,), generator=generator, device=generator.device))
         chosen = slice(number, number + 1)
-        coordinates = self._coordinates(volumes.labels.shape[2:], volumes.slopes[number], generator)
+        coordinates = self.coordinates(volumes.labels.shape[2:], volumes.slopes[number], generator)
         labels = sample(volumes.labels[chosen], coordinates, mode="nearest").to(torch.uint8)
         if synthetic:
             image = synthesise(labels, self.greys, c.grey_variation, generator)
@@ -83,7 +85,7 @@ class BlockMaker:
 
     # -- shape ---------------------------------------------------------------------------------------------------
 
-    def _coordinates(self, shape: Sequence[int], slope: Tensor, generator: torch.Generator) -> Tensor:
+    def coordinates(self, shape: Sequence[int], slope: Tensor, generator: torch.Generator) -> Tensor:
         """Where every voxel of the block reads the volume, (1, 3, i, j, k) voxels."""
         c = self.config
         device = generator.device

@@ -27,6 +27,11 @@ def fraction(generator: torch.Generator) -> float:
     return float(torch.rand(1, generator=generator, device=generator.device))
 
 
+def between(low: float, high: float, generator: torch.Generator) -> float:
+    """Uniform in [low, high)."""
+    return low + (high - low) * fraction(generator)
+
+
 def chance(probability: float, generator: torch.Generator) -> bool:
     """True with that probability."""
     return fraction(generator) < probability

@@ -30,18 +30,45 @@ Outside the sulci, the fluid of these maps is not what manual labels call CSF; l
 """
 
 
+_NAMES = (".nii.gz", ".nii", ".mgz")
+
+
 def read_label_maps(folder: Path, spec: ConformSpec) -> Tensor:
     """FreeSurfer ids (M, 1, I, J, K) uint8 of all label maps of a folder, conformed; 0 outside the brain.
 
     Fluid outside the sulci is set to 0, as brain extraction does. Raises :class:`UserError` for a folder without label
     maps and for a file that cannot be read.
     """
-    paths = sorted(path for path in folder.glob("*") if path.name.endswith((".nii.gz", ".nii", ".mgz")))
-    if not paths:
-        raise UserError(f"{folder} holds no label maps (*.nii.gz, *.nii, *.mgz); check blocks.label_maps.")
-    volumes = [_conformed_map(path, spec) for path in paths]
+    volumes = [_conformed_map(path, spec) for path in _files(folder, "label maps", "blocks.label_maps")]
     shape = tuple(max(volume.shape[axis] for volume in volumes) for axis in range(3))
     return torch.stack([_padded(volume, shape) for volume in volumes])[:, None]
+
+
+def read_shapes(folder: Path) -> list[Tensor]:
+    """The masks of a folder, cut out to what they hold: (i, j, k) uint8 each, on voxels of 1 mm along their own axes.
+
+    Raises :class:`UserError` for a folder without masks, an empty mask and a file that cannot be read.
+    """
+    return [_shape(path) for path in _files(folder, "masks", "contrasts.stroke_masks")]
+
+
+def _files(folder: Path, what: str, setting: str) -> list[Path]:
+    paths = sorted(path for path in folder.glob("*") if path.name.endswith(_NAMES))
+    if not paths:
+        raise UserError(f"{folder} holds no {what} (*.nii.gz, *.nii, *.mgz); check {setting}.")
+    return paths
+
+
+def _shape(path: Path) -> Tensor:
+    mask = read_labels(path)
+    inside = mask.data.numpy() > 0
+    if not inside.any():
+        raise UserError(f"{path} is empty, it has no voxel above 0; take it out of the folder.")
+    part = inside[ndimage.find_objects(inside.astype(np.uint8))[0]]
+    zooms = np.linalg.norm(mask.grid.voxel_to_world[:3, :3], axis=0)
+    if not np.allclose(zooms, 1, atol=0.01):
+        part = ndimage.zoom(part.astype(np.float32), zooms, order=1) > 0.5
+    return torch.from_numpy(part.astype(np.uint8))
 
 
 def _conformed_map(path: Path, spec: ConformSpec) -> Tensor:

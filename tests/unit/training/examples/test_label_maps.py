@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from label_maps import write_map
 from uresnet.config import ConformSpec
 from uresnet.errors import UserError
-from uresnet.training.examples.label_maps import read_label_maps
+from uresnet.training.examples.label_maps import read_label_maps, read_shapes
 
 
 def test_label_maps_keep_the_brain_and_its_inner_fluid_only(tmp_path: Path) -> None:
@@ -26,3 +27,19 @@ def test_label_maps_keep_the_brain_and_its_inner_fluid_only(tmp_path: Path) -> N
 def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no label maps"):
         read_label_maps(tmp_path, ConformSpec())
+
+
+def test_shapes_are_cut_out_and_have_voxels_of_1_mm(tmp_path: Path) -> None:
+    mask = np.zeros((20, 20, 20), dtype=np.uint8)
+    mask[3:7, 5:15, 8:11] = 1
+    nib.save(nib.Nifti1Image(mask, np.diag([-2.0, 1, 1, 1])), tmp_path / "a.nii.gz")
+    (shape,) = read_shapes(tmp_path)
+    assert tuple(shape.shape) == (8, 10, 3) and bool((shape == 1).all())
+
+
+def test_folders_without_masks_and_empty_masks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no masks .* check contrasts\.stroke_masks"):
+        read_shapes(tmp_path)
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), dtype=np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(UserError, match=r"a\.nii\.gz is empty"):
+        read_shapes(tmp_path)
