@@ -27,7 +27,7 @@ from uresnet.cli.options import (
 from uresnet.cli.outcome import command_line, exit_on, log_result, model_file, tell_verdict
 from uresnet.cli.pipes import is_piped, piped
 from uresnet.cli.session import Session, fail, session
-from uresnet.core.choices import BrainMethod, ExtraName
+from uresnet.core.choices import BrainMethod, SegmentationExtra
 from uresnet.core.files import check_exist, check_output_files, check_output_folder
 from uresnet.errors import UserError, quoted
 from uresnet.model.catalogue import ModelFile, find_model
@@ -48,7 +48,7 @@ class _Request:
     lesion: Path | None
     report: bool
     overwrite: bool
-    extras: tuple[ExtraName, ...]
+    extras: tuple[SegmentationExtra, ...]
     named: bool
     piped: bool
 
@@ -77,6 +77,14 @@ def segment(
     ] = None,
     mask: MaskOption = False,
     stripped: StrippedOption = False,
+    synthesise: Annotated[
+        bool,
+        typer.Option(
+            "--synthesise",
+            help="Write what the image would look like T1-weighted too, with its page.",
+            show_default="off",
+        ),
+    ] = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     report: Annotated[
@@ -108,7 +116,7 @@ def segment(
             listed = [first] if single else images
             places = _places(listed, output, brain_mask or lesion)
             inputs = (*listed, brain_mask, lesion, model_file(model))
-            extras = extras_of(mask, stripped)
+            extras = (*extras_of(mask, stripped), *(("t1",) if synthesise else ()))
             for place in places:
                 _check_place(place, report, overwrite, inputs, extras)
             model_found = find_model(model)
@@ -134,7 +142,7 @@ def _places(images: Sequence[Path], output: Path, mask: Path | None) -> list[Pat
 
 
 def _check_place(
-    place: Path, report: bool, overwrite: bool, inputs: Sequence[Path | None], extras: Sequence[ExtraName]
+    place: Path, report: bool, overwrite: bool, inputs: Sequence[Path | None], extras: Sequence[SegmentationExtra]
 ) -> None:
     files = list(segmentation_files(place, report, extras).values())
     if is_label_file(place):
@@ -186,6 +194,7 @@ def _segment_one(
         brain=request.brain,
         mask=request.mask,
         lesion=request.lesion,
+        synthesise="t1" in request.extras,
         device=device,
         progress=run.terminal.progress,
     )

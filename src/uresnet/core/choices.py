@@ -35,6 +35,9 @@ OutputName = Literal[
 ExtraName = Literal["mask", "stripped"]
 """What a segmentation writes when it is asked to: the brain mask, and the image without what lies outside of it."""
 
+SegmentationExtra = Literal[ExtraName, "t1"]
+"""The same of ``segment``, and the predicted T1-weighted image."""
+
 LabelConvention = Literal["freesurfer", "neuromorphometrics"]
 """What the numbers in a label map mean."""
 

@@ -64,9 +64,9 @@ def predicts_t1(model: Model) -> bool:
     return getattr(model.network, "synthesis", None) is not None
 
 
-def look_at(model: Model, image: Conformed) -> Look:
+def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
     """Look at an image with a network with synthesis: at one voxel of eight first, then at all of them where the image
-    is not T1-weighted, or a mass was seen."""
+    is not T1-weighted, or a mass was seen, or the ``whole`` is wanted in any case."""
     scheme = model.scheme
     assert scheme is not None
     tensor = image.tensor.to(model.device)
@@ -74,7 +74,7 @@ def look_at(model: Model, image: Conformed) -> Look:
         first = model.network.first_look(tensor)  # type: ignore[operator]
         tissues = _medians(tensor[0, 0, ::2, ::2, ::2], first, scheme)
         contrast = _contrast(tissues)
-        if contrast == "T1" and int(_is_one_of(first, scheme, MASSES).sum()) < _FEWEST_OF_MASS:
+        if not whole and contrast == "T1" and int(_is_one_of(first, scheme, MASSES).sum()) < _FEWEST_OF_MASS:
             return Look(contrast, scheme, None)
         classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
         as_t1 = (predicted + _by_tissue(tensor, probabilities, scheme, tissues)) / 2 if tissues else predicted

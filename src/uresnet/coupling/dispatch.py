@@ -47,18 +47,29 @@ COUPLERS: dict[str, Coupler] = {
 """By the ``kind`` on the model's card; the same kinds as ``checkpoint.NETWORKS``."""
 
 
-def look(model: Model, *images: Conformed) -> tuple[Model, tuple[Look, ...]]:
+def look(model: Model, *images: Conformed, whole: bool = False) -> tuple[Model, tuple[Look, ...]]:
     """Let the model for any contrast, if ``model`` has one beside it or is one, look at images before they are used.
 
     Returns the model that knows all of them, and what was seen, or nothing where nobody looked: a model made for
-    T1-weighted images is kept where all are T1-weighted.
+    T1-weighted images is kept where all are T1-weighted. ``whole`` evaluates these too.
     """
-    general = model.general or (model if predicts_t1(model) else None)
+    general = _general(model)
     if general is None:
         return model, ()
     with freed_memory_kept():
-        looks = tuple(look_at(general, image) for image in images)
+        looks = tuple(look_at(general, image, whole) for image in images)
     return (model if all(seen.contrast == "T1" for seen in looks) else general), looks
+
+
+def check_predicts_t1(model: Model) -> None:
+    """Raises :class:`UserError` for a model that predicts no T1-weighted image, and has none beside it that does."""
+    if _general(model) is None:
+        raise UserError(f"The model {model.name} predicts no T1-weighted image; leave --model or --synthesise out.")
+
+
+def _general(model: Model) -> Model | None:
+    """The model for any contrast that ``model`` has beside it, or is."""
+    return model.general or (model if predicts_t1(model) else None)
 
 
 def couple(

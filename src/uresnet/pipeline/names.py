@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from uresnet.core.choices import ExtraName, OutputName
+from uresnet.core.choices import ExtraName, OutputName, SegmentationExtra
 from uresnet.core.files import LOG, RECORD
 from uresnet.core.format_files import FORMAT_FILES
 from uresnet.errors import UserError, quoted
@@ -45,6 +45,13 @@ _OTHER_FILE = re.compile(
 )
 
 
+_EXTRA_FILES: dict[SegmentationExtra, str] = {
+    "mask": "brain_mask.nii.gz",
+    "stripped": "stripped.nii.gz",
+    "t1": "predicted_t1.nii.gz",
+}
+
+
 def chosen_outputs(text: str | None, report: bool, extras: Sequence[ExtraName]) -> tuple[OutputName, ...]:
     """``"transform,warped"`` (None: the default), without the ``report`` where it is not wanted, and with ``extras``.
     Raises :class:`UserError` for a word that is no output."""
@@ -73,16 +80,13 @@ def is_label_file(path: Path) -> bool:
     return False
 
 
-def segmentation_files(path: Path, report: bool, extras: Sequence[ExtraName] = ()) -> dict[str, Path]:
+def segmentation_files(path: Path, report: bool, extras: Sequence[SegmentationExtra] = ()) -> dict[str, Path]:
     """What ``segment`` writes, by what it is: "labels" is ``path``, and the others are named after it. Where ``path``
     names a folder, the files lie in it under names of their own."""
     names = LABEL_TABLES | {"volumes": "volumes.tsv", "sidecar": VOLUMES_SIDECAR, "record": RECORD, "log": LOG}
     names |= {"report": REPORT} if report else {}
-    names |= {
-        extra: file
-        for extra, file in (("mask", "brain_mask.nii.gz"), ("stripped", "stripped.nii.gz"))
-        if extra in extras
-    }
+    names |= {extra: file for extra, file in _EXTRA_FILES.items() if extra in extras}
+    names |= {"t1_report": "predicted_t1.html"} if report and "t1" in extras else {}
     if not is_label_file(path):
         return {"labels": path / "dseg.nii.gz"} | {kind: path / name for kind, name in names.items()}
     stem = IMAGE_ENDING.sub("", path.name)

@@ -11,10 +11,11 @@ from threading import Lock
 
 import torch
 
-from uresnet.core.choices import ExtraName, FormatName, OutputName, check_choices
+from uresnet.core.choices import FormatName, OutputName, SegmentationExtra, check_choices
 from uresnet.core.files import RECORD, check_output_files, fresh_files, fresh_folder, write_text
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
+from uresnet.errors import UserError
 from uresnet.io import (
     write_colour_table,
     write_image,
@@ -194,15 +195,16 @@ class Segmentation(SegmentedImage, Shown):
         overwrite: bool = False,
         command: Sequence[str] = (),
         *,
-        extras: Sequence[ExtraName] = (),
+        extras: Sequence[SegmentationExtra] = (),
     ) -> list[Path]:
         """Write the label map, its label tables, the volumes, the record with the verdict and, unless ``report`` is
         False, a page to look at: all of them or, after an error, none. Returns their paths.
 
         ``path`` is a folder, or the name of the label map (.nii, .nii.gz, .mgz), after which the other files beside it
-        are named. ``extras`` "mask" and "stripped" are the brain mask and the image without what lies outside of it.
-        ``progress`` receives one stage, "write". Raises :class:`UserError` when one of the files, or the folder, exists
-        and ``overwrite`` is not set, or cannot be written.
+        are named. ``extras`` "mask" and "stripped" are the brain mask and the image without what lies outside of it,
+        "t1" the predicted T1-weighted image of ``segment(…, synthesise=True)``, with a page of its own. ``progress``
+        receives one stage, "write". Raises :class:`UserError` when one of the files, or the folder, exists and
+        ``overwrite`` is not set, or cannot be written.
 
         >>> import uresnet
         >>> files = uresnet.segment("image.nii.gz").save("segmented", extras=["mask"])
@@ -214,8 +216,10 @@ class Segmentation(SegmentedImage, Shown):
             path=(path, str | Path),
             report=(report, bool),
             overwrite=(overwrite, bool),
-            extras=(extras, Sequence[ExtraName]),
+            extras=(extras, Sequence[SegmentationExtra]),
         )
+        if "t1" in extras and self.predicted_t1 is None:
+            raise UserError("Segmentation.save: no T1-weighted image was predicted; segment with synthesise=True.")
         files = segmentation_files(Path(path), report, extras)
         del files["log"]  # the command's
         names = {kind: file.name for kind, file in files.items()}
@@ -243,6 +247,11 @@ class Segmentation(SegmentedImage, Shown):
             writers[names["mask"]] = partial(write_labels, self.brain)
         if "stripped" in names and self.image is not None and self.brain is not None:
             writers[names["stripped"]] = partial(_write_stripped, self.image, self.brain)
+        if "t1" in names and self.predicted_t1 is not None:
+            writers[names["t1"]] = partial(write_image, self.predicted_t1)
+        if "t1_report" in names:
+            of_t1 = replace(self, image=self.predicted_t1)
+            writers[names["t1_report"]] = lambda page: write_text(segmentation_page(of_t1, "Predicted T1 of "), page)
         for name, write in writers.items():
             write(beside / name)
         write_text(record.to_json(), beside / names["record"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 from uresnet.core.choices import BrainMethod
-from uresnet.coupling import check_leaves_out, look, segment_conformed
-from uresnet.errors import UserError
+from uresnet.core.image import Image
+from uresnet.coupling import Look, check_leaves_out, check_predicts_t1, look, segment_conformed
+from uresnet.errors import InputWarning, UserError
 from uresnet.io.in_memory import ImageSource, image_from
 from uresnet.measures.intracranial import intracranial_volume
 from uresnet.measures.volumes import structure_volumes
@@ -14,6 +16,7 @@ from uresnet.pipeline.invariants import check_segmentation
 from uresnet.pipeline.progress import Progress, Stages, collected_warnings, silent
 from uresnet.pipeline.save import Segmentation
 from uresnet.pipeline.steps import (
+    FoundBrain,
     ModelSource,
     check_arguments,
     check_sources,
@@ -27,18 +30,20 @@ from uresnet.pipeline.steps import (
     run_record,
     with_lesion,
 )
-from uresnet.preprocess import conform
+from uresnet.preprocess import Conformed, conform
 from uresnet.quality.signs import image_signs
 from uresnet.quality.verdict import judge_image
+from uresnet.transform import Affine, resample
 
 
-def segment(
+def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
     image: ImageSource,
     *,
     model: ModelSource = None,
     brain: BrainMethod = "auto",
     mask: ImageSource | None = None,
     lesion: ImageSource | None = None,
+    synthesise: bool = False,
     device: str = "auto",
     threads: int | None = None,
     progress: Progress = silent,
@@ -46,8 +51,9 @@ def segment(
     """Segment one image on its own grid.
 
     ``image``, the other arguments and errors are as those of :func:`uresnet.register`; ``mask`` is a brain mask to use
-    instead of searching for the brain, ``lesion`` a mask of abnormal tissue. Raises :class:`UserError` also for a model
-    that does not segment.
+    instead of searching for the brain, ``lesion`` a mask of abnormal tissue. ``synthesise`` predicts what the image
+    would look like T1-weighted: ``predicted_t1``, in [0, 1], on the same grid. Raises :class:`UserError` also for a
+    model that does not segment, or does not predict.
 
     >>> import uresnet, nibabel
     >>> result = uresnet.segment(nibabel.load("image.nii.gz"))
@@ -60,10 +66,16 @@ def segment(
     given_masks = {name: value for name, value in (("mask", mask), ("lesion", lesion)) if value is not None}
     check_sources(function, image=image, **given_masks)
     device = check_arguments(
-        function, device, threads, progress, model=(model, ModelSource), brain=(brain, BrainMethod)
+        function,
+        device,
+        threads,
+        progress,
+        model=(model, ModelSource),
+        brain=(brain, BrainMethod),
+        synthesise=(synthesise, bool),
     )
-    stages, warnings = Stages(progress), list[str]()
-    with collected_warnings(warnings), limited(threads):
+    stages, sentences = Stages(progress), list[str]()
+    with collected_warnings(sentences), limited(threads):
         with stages("read"):
             chosen = chosen_model(model)
             given = image_from(image, "image")
@@ -75,17 +87,20 @@ def segment(
                 raise UserError(f"The model {network.name} registers only; choose one that segments with --model.")
             if abnormal is not None:
                 check_leaves_out(network)
+            if synthesise:
+                check_predicts_t1(network)
         with stages("find brain"):
             found = find_brain(given, drawn, brain, device)
         with stages("conform"):
             conformed = with_lesion(conform(given, found.mask, network.conform), abnormal, found.mask)
         with stages("recognise"):
-            network, seen = look(network, conformed)
+            network, seen = look(network, conformed, whole=synthesise)
         with stages("segment"):
             segmented, scheme = segment_conformed(network, conformed, seen)
             labels = native_labels(segmented, scheme, given.grid)
+            predicted = _predicted_t1(seen[0], conformed, found) if synthesise else None
     inputs = {"image": input_record(found, conformed, intracranial_volume(labels), seen)}
-    record = run_record(network, scheme, device, stages, warnings, inputs)
+    record = run_record(network, scheme, device, stages, sentences, inputs)
     signs = image_signs(given, found.mask, labels, scheme, contrast=inputs["image"].contrast)
     segmentation = Segmentation(
         image=given,
@@ -93,6 +108,21 @@ def segment(
         scheme=scheme,
         volumes=structure_volumes(labels, scheme),
         brain=found.mask,
+        predicted_t1=predicted,
         record=replace(record, quality=judge_image(signs, record.model).quality(signs)),
     )
     return check_segmentation(segmentation, given.grid)
+
+
+def _predicted_t1(look: Look, conformed: Conformed, found: FoundBrain) -> Image:
+    """What the image would look like T1-weighted, on its own grid, in [0, 1]; 0 outside its brain."""
+    assert look.evaluated is not None
+    warnings.warn(
+        f"The predicted T1-weighted image is what a network makes of {found.image.name}, not a measurement: judge no "
+        "lesions, volumes or intensities by it.",
+        InputWarning,
+        stacklevel=2,
+    )
+    predicted = Image(look.evaluated.as_t1[0, 0].cpu(), conformed.grid)
+    there = resample(Affine.identity(), predicted, found.image.grid)
+    return replace(there, data=there.data * found.mask.mask)

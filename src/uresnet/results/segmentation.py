@@ -20,9 +20,9 @@ from uresnet.results.record_text import image_name
 class SegmentedImage(Held):
     """A segmented ``image``: ``labels`` (FreeSurfer ids) on its own grid, ``volumes`` in mm³ by id, and the record of
     the run, whose one input is "image". ``image`` is None where its file is no longer where the record says; the
-    ``brain`` mask is known only in memory."""
+    ``brain`` mask, and ``predicted_t1``, what the image would look like T1-weighted, are known only in memory."""
 
-    IMAGES = ("labels", "brain", "image")
+    IMAGES = ("labels", "brain", "image", "predicted_t1")
 
     image: Image | None
     labels: LabelMap
@@ -30,6 +30,7 @@ class SegmentedImage(Held):
     volumes: dict[int, float]
     record: RunRecord
     brain: LabelMap | None = None
+    predicted_t1: Image | None = None
 
     @property
     def background(self) -> Image:

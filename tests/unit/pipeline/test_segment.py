@@ -7,9 +7,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 
-from brains import FIELDS_OF_VIEW, brain_on, write_nifti, write_tiny_model
+from brains import COARSE, FIELDS_OF_VIEW, brain_on, write_nifti, write_tiny_model
+from uresnet.config import SegmenterConfig
+from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
+from uresnet.model.catalogue import ModelCard
+from uresnet.model.checkpoint import MIDSPACE, Model
+from uresnet.model.segmenter import Segmenter
 from uresnet.pipeline.segment import segment
 
 
@@ -45,3 +52,37 @@ def test_a_model_that_does_not_segment_is_an_error(image: Path, tmp_path: Path) 
     model = write_tiny_model(tmp_path / "r.safetensors", deforms=True, segmentation=False)
     with pytest.raises(UserError, match="registers only"):
         segment(image, model=model)
+
+
+def test_the_predicted_t1_lies_where_the_image_lies(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that predicts the negative of what it sees: so is what is written, voxel by voxel, 0 outside."""
+    torch.manual_seed(0)
+    config = SegmenterConfig(channels=(4, 8), blocks=(1, 1), hidden=8, classes=35, synthesis=6)
+    card = ModelCard("small", MIDSPACE, {}, {}, scheme="freesurfer34")
+    model = Model(card, Segmenter(config).eval(), SCHEMES["freesurfer34"], COARSE, "")
+    evaluated = Segmenter.with_t1
+    monkeypatch.setattr("uresnet.coupling.contrast._medians", lambda *_: {})
+    monkeypatch.setattr(Segmenter, "with_t1", lambda self, x: (*evaluated(self, x)[:2], (1 - x / 2) * (x > 0)))
+    result = segment(image, model=model, synthesise=True)
+    assert result.predicted_t1 is not None and result.predicted_t1.grid.same_as(result.labels.grid, 1e-6)
+    assert any("not a measurement" in sentence for sentence in result.warnings)
+    result.save(tmp_path / "out", extras=["t1"])
+    assert "Predicted T1 of image.nii.gz" in (tmp_path / "out/predicted_t1.html").read_text(encoding="utf-8")
+    found, given = (
+        np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj, float)
+        for path in (tmp_path / "out/predicted_t1.nii.gz", image)
+    )
+    inside = ndimage.binary_erosion(given > 0, iterations=3)
+    assert np.corrcoef(found[inside], given[inside])[0, 1] < -0.9
+    assert found[given == 0].max() == 0
+    assert found[inside].min() > 0.4
+
+
+def test_what_predicts_no_t1_is_told_before_work(image: Path, tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="predicts no T1-weighted image"):
+        segment(image, model=tiny_model, synthesise=True)
+    with pytest.raises(UserError, match="segment with synthesise=True"):
+        segment(image, model=tiny_model).save(tmp_path / "out", extras=["t1"])
+    assert not (tmp_path / "out").exists()

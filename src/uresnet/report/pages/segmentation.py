@@ -14,15 +14,15 @@ from uresnet.results.record_text import image_name, plain_warnings
 from uresnet.results.segmentation import SegmentedImage
 
 
-def segmentation_page(result: SegmentedImage) -> str:
-    """The page of a segmentation, as HTML."""
+def segmentation_page(result: SegmentedImage, of: str = "") -> str:
+    """The page of a segmentation, as HTML; ``of`` begins its title."""
     view = view_of(result.background)
     planes = shown_planes({"fixed": (result.background, view)}, {"fixed": result.labels}, result.scheme, view)
     structures = present(result.scheme, result.labels)
     return render(
         "segmentation.html.j2",
         extra_style=one_scale(planes),
-        title=image_name(result.record),
+        title=of + image_name(result.record),
         verdict=judge_record(result.record),
         record=result.record,
         warnings=plain_warnings(result.record),
