@@ -1,13 +1,16 @@
 """uresnet, ANTs SyN and greedy on the same pairs, judged in the same way, in one table.
 
     python benchmarks/accuracy.py OASIS_MALF OUT [--methods default refine syn greedy] [--pairs 1101-1107] [--threads 2]
+        [--freesurfer SUBJECTS]
 
 OASIS_MALF holds ``SCAN_T1.nii.gz`` and ``SCAN_labels.nii.gz`` (manual Neuromorphometrics labels). The ten pairs are the
-five people of ``val`` in a ring, both ways. Every registration is a process of its own, timed from its start until its
-files are written. SimpleITK warps the manual labels by the exported transform, nearest-neighbour (greedy does so for
-its own transforms); Dice is the mean over the fifteen structures of the paper's Table 1. Folds and SDlogJ are measured
-by uresnet on the exported files, over the fixed brain. A row is added to OUT/accuracy.csv as soon as it is known, and a
-run that was stopped continues; OUT/accuracy.md is the table. ANTs and greedy come with ``pip install 'uresnet[test]'``.
+five people of ``val`` in a ring, both ways. SUBJECTS holds folders of FreeSurfer, whose ``mri/norm.mgz`` and
+``mri/aseg.mgz`` are registered in a ring both ways too: another scanner and other labels than those of the training.
+Every registration is a process of its own, timed from its start until its files are written. SimpleITK warps the labels
+by the exported transform, nearest-neighbour (greedy does so for its own transforms); Dice is the mean over the fifteen
+structures of the paper's Table 1. Folds and SDlogJ are measured by uresnet on the exported files, over the fixed brain.
+A row is added to OUT/accuracy.csv as soon as it is known, and a run that was stopped continues; OUT/accuracy.md is the
+table. ANTs and greedy come with ``pip install 'uresnet[test]'``.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
@@ -42,13 +46,21 @@ from uresnet.transform_files import read_chain
 
 Labels = npt.NDArray[np.int32]
 
+NEUROMORPHOMETRICS, FREESURFER = "Neuromorphometrics", "FreeSurfer"
 VAL = ("1101", "1107", "1113", "1119", "1125")
-RING = [(VAL[n], VAL[(n + 1) % 5]) for n in range(5)]
-PAIRS = [*RING, *((fixed, moving) for moving, fixed in RING)]
+
+
+def ring(scans: Sequence[str]) -> list[tuple[str, str]]:
+    """Each scan with the next, then the same pairs the other way round."""
+    there = [(scans[n], scans[(n + 1) % len(scans)]) for n in range(len(scans))]
+    return list(dict.fromkeys([*there, *((fixed, moving) for moving, fixed in there)]))
+
+
+PAIRS = ring(VAL)
 SCHEME = label_scheme("table1")
 MEASURES = ("dice", "folds", "sdlogj", "seconds")
 STRUCTURES = tuple(structure.name for structure in SCHEME.classes)
-COLUMNS = ("method", "moving", "fixed", *MEASURES, "threads", "version", *STRUCTURES)
+COLUMNS = ("labels", "method", "moving", "fixed", *MEASURES, "threads", "version", *STRUCTURES)
 
 SYN = """
 import sys, ants
@@ -174,17 +186,21 @@ def _itk(file: Path) -> sitk.Transform:
     return transform
 
 
-def merged(values: npt.NDArray[Any]) -> torch.Tensor:
-    """Manual labels as the classes of Table 1, 0 for everything else."""
-    # Table 1 merges left and right, so that the side of the vermis does not matter.
-    return torch.from_numpy(SCHEME.to_classes(neuromorphometrics_to_freesurfer(values, np.array(True))))
+def merged(values: npt.NDArray[Any], protocol: str) -> torch.Tensor:
+    """Labels as the classes of Table 1, 0 for everything else."""
+    if protocol == NEUROMORPHOMETRICS:
+        # Table 1 merges left and right, so that the side of the vermis does not matter.
+        values = neuromorphometrics_to_freesurfer(values, np.array(True))
+    return torch.from_numpy(SCHEME.to_classes(values))
 
 
-def judge(method: Method, folder: Path, data: Path, moving: str, fixed: str) -> dict[str, float]:
+def judge(
+    method: Method, folder: Path, data: Path, moving: str, fixed: str, protocol: str = NEUROMORPHOMETRICS
+) -> dict[str, float]:
     """Dice of every structure, their mean, folds and SDlogJ of what a method left in ``folder``."""
     like = data / f"{fixed}_labels.nii.gz"
-    found = merged(warped(method, folder, data / f"{moving}_labels.nii.gz", like))
-    truth = merged(sitk.GetArrayFromImage(sitk.ReadImage(str(like))))
+    found = merged(warped(method, folder, data / f"{moving}_labels.nii.gz", like), protocol)
+    truth = merged(sitk.GetArrayFromImage(sitk.ReadImage(str(like))).astype(np.int32), protocol)
     dice = dice_per_class(found, truth, SCHEME.number_of_classes)
     image = read_image(data / f"{fixed}_T1.nii.gz")
     brain = extract_brain(image)[0].mask
@@ -198,22 +214,53 @@ def judge(method: Method, folder: Path, data: Path, moving: str, fixed: str) -> 
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:
-    """The rows of ``accuracy.csv`` as one Markdown table, a line a method."""
+    """The rows of ``accuracy.csv`` as one Markdown table, a line a method for each kind of labels."""
     lines = [
-        "| | pairs | Dice | lowest | folds | SDlogJ | seconds | threads | version |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| | labels | pairs | Dice | lowest | folds | SDlogJ | seconds | threads | version |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, method in METHODS.items():
-        own = [row for row in rows if row["method"] == name]
+    for protocol, (name, method) in product((NEUROMORPHOMETRICS, FREESURFER), METHODS.items()):
+        own = [row for row in rows if row["method"] == name and row["labels"] == protocol]
         for threads in sorted({row["threads"] for row in own}):
             alike = [row for row in own if row["threads"] == threads]
             dice, folds, spread, seconds = (np.array([float(row[key]) for row in alike]) for key in MEASURES)
             versions = ", ".join(sorted({row["version"] for row in alike}))
             lines.append(
-                f"| {method.title} | {len(alike)} | {dice.mean():.3f} | {dice.min():.3f} | {folds.mean():.1e} | "
-                f"{spread.mean():.2f} | {seconds.mean():.1f} | {threads} | {versions} |"
+                f"| {method.title} | {protocol} | {len(alike)} | {dice.mean():.3f} | {dice.min():.3f} | "
+                f"{folds.mean():.1e} | {spread.mean():.2f} | {seconds.mean():.1f} | {threads} | {versions} |"
             )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *structure_table(rows)]) + "\n"
+
+
+def structure_table(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Mean Dice of every structure, a column for each method and kind of labels."""
+    kinds = [
+        (protocol, name)
+        for protocol, name in product((NEUROMORPHOMETRICS, FREESURFER), METHODS)
+        if any((row["labels"], row["method"]) == (protocol, name) for row in rows)
+    ]
+    lines = [
+        "| | " + " | ".join(f"{name}, {protocol}" for protocol, name in kinds) + " |",
+        "|---|" + "---|" * len(kinds),
+    ]
+    for structure in STRUCTURES:
+        means = [
+            np.nanmean([float(row[structure]) for row in rows if (row["labels"], row["method"]) == kind])
+            for kind in kinds
+        ]
+        lines.append(f"| {structure} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    return lines
+
+
+def from_freesurfer(subjects: Path, folder: Path) -> list[str]:
+    """Writes what FreeSurfer made of each subject as ``SCAN_T1.nii.gz`` and ``SCAN_labels.nii.gz``, as in OASIS_MALF,
+    on the same grids; gives the names. The other tools read no MGZ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted(path.parts[-3] for path in subjects.glob("*/mri/aseg.mgz"))
+    for name, (source, end) in product(names, (("norm", "T1"), ("aseg", "labels"))):
+        image = nib.MGHImage.from_filename(subjects / name / "mri" / f"{source}.mgz")
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine), folder / f"{name}_{end}.nii.gz")
+    return names
 
 
 def stamp() -> str:
@@ -233,6 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=["default", "refine", "syn", "greedy"])
     parser.add_argument("--pairs", nargs="+", default=[f"{m}-{f}" for m, f in PAIRS], help="MOVING-FIXED …")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--freesurfer", type=Path, metavar="SUBJECTS", help="also FreeSurfer's subjects in this folder")
     chosen = parser.parse_args(arguments)
     pairs = [pair.partition("-")[::2] for pair in chosen.pairs]
     ends = ("T1", "labels")
@@ -241,11 +289,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         *missing(chosen.methods),
         *(f"{file} does not exist." for file in dict.fromkeys(needed) if not file.exists()),
     ]
+    if chosen.freesurfer is not None and len(list(chosen.freesurfer.glob("*/mri/aseg.mgz"))) < 2:
+        wrong.append(f"{chosen.freesurfer} holds fewer than two subjects with mri/norm.mgz and mri/aseg.mgz.")
     if wrong:
         print(*wrong, sep="\n", file=sys.stderr)
         return 2
     chosen.output.mkdir(parents=True, exist_ok=True)
-    rows, failed = run(chosen.data, chosen.output, pairs, chosen.methods, chosen.threads)
+    everything = [(NEUROMORPHOMETRICS, chosen.data, pair) for pair in pairs]
+    if chosen.freesurfer is not None:
+        copies = chosen.output / "freesurfer"
+        everything += [(FREESURFER, copies, pair) for pair in ring(from_freesurfer(chosen.freesurfer, copies))]
+    rows, failed = run(everything, chosen.output, chosen.methods, chosen.threads)
     text = f"# Accuracy\n\n{table(rows)}\n{stamp()}"
     (chosen.output / "accuracy.md").write_text(text, encoding="utf-8")
     print("", table(rows), sep="\n")
@@ -253,24 +307,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(
-    data: Path, output: Path, pairs: Sequence[tuple[str, str]], methods: Sequence[str], threads: int
+    pairs: Sequence[tuple[str, Path, tuple[str, str]]], output: Path, methods: Sequence[str], threads: int
 ) -> tuple[list[dict[str, str]], bool]:
     """All rows of ``output``/accuracy.csv, those of an earlier run included, and whether a registration failed."""
     results, failed = output / "accuracy.csv", False
     rows: list[dict[str, str]] = []
     if results.exists():
         with results.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            rows = [{"labels": NEUROMORPHOMETRICS} | row for row in csv.DictReader(file)]
     with results.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-        for (moving, fixed), name in product(pairs, methods):
-            key = {"method": name, "moving": moving, "fixed": fixed, "threads": str(threads)}
+        for (protocol, data, (moving, fixed)), name in product(pairs, methods):
+            key = {"labels": protocol, "method": name, "moving": moving, "fixed": fixed, "threads": str(threads)}
             if any(all(row[k] == v for k, v in key.items()) for row in rows):
                 continue
             try:
-                measured = register_and_judge(METHODS[name], data, (moving, fixed), output, threads)
+                measured = register_and_judge(METHODS[name], protocol, data, (moving, fixed), output, threads)
             except RuntimeError as error:
                 print(error, file=sys.stderr, flush=True)
                 failed = True
@@ -285,14 +339,14 @@ def run(
 
 
 def register_and_judge(
-    method: Method, data: Path, pair: tuple[str, str], output: Path, threads: int
+    method: Method, protocol: str, data: Path, pair: tuple[str, str], output: Path, threads: int
 ) -> dict[str, float]:
     """Every measure of one pair, registered in a temporary folder within ``output``."""
     moving, fixed = pair
     with tempfile.TemporaryDirectory(dir=output) as name:
         folder = Path(name)
         seconds = register(method, data / f"{moving}_T1.nii.gz", data / f"{fixed}_T1.nii.gz", folder, threads)
-        return judge(method, folder, data, moving, fixed) | {"seconds": seconds}
+        return judge(method, folder, data, moving, fixed, protocol) | {"seconds": seconds}
 
 
 if __name__ == "__main__":

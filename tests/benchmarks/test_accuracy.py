@@ -97,4 +97,32 @@ def test_a_run_goes_on_where_it_stopped_and_fails_aloud(
     assert asked == [("one_T1.nii.gz", "two_T1.nii.gz"), ("two_T1.nii.gz", "one_T1.nii.gz"), asked[0]]
     assert "one cannot be registered" in capsys.readouterr().err
     line = next(row for row in (tmp_path / "out/accuracy.md").read_text().splitlines() if row.startswith("| uresnet |"))
-    assert line.startswith("| uresnet | 1 | 0.") and "| 1.5 | 2 |" in line
+    assert line.startswith("| uresnet | Neuromorphometrics | 1 | 0.") and "| 1.5 | 2 |" in line
+
+
+def test_subjects_of_freesurfer_are_registered_both_ways_and_judged_by_their_own_labels(
+    accuracy: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, scan in (("sub-1", "one"), ("sub-2", "two")):
+        (tmp_path / "subjects" / name / "mri").mkdir(parents=True)
+        for source, end in (("norm", "T1"), ("aseg", "labels")):
+            image = nib.Nifti1Image.from_filename(data / f"{scan}_{end}.nii.gz")
+            values = np.asanyarray(image.dataobj)
+            values = np.select([values == 35, values == 44], [16, 41], 0) if end == "labels" else values
+            made = nib.MGHImage(values.astype(np.float32), image.affine)
+            nib.save(made, tmp_path / "subjects" / name / "mri" / f"{source}.mgz")
+
+    def register(method: object, moving: Path, fixed: Path, folder: Path, threads: int) -> float:
+        matrix = np.eye(4)
+        matrix[0, 3] = {"sub-1_T1.nii.gz": 4.0, "sub-2_T1.nii.gz": -4.0}.get(moving.name, 0)
+        (folder / "result").mkdir()
+        write_itk_composite(Affine(matrix), folder / "result" / "transform.h5")
+        return 1.5
+
+    monkeypatch.setattr(accuracy, "register", register)
+    chosen = [str(data), str(tmp_path / "out"), "--methods", "default", "--pairs", "one-two"]
+    assert accuracy.main([*chosen, "--freesurfer", str(tmp_path / "subjects")]) == 0
+    text = (tmp_path / "out/accuracy.md").read_text()
+    assert "| uresnet | FreeSurfer | 2 | 1.000 | 1.000 |" in text
+    assert next(line for line in text.splitlines() if line.startswith("| Brain-Stem |")).endswith("| 1.000 |")
+    assert accuracy.main([*chosen, "--freesurfer", str(data)]) == 2
