@@ -67,7 +67,11 @@ _VERBS: tuple[Callable[..., None], ...] = (
     registration.demo,
     info.info,
 )
-_PREPARE_VERBS: tuple[Callable[..., None], ...] = (preparation.pairs, preparation.freesurfer)
+_PREPARE_VERBS: tuple[Callable[..., None], ...] = (
+    preparation.pairs,
+    preparation.freesurfer,
+    preparation.bundle,
+)
 
 for group, verbs in ((app, _VERBS), (prepare, _PREPARE_VERBS)):
     for verb in verbs:

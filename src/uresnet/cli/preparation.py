@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uresnet.cli.options import BrainOption, DebugOption, DeviceOption, QuietOption, ThreadsOption
+from uresnet.cli.options import (
+    BrainOption,
+    DebugOption,
+    DeviceOption,
+    OverwriteOption,
+    QuietOption,
+    ThreadsOption,
+)
 from uresnet.cli.session import Session, session
 from uresnet.core.choices import LabelConvention
+from uresnet.core.files import check_output_file
 
 if TYPE_CHECKING:
     from uresnet.training.data.prepare import PrepareOptions
@@ -124,6 +132,43 @@ def freesurfer(
             sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed)
         options = PrepareOptions(spec=conform_spec_of(conform), name=name, licence=licence)
         _prepare(run, sources, skipped, output, options)
+
+
+def bundle(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A folder that uresnet prepare wrote.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.", show_default=False)
+    ],
+    label_maps: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Label maps to make images from, FreeSurfer ids.", show_default="none"),
+    ] = None,
+    stroke_masks: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Masks whose shapes strokes get in training images.", show_default="none"),
+    ] = None,
+    most: Annotated[float, typer.Option(min=0.1, metavar="MB", help="The largest size of the file.")] = 45,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make one small file of a training set, label maps and masks, to train from on another machine."""
+    with session("cpu", None, quiet, debug) as run:
+        check_output_file(output, (".tar.xz",), (data, label_maps, stroke_masks), overwrite)
+        run.load_torch()
+        from uresnet.training.data.bundle import Extras, number_of_arrays, write_bundle
+        from uresnet.training.data.dataset import open_dataset
+        from uresnet.training.examples.label_maps import read_label_maps, read_shapes
+
+        dataset = open_dataset(data)
+        maps = read_label_maps(label_maps, dataset.conform) if label_maps else None
+        extras = Extras(maps, tuple(read_shapes(stroke_masks)) if stroke_masks else ())
+        with run.terminal.bar("compressing", number_of_arrays(dataset, extras)) as advance:
+            size = write_bundle(dataset, extras, output, round(most * 1e6), lambda name: advance())
+        held = f"{len(dataset.scans)} scans, {0 if maps is None else len(maps)} label maps, {len(extras.shapes)} masks"
+        run.terminal.say(f"{output}  {size / 1e6:.1f} MB: {held}\nTrain with: uresnet train CONFIG --data {output}")
 
 
 def _prepare(

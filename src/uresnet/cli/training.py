@@ -39,7 +39,9 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="DATA", help="A folder that uresnet prepare wrote.", show_default="the one in the configuration"
+            metavar="DATA",
+            help="A folder or a bundle that uresnet prepare wrote.",
+            show_default="the one in the configuration",
         ),
     ] = None,
     output: Annotated[

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from uresnet.config import ConformSpec
+from uresnet.training.data.bundle import Extras
 from uresnet.training.events import Event, Report
 from uresnet.training.parallel import Team
 
@@ -28,7 +29,8 @@ def ignore(event: Event) -> None:
 class TrainingContext:
     """Where a training writes, whom it reports to, which processes take part, and what its models say of themselves.
 
-    ``report_every``: updates from one :class:`~uresnet.training.events.StepDone` to the next.
+    ``extras`` came with the data. ``report_every``: updates from one
+    :class:`~uresnet.training.events.StepDone` to the next.
     """
 
     folder: Path
@@ -36,3 +38,4 @@ class TrainingContext:
     team: Team = field(default_factory=Team)
     description: ModelDescription = field(default_factory=ModelDescription)
     report_every: int = 50
+    extras: Extras = field(default_factory=Extras)

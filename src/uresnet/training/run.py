@@ -14,6 +14,7 @@ from uresnet.core.files import write_text
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import load_model
 from uresnet.training.context import ModelDescription, TrainingContext
+from uresnet.training.data.bundle import Extras, open_bundle
 from uresnet.training.data.dataset import PackedDataset, open_dataset
 from uresnet.training.data.store import DeviceStore, load_store
 from uresnet.training.events import Event, Report
@@ -31,7 +32,10 @@ CONFIGURATION = "config.yaml"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a training reads and writes, and how it is started. ``report_every``: updates between reports."""
+    """Where a training reads (a data folder or a bundle) and writes, and how it is started.
+
+    ``report_every``: updates between reports.
+    """
 
     data: Path
     folder: Path
@@ -51,11 +55,12 @@ def open_training(config: Config, options: RunOptions, device: str, team: Team, 
         raise UserError(
             f"{options.folder} holds a training already; continue it with --resume, or choose another folder with -o."
         )
-    dataset = open_dataset(options.data)
+    is_bundle = options.data.is_file()
+    dataset, extras = open_bundle(options.data) if is_bundle else (open_dataset(options.data), Extras())
     with memory_explained(config):
         training, validation = _load_stores(config, dataset, device)
         description = _describe(dataset, options.folder, len(training.scans))
-        context = TrainingContext(options.folder, report, team, description, options.report_every)
+        context = TrainingContext(options.folder, report, team, description, options.report_every, extras)
         kind = SegmenterTrainer if config.segmenter else PairTrainer
         trainer = kind(config, training, validation, context)
     if config.training.start:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.config import Config, ConformSpec, SegmenterConfig, to_dict
+from uresnet.config import Config, SegmenterConfig, to_dict
 from uresnet.core.labels import ABNORMAL, SCHEMES, LabelScheme, label_scheme
 from uresnet.errors import UserError
 from uresnet.measures.overlap import dice_per_class
@@ -49,7 +49,7 @@ class SegmenterTrainer(Trainer[Segmenter]):
         _check_fit(settings, training, scheme)
         device = training.images.device
         self.training, self.validation = training, validation
-        self.make_block = _block_maker(config, training, context.description.conform, scheme)
+        self.make_block = _block_maker(config, training, context, scheme)
         torch.manual_seed(config.training.seed)
         network = Segmenter(settings)
         placed(network, device, config.training.channels_last)
@@ -196,15 +196,17 @@ class SegmenterTrainer(Trainer[Segmenter]):
 
 
 def _block_maker(
-    config: Config, training: DeviceStore, spec: ConformSpec, scheme: LabelScheme
+    config: Config, training: DeviceStore, context: TrainingContext, scheme: LabelScheme
 ) -> BlockMaker | AnyContrastMaker:
-    """What makes the examples, with the label maps and masks that the configuration names."""
-    device = training.images.device
-    maps = read_label_maps(Path(config.blocks.label_maps), spec).to(device) if config.blocks.label_maps else None
+    """What makes the examples, with the label maps and masks that the configuration names, or that came with the
+    data."""
+    device, folder = training.images.device, config.blocks.label_maps
+    maps = read_label_maps(Path(folder), context.description.conform) if folder else context.extras.label_maps
+    maps = None if maps is None else maps.to(device)
     if config.contrasts is None:
         return BlockMaker(config.blocks, training, maps, scheme)
-    folder = config.contrasts.stroke_masks
-    shapes = [shape.to(device) for shape in read_shapes(Path(folder))] if folder else []
+    masks = config.contrasts.stroke_masks
+    shapes = [shape.to(device) for shape in (read_shapes(Path(masks)) if masks else context.extras.shapes)]
     return AnyContrastMaker(config.contrasts, config.blocks, (training, maps, shapes), scheme)
 
 

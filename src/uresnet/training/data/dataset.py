@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from uresnet.core.labels import FREESURFER, fold_parcels
 from uresnet.core.reading import parse_json, read_text
 from uresnet.errors import UserError, quoted
 
-_DAMAGE = (
+DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, OverflowError, MemoryError),
     *(SyntaxError, tokenize.TokenError, RecursionError),  # the header of an .npy file is parsed as Python
 )
@@ -64,6 +64,8 @@ class PackedDataset:
     conform: ConformSpec = field(default_factory=ConformSpec)
     name: str = ""
     licence: str = ""
+    arrays: Mapping[str, Volume] | None = None
+    """The arrays by the names of their files, where they are in memory."""
 
     def of_split(self, split: str) -> tuple[Scan, ...]:
         """The scans of a split, in file order. Raises :class:`UserError` when there is none."""
@@ -74,11 +76,11 @@ class PackedDataset:
 
     def image(self, scan: Scan) -> Volume:
         """(I, J, K) uint8, memory-mapped; times ``image_scale`` it is the conformed intensity in [0, 1]."""
-        return self._open(scan, "image")
+        return self._open(array_names(scan)[0])
 
     def labels(self, scan: Scan) -> Volume:
         """(I, J, K) uint8 FreeSurfer ids, memory-mapped."""
-        return self._open(scan, "labels")
+        return self._open(array_names(scan)[1])
 
     def grid(self, scan: Scan) -> Grid:
         """Where the voxels of a scan lie in its own world; centred on the origin if the folder holds no note of it.
@@ -100,19 +102,26 @@ class PackedDataset:
         # A scan that was padded to the shape of a larger one kept its centre, voxel shape // 2.
         return written.subgrid([m // 2 - n // 2 for n, m in zip(self.shape, written.shape, strict=True)], self.shape)
 
-    def _open(self, scan: Scan, what: str) -> Volume:
-        path = self.folder / f"{scan.id}_{what}.npy"
-        array = mapped_array(path)
+    def _open(self, name: str) -> Volume:
+        path = self.folder / name
+        array = mapped_array(path) if self.arrays is None else self.arrays.get(name)
+        if array is None:
+            raise UserError(f"{self.folder} lacks {name}; make the bundle again.")
         if array.shape != self.shape or array.dtype != np.uint8:
             raise UserError(f"{path} does not fit {self.folder / INDEX}; prepare the data again.")
         return array
+
+
+def array_names(scan: Scan) -> tuple[str, str]:
+    """The names of the files of a scan's image and labels."""
+    return f"{scan.id}_image.npy", f"{scan.id}_labels.npy"
 
 
 def mapped_array(path: Path) -> Volume:
     """An array on disk, memory-mapped. Raises :class:`UserError` for a file that is missing or damaged."""
     try:
         array: Volume = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UserError(f"Cannot read {path}; prepare the data again.") from error
     return array
 
@@ -120,9 +129,23 @@ def mapped_array(path: Path) -> Volume:
 def open_dataset(folder: Path | str) -> PackedDataset:
     """Open a data folder. Raises :class:`UserError` when it is no such folder or one person is in two splits."""
     folder = Path(folder)
+    try:
+        text = read_text(folder / INDEX)
+    except OSError as error:
+        raise UserError(
+            f"{folder} is not a prepared data folder, it has no readable {INDEX}; make one with uresnet "
+            "prepare, or give another folder."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{folder / INDEX} is damaged; prepare the data again.") from error
+    return dataset_of(text, folder)
+
+
+def dataset_of(text: str, folder: Path) -> PackedDataset:
+    """The data in ``folder`` whose index is this JSON. Raises as :func:`open_dataset`."""
     path = folder / INDEX
     try:
-        index = parse_json(read_text(path))
+        index = parse_json(text)
         if index["format"] != FORMAT:
             found = quoted(repr(index["format"]))
             raise UserError(f"{path} has format {found}, this version reads {FORMAT}; prepare it again.")
@@ -136,11 +159,6 @@ def open_dataset(folder: Path | str) -> PackedDataset:
             _text(index.get("name", "")),
             _text(index.get("licence", "")),
         )
-    except OSError as error:
-        raise UserError(
-            f"{folder} is not a prepared data folder, it has no readable {INDEX}; make one with uresnet "
-            "prepare, or give another folder."
-        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged; prepare the data again.") from error
     if len({scan.id for scan in scans}) < len(scans):
