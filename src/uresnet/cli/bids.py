@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,7 +19,7 @@ from uresnet.errors import UserError
 
 if TYPE_CHECKING:
     from uresnet.cohort.bids import BidsImage
-    from uresnet.cohort.jobs import Options, Outcome
+    from uresnet.cohort.jobs import Job, Options, Outcome, Scan
 
 _OUTPUTS: tuple[OutputName, ...] = (
     "transform",
@@ -66,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     add("-w", "--work-dir", "--work_dir", type=Path, metavar="FOLDER", help="default: .work in the derivatives")
     add("--target", type=Path, metavar="FILE", help="register each image to this one; without it, segment only")
     add("--target-name", default="template", metavar="NAME", help="the space of the target, such as MNI152NLin6Asym")
+    add(
+        "--subject-anatomical-reference",
+        choices=("unbiased", "sessionwise"),
+        default="unbiased",
+        help="how several sessions of a participant reach the target: through their mean (default), or each alone",
+    )
     add("--nprocs", "--n-cpus", "--n_cpus", type=int, metavar="N", help="worker processes (default: one for each core)")
     add("--omp-nthreads", type=int, metavar="N", help="threads of each worker")
     add("--mem", "--mem-mb", "--mem_mb", dest="memory", metavar="SIZE", help="memory for all workers, such as 8GB")
@@ -84,7 +91,7 @@ def _work(given: argparse.Namespace) -> Path:
 
 
 def _participant(run: Session, given: argparse.Namespace) -> None:
-    from uresnet.cohort.bids import find_images, jobs_of, read_filter, write_description
+    from uresnet.cohort.bids import find_images, jobs_of, people_of, read_filter, write_description
     from uresnet.cohort.local import LocalWorkers
     from uresnet.cohort.run import check_folder
     from uresnet.cohort.table import scan_of
@@ -104,8 +111,18 @@ def _participant(run: Session, given: argparse.Namespace) -> None:
     target = None if given.target is None else scan_of(given.target)
     space = None if target is None else given.target_name
     write_description(given.output_dir, given.bids_dir)
-    outcomes = run_jobs(run, jobs_of(images, target), options, LocalWorkers(options, count))
-    _publish(given.output_dir, images, outcomes, options, space)
+
+    def do(jobs: Sequence[Job], chosen: Options) -> list[Outcome]:
+        return run_jobs(run, jobs, chosen, LocalWorkers(chosen, count))
+
+    joint = given.subject_anatomical_reference == "unbiased" and target is not None
+    people = people_of(images) if joint else {}
+    through = {image for own in people.values() for image in own}
+    jobs = [job for image in images for job in jobs_of([image], None if image in through else target)]
+    outcomes = do(jobs, options)
+    _publish(given.output_dir, images, outcomes, options, space, through)
+    if target is not None and people:
+        outcomes += _register_within(given.output_dir, people, outcomes, options, (target, given.target_name), do)
     end(run, outcomes, given.output_dir, None)
 
 
@@ -122,15 +139,73 @@ def _options(run: Session, given: argparse.Namespace, jobs: int) -> tuple[Option
     return replace(options, brain=given.brain, outputs=_OUTPUTS), count
 
 
-def _publish(out: Path, images: list[BidsImage], outcomes: list[Outcome], options: Options, space: str | None) -> None:
-    from uresnet.cohort.bids import append_log, publish
+def _publish(
+    out: Path,
+    images: list[BidsImage],
+    outcomes: list[Outcome],
+    options: Options,
+    space: str | None,
+    through: set[BidsImage],
+) -> None:
+    """``through`` are the images that were segmented only, because they reach the target through a mean."""
+    from uresnet.cohort.bids import publish
 
     by_name = {image.name: image for image in images}
     for outcome in outcomes:
-        image = by_name[outcome.id]
-        files = publish(options.folder / outcome.id, image, out, space) if outcome.state == "done" else []
-        said = outcome.error or f"verdict {outcome.verdict}, {outcome.seconds} s, {len(files)} files"
-        append_log(out, image, f"{outcome.time} {outcome.id} {outcome.state}: {said}")
+        image, files = by_name[outcome.id], list[Path]()
+        if outcome.state == "done":
+            files = publish(options.folder / outcome.id, image, out, None if image in through else space)
+        _log(out, image, outcome, len(files))
+
+
+def _register_within(
+    out: Path,
+    people: Mapping[str, list[BidsImage]],
+    outcomes: list[Outcome],
+    options: Options,
+    target: tuple[Scan, str],
+    do: Callable[[Sequence[Job], Options], list[Outcome]],
+) -> list[Outcome]:
+    """Bring the sessions of each person to the target through their mean; what came of each person."""
+    from uresnet.cohort.bids import WITHIN, BidsImage, publish, publish_joined, publish_mean
+    from uresnet.cohort.jobs import Outcome, Scan
+    from uresnet.cohort.within import Person, register_within
+
+    done = {outcome.id for outcome in outcomes if outcome.state == "done"}
+    scans = {image.name: Scan(str(image.path.absolute())) for own in people.values() for image in own}
+    persons = [
+        Person(
+            name,
+            tuple((image.name, scans[image.name]) for image in own if image.name in done),
+            {image.name: options.folder / image.name / "dseg.nii.gz" for image in own},
+        )
+        for name, own in people.items()
+    ]
+    found = register_within(persons, target[0], options.folder / WITHIN, options, do)
+    ended = []
+    for name, result in found.items():
+        person = BidsImage(people[name][0].path, (("sub", people[name][0].subject),))
+        own = [image for image in people[name] if image.name in result.images]
+        files = publish_mean(result.mean, person, out, own) if own else []
+        if own:
+            files += publish(result.to_target, person, out, target[1], WITHIN, own)
+        for image in own:
+            files += publish_joined(result.images[image.name], image, out, target[1])
+        _log(out, person, result.outcome, len(files))
+        ended.append(result.outcome)
+        for image in people[name]:
+            if result.outcome.state == "done" and image.name in done and image not in own:
+                said = "It could not be registered to the mean of its person's images."
+                ended.append(Outcome(id=image.name, state="failed", error=said))
+                _log(out, image, ended[-1], 0)
+    return ended
+
+
+def _log(out: Path, image: BidsImage, outcome: Outcome, files: int) -> None:
+    from uresnet.cohort.bids import append_log
+
+    said = outcome.error or f"verdict {outcome.verdict}, {outcome.seconds} s, {files} files"
+    append_log(out, image, f"{outcome.time} {outcome.id} {outcome.state}: {said}")
 
 
 def _group(run: Session, given: argparse.Namespace) -> None:

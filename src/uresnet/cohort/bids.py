@@ -32,12 +32,20 @@ Segmentations, brain masks, volumes and, where a target was given, registrations
 - `*_space-NAME_desc-preproc_T1w.nii.gz`: the image, resampled onto the target
 - `*_from-T1w_to-NAME_mode-image_xfm.h5`: the ITK transform that resamples the image onto the target; the other
   direction beside it
+- several sessions of one participant: `sub-*/anat/*_desc-preproc_T1w.nii.gz` is their mean, "within" its space. They
+  reach the target through it (`*_from-T1w_to-within_*`, `*_from-within_to-NAME_*`; `*_from-T1w_to-NAME_*` joins both)
 - `*_volumes.tsv`, `*_run.json`, `*_report.html`: volumes in mm³, the record of the run with its verdict, and a page to
   look at first
 """
 IGNORED = ("*_xfm.*", "*_volumes.tsv", "*_run.json", "*.html", "figures/", "logs/", "group_*", ".work/")
+WITHIN = "within"
+"""The space of the mean of a participant's sessions."""
+
 _IMAGE = re.compile(r"(sub-[A-Za-z0-9]+)((?:_[a-z]+-[A-Za-z0-9]+)*)_T1w\.nii(?:\.gz)?")
 _FILTERS = {"subject": "sub", "session": "ses", "acquisition": "acq", "run": "run", "reconstruction": "rec"}
+
+_Named = list[tuple[str, str, dict[str, Any] | None]]
+"""(file of a result, name in the derivatives, sidecar) of each."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,14 @@ def read_filter(path: Path | None) -> dict[str, Any]:
     }
 
 
+def people_of(images: Sequence[BidsImage]) -> dict[str, list[BidsImage]]:
+    """The images of each participant (``sub-01``) who has several sessions."""
+    people: dict[str, list[BidsImage]] = {}
+    for image in images:
+        people.setdefault(f"sub-{image.subject}", []).append(image)
+    return {name: own for name, own in people.items() if len({image.session for image in own}) > 1}
+
+
 def jobs_of(images: Sequence[BidsImage], target: Scan | None) -> list[Job]:
     """A job for each image: its registration to the ``target``, or its segmentation."""
     return [Job(image.name, Scan(str(image.path.absolute())), target) for image in images]
@@ -133,6 +149,7 @@ def write_description(out: Path, source: Path) -> None:
         "BIDSVersion": VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "uresnet", "Version": __version__}],
+        "DatasetLinks": {"raw": source.absolute().as_uri()},
         "SourceDatasets": [{"URL": source.absolute().as_uri()}],
         "License": "n/a",
     }
@@ -146,47 +163,83 @@ def write_description(out: Path, source: Path) -> None:
             write_text(text, out / name)
 
 
-def publish(result: Path, image: BidsImage, out: Path, space: str | None) -> list[Path]:
+def publish(
+    result: Path, image: BidsImage, out: Path, space: str | None, origin: str = "T1w", sources: Sequence[BidsImage] = ()
+) -> list[Path]:
     """Give the files of a ``result`` their names in the derivatives, each whole; returns them.
 
-    ``space`` names the target that the image was registered to, None where it was segmented only. Files are linked, not
-    copied, where the file system allows: they take no more space. Each image has a sidecar.
+    ``space`` names the target that the image was registered to, None where it was segmented only; ``origin`` names that
+    of the image in the names of transforms; ``sources`` are the images that it was made of, if others than itself.
+    Files are linked, not copied, where the file system allows: they take no more space. Each image has a sidecar.
     """
-    place, stem = out / image.folder, image.name
-    place.mkdir(parents=True, exist_ok=True)
+    stem = image.name
     role = "" if space is None else "moving_"
-    sources = [f"bids:raw:{image.path.name}"]
-    native: dict[str, Any] = {"Sources": sources, "SpatialReference": "orig"}
-    named: dict[str, tuple[str, dict[str, Any] | None]] = {
-        f"{role}dseg.nii.gz": (
-            f"{stem}_seg-aseg_dseg.nii.gz",
-            native | {"Manual": False, "Description": "Structures by uresnet"},
-        ),
-        "dseg.tsv": (f"{stem}_seg-aseg_dseg.tsv", None),
-        f"{role}brain_mask.nii.gz": (
-            f"{stem}_desc-brain_mask.nii.gz",
-            native | {"Type": "Brain", "Description": "The brain"},
-        ),
-        "volumes.tsv": (f"{stem}_volumes.tsv", None),
-        "report.html": (f"{stem}_report.html", None),
-        "run.json": (f"{stem}_run.json", None),
-    }
+    raw = [_raw(source) for source in sources or (image,)]
+    native: dict[str, Any] = {"Sources": raw, "SpatialReference": "orig"}
+    labels = native | {"Manual": False, "Description": "Structures by uresnet"}
+    mask = native | {"Type": "Brain", "Description": "The brain"}
+    named: _Named = [
+        (f"{role}dseg.nii.gz", f"{stem}_seg-aseg_dseg.nii.gz", labels),
+        ("dseg.tsv", f"{stem}_seg-aseg_dseg.tsv", None),
+        (f"{role}brain_mask.nii.gz", f"{stem}_desc-brain_mask.nii.gz", mask),
+        ("volumes.tsv", f"{stem}_volumes.tsv", None),
+        ("report.html", f"{stem}_report.html", None),
+        ("run.json", f"{stem}_run.json", None),
+    ]
     if space is not None:
-        warped = {"Sources": sources, "SpatialReference": space}
-        named |= {
-            "warped.nii.gz": (
-                f"{stem}_space-{space}_desc-preproc_T1w.nii.gz",
-                warped | {"SkullStripped": False, "Description": f"Resampled onto {space}"},
-            ),
-            "warped_dseg.nii.gz": (
-                f"{stem}_space-{space}_seg-aseg_dseg.nii.gz",
-                warped | {"Manual": False, "Description": f"Structures by uresnet, resampled onto {space}"},
-            ),
-            "transform.h5": (f"{stem}_from-T1w_to-{space}_mode-image_xfm.h5", None),
-            "inverse_transform.h5": (f"{stem}_from-{space}_to-T1w_mode-image_xfm.h5", None),
-        }
+        named += _in_space(stem, space, origin, raw)
+    return _published(result, out / image.folder, named)
+
+
+def publish_mean(mean: Path, person: BidsImage, out: Path, sources: Sequence[BidsImage]) -> list[Path]:
+    """The same of the mean of a person's images (the folder ``mean``): the mean itself, and the transforms between it
+    and each of its ``sources``."""
+    from uresnet.cohort.template import MEAN, TRANSFORMS, from_mean, to_mean  # here: it loads torch
+
+    about = {"SpatialReference": "orig", "SkullStripped": False, "Description": "The mean of its sources"}
+    about |= {"Sources": [_raw(source) for source in sources]}
+    written = _published(mean, out / person.folder, [(MEAN, f"{person.name}_desc-preproc_T1w.nii.gz", about)])
+    for image in sources:
+        ways: _Named = [
+            (to_mean(image.name), _transform_name(image.name, "T1w", WITHIN), None),
+            (from_mean(image.name), _transform_name(image.name, WITHIN, "T1w"), None),
+        ]
+        written += _published(mean / TRANSFORMS, out / image.folder, ways)
+    return written
+
+
+def publish_joined(result: Path, image: BidsImage, out: Path, space: str) -> list[Path]:
+    """The same of an image that was brought to the target through such a mean."""
+    return _published(result, out / image.folder, _in_space(image.name, space, "T1w", [_raw(image)]))
+
+
+def _in_space(stem: str, space: str, origin: str, raw: Sequence[str]) -> _Named:
+    """What an image has in the space of a target, and the transforms between both."""
+    about = {"Sources": list(raw), "SpatialReference": space}
+    image = about | {"SkullStripped": False, "Description": f"Resampled onto {space}"}
+    labels = about | {"Manual": False, "Description": f"Structures by uresnet, resampled onto {space}"}
+    return [
+        ("warped.nii.gz", f"{stem}_space-{space}_desc-preproc_T1w.nii.gz", image),
+        ("warped_dseg.nii.gz", f"{stem}_space-{space}_seg-aseg_dseg.nii.gz", labels),
+        ("dseg.tsv", f"{stem}_space-{space}_seg-aseg_dseg.tsv", None),
+        ("transform.h5", _transform_name(stem, origin, space), None),
+        ("inverse_transform.h5", _transform_name(stem, space, origin), None),
+    ]
+
+
+def _transform_name(stem: str, start: str, end: str) -> str:
+    return f"{stem}_from-{start}_to-{end}_mode-image_xfm.h5"
+
+
+def _raw(image: BidsImage) -> str:
+    """The BIDS URI of an image of the data set."""
+    return f"bids:raw:{(image.folder / image.path.name).as_posix()}"
+
+
+def _published(result: Path, place: Path, named: _Named) -> list[Path]:
+    place.mkdir(parents=True, exist_ok=True)
     written = []
-    for source, (name, sidecar) in named.items():
+    for source, name, sidecar in named:
         if not (result / source).is_file():
             continue
         _placed(result / source, place / name)
@@ -194,8 +247,6 @@ def publish(result: Path, image: BidsImage, out: Path, space: str | None) -> lis
         if sidecar is not None:
             written.append(place / name.replace(".nii.gz", ".json"))
             write_text(json_text(sidecar), written[-1])
-        if name.endswith(f"space-{space}_seg-aseg_dseg.nii.gz"):
-            _placed(result / "dseg.tsv", place / name.replace(".nii.gz", ".tsv"))
     return written
 
 

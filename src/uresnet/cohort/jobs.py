@@ -47,7 +47,8 @@ class Options:
     """What all jobs of a cohort share. ``model`` is a file, ``general`` that of the model that looks at each image
     first, if any; ``model_sha256`` is of both; ``folder`` takes the results; ``threads`` is for each worker.
     ``kept_images`` and ``kept_encodings`` are bytes: how much a worker keeps in memory of the images that it has read,
-    and how much all workers keep on the disk of what the network has said of them."""
+    and how much all workers keep on the disk of what the network has said of them, in the folder ``encodings`` if that
+    is shared by several cohorts, else in one of this cohort's own."""
 
     folder: Path
     model: Path
@@ -64,6 +65,7 @@ class Options:
     threads: int = 1
     kept_images: int = 200_000_000
     kept_encodings: int = 10_000_000_000
+    encodings: Path | None = None
 
     @property
     def that_matter(self) -> dict[str, Any]:

@@ -11,8 +11,10 @@ Each round is a cohort with a folder of its own: what is done already is not don
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +28,12 @@ from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import SCHEMES, LabelScheme
+from uresnet.core.reading import parse_json, read_text
 from uresnet.errors import UserError, quoted
 from uresnet.io import read_image, read_labels, write_image, write_label_table, write_labels
 from uresnet.report.pages.template import Round, template_page
 from uresnet.report.slices import dark_level, foreground_box
+from uresnet.results.json_values import json_text
 from uresnet.results.record import read_record
 from uresnet.transform import (
     Affine,
@@ -44,7 +48,8 @@ from uresnet.transform import (
 )
 from uresnet.transform_files import read_transform, write_itk_composite
 
-ROUNDS = "rounds"
+ROUNDS, KEPT = "rounds", "encodings"
+MEAN, MEAN_LABELS, TRANSFORMS, PAGE = "template.nii.gz", "template_dseg.nii.gz", "transforms", "template.html"
 _MARGIN_MM = 12.0
 _BRIGHTNESS = 100.0  # of the middle of every brain
 _OUTPUTS: tuple[OutputName, ...] = ("transform", "inverse", "segmentations", "tables")
@@ -73,6 +78,59 @@ class Member:
     transform: Transform
 
 
+class Building:
+    """A mean of ``scans`` (id, image) that is being built in the folder ``out``, round by round: ``jobs`` are those of
+    the next round, and ``take`` draws the mean of what came of them. Little is kept in memory meanwhile."""
+
+    def __init__(self, scans: Sequence[tuple[str, Scan]], out: Path, options: TemplateOptions) -> None:
+        self.scans, self.out, self.options = dict(scans), out, options
+        self.rounds: list[Round] = []
+        self._reference = self._target = scans[0][1]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Each image to the present mean; in the first round, to the first image."""
+        return [Job(name, scan, self._target) for name, scan in self.scans.items()]
+
+    def take(self, place: Path, outcomes: Sequence[Outcome]) -> None:
+        """Draw the mean of the images that were registered in the folder ``place``, unless just that is there already.
+        Raises :class:`UserError` when they are fewer than two."""
+        number, drawn = len(self.rounds), self.out / ROUNDS / f"mean_{len(self.rounds):02d}.nii.gz"
+        done = _done(self.scans, outcomes)
+        noted, key = drawn.with_name(f"mean_{number:02d}.json"), _key_of(done, self.options)
+        last = [self.out / PAGE] if number == self.options.iterations else []
+        known = _noted(noted, key) if all(path.is_file() for path in (drawn, *last)) else None
+        if known is None:
+            drawn.parent.mkdir(parents=True, exist_ok=True)
+            noted.unlink(missing_ok=True)
+            known = self._drawn(number, place, [outcome.id for outcome in done], drawn)
+            write_text(json_text({"key": key, "round": asdict(known)}), noted)
+        self.rounds.append(known)
+        self._target = Scan(str(drawn.absolute()))
+
+    def _drawn(self, number: int, place: Path, names: Sequence[str], drawn: Path) -> Round:
+        grid = _grid_of(read_image(self._reference.image), self.options.spacing)
+        members = _members(place, self.scans, names)
+        mean = _affine_mean(members, grid) if number == 0 else _mean(members, grid)
+        back = mean.inverse()
+        picture, spread = _mean_image(members, back, grid)
+        labels, scheme = _mean_labels(members, back, grid)
+        moved, left = _lengths(mean, labels), _left_over(members, back, grid, labels)
+        found = Round(number, len(members), moved, left, sharpness(picture, labels), spread)
+        if number == 0:
+            write_image(picture, self.out / "affine_mean.nii.gz")
+        if number > 0 and self.options.sharpening:
+            picture = _sharpened(picture, self.options.sharpening, self.options.spacing)
+        if number == self.options.iterations:
+            _write(self.out, members, (mean, back), picture, labels, scheme)
+            rounds = [*self.rounds, found]
+            write_text(_table(rounds), self.out / "convergence.tsv")
+            pictures = read_image(self.out / "affine_mean.nii.gz"), picture
+            write_text(template_page(self.out.name, rounds, pictures, labels, scheme), self.out / PAGE)
+        write_image(picture, drawn)
+        return found
+
+
 def build_template(
     scans: Sequence[tuple[str, Scan]], out: Path, base: Options, options: TemplateOptions, do: RunCohort
 ) -> list[Round]:
@@ -83,37 +141,28 @@ def build_template(
     ``convergence.tsv`` and ``template.html``. An image that cannot be registered is left out and listed among the
     outcomes of ``do``. Raises :class:`UserError` when fewer than two images are left.
     """
-    reference = scans[0][1]
-    rounds: list[Round] = []
-    grid = _grid_of(read_image(reference.image), options.spacing)
-    target, mean, back = reference, _identity(), _identity()
-    members: list[Member] = []
+    building = Building(scans, out, options)
     for number in range(options.iterations + 1):
-        place = out / ROUNDS / f"{number:02d}"
-        freedom: Freedom = "affine" if number == 0 else base.transform
-        chosen = replace(base, folder=place, transform=freedom, outputs=_OUTPUTS)
-        outcomes = do([Job(name, scan, target) for name, scan in scans], chosen)
-        members = _members(place, dict(scans), outcomes)
-        mean = _affine_mean(members, grid) if number == 0 else _mean(members, grid)
-        back = mean.inverse()
-        picture, spread = _mean_image(members, back, grid)
-        labels, scheme = _mean_labels(members, back, grid)
-        moved, left = _lengths(mean, labels), _left_over(members, back, grid, labels)
-        rounds.append(Round(number, len(members), moved, left, sharpness(picture, labels), spread))
-        if number == 0:
-            write_image(picture, out / "affine_mean.nii.gz")
-        if number > 0 and options.sharpening:
-            picture = _sharpened(picture, options.sharpening, options.spacing)
-        name = out / ROUNDS / f"mean_{number:02d}.nii.gz"
-        write_image(picture, name)
-        target = Scan(str(name.absolute()))
-    _write(out, members, (mean, back), picture, labels, scheme)
-    write_text(_table(rounds), out / "convergence.tsv")
-    write_text(
-        template_page(out.name, rounds, (read_image(out / "affine_mean.nii.gz"), picture), labels, scheme),
-        out / "template.html",
-    )
-    return rounds
+        chosen = round_options(base, out, number)
+        building.take(chosen.folder, do(building.jobs, chosen))
+    return building.rounds
+
+
+def round_options(base: Options, out: Path, number: int) -> Options:
+    """Those of the cohort that is the round ``number`` of a mean in the folder ``out``."""
+    rounds = out / ROUNDS
+    freedom: Freedom = "affine" if number == 0 else base.transform
+    return replace(base, folder=rounds / f"{number:02d}", transform=freedom, outputs=_OUTPUTS, encodings=rounds / KEPT)
+
+
+def to_mean(name: str) -> str:
+    """The file of the transform that resamples an image onto the mean."""
+    return f"{name}_to_template.h5"
+
+
+def from_mean(name: str) -> str:
+    """The file of the one that resamples the mean onto an image."""
+    return f"template_to_{name}.h5"
 
 
 def sharpness(image: Image, labels: LabelMap) -> float:
@@ -127,14 +176,33 @@ def sharpness(image: Image, labels: LabelMap) -> float:
 # -- the mean of maps --------------------------------------------------------------------------------------------------
 
 
-def _members(place: Path, scans: dict[str, Scan], outcomes: Sequence[Outcome]) -> list[Member]:
-    ended = {outcome.id for outcome in outcomes if outcome.state == "done"}
-    done = [name for name in scans if name in ended]  # in one order: sums of floats depend on it, and hashes on them
+def _done(scans: Mapping[str, Scan], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those that are done, in the order of ``scans``: sums of floats depend on it, and hashes on them."""
+    ended = {outcome.id: outcome for outcome in outcomes if outcome.state == "done"}
+    done = [ended[name] for name in scans if name in ended]
     if len(done) < 2:
         reasons = next((outcome.error for outcome in outcomes if outcome.error), "")
         raise UserError(f"Fewer than two images could be registered, which make no mean: {quoted(reasons, 200)}")
+    return done
+
+
+def _key_of(done: Sequence[Outcome], options: TemplateOptions) -> str:
+    """The hash of what a mean depends on."""
+    text = repr([(outcome.id, outcome.key) for outcome in done]) + repr(options)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _noted(path: Path, key: str) -> Round | None:
+    """What was written of a round, if it is the one with this ``key``."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        value = parse_json(read_text(path))
+        return Round(**value["round"]) if value["key"] == key else None
+    return None
+
+
+def _members(place: Path, scans: Mapping[str, Scan], names: Sequence[str]) -> list[Member]:
     return [
-        Member(name, scans[name].image, place / name, read_transform(place / name / "transform.h5")) for name in done
+        Member(name, scans[name].image, place / name, read_transform(place / name / "transform.h5")) for name in names
     ]
 
 
@@ -162,16 +230,12 @@ def _mean(members: Sequence[Member], grid: Grid) -> Composite:
     return Composite([replace(field, inverse_field=invert_displacement(field))])
 
 
-def _identity() -> Composite:
-    return Composite([Affine.identity()])
-
-
 def _corrected(member: Member, back: Composite) -> Composite:
     """T_i ∘ M⁻¹: new mean → image."""
-    return Composite([_anywhere(part) for part in (*back.parts, *member.transform.parts)])
+    return Composite([anywhere(part) for part in (*back.parts, *member.transform.parts)])
 
 
-def _anywhere(part: Transform) -> Transform:
+def anywhere(part: Transform) -> Transform:
     """Without the tags of the grids between which it was found: another map comes before or after it."""
     assert isinstance(part, Affine | DisplacementField)
     return replace(part, domain=None, codomain=None)
@@ -256,18 +320,18 @@ def _write(
     scheme: LabelScheme,
 ) -> None:
     mean, back = maps
-    write_image(picture, out / "template.nii.gz")
-    write_labels(labels, out / "template_dseg.nii.gz", scheme=scheme)
+    write_image(picture, out / MEAN)
+    write_labels(labels, out / MEAN_LABELS, scheme=scheme)
     write_label_table(scheme, out / "template_dseg.tsv")
-    (out / "transforms").mkdir(exist_ok=True)
+    (out / TRANSFORMS).mkdir(exist_ok=True)
     for member in members:
         inverse = read_transform(member.folder / "inverse_transform.h5")
-        parts = [_anywhere(part) for part in (*inverse.parts, *mean.parts)]
+        parts = [anywhere(part) for part in (*inverse.parts, *mean.parts)]
         for name, transform in (
-            (f"{member.id}_to_template.h5", _corrected(member, back)),
-            (f"template_to_{member.id}.h5", Composite(parts)),
+            (to_mean(member.id), _corrected(member, back)),
+            (from_mean(member.id), Composite(parts)),
         ):
-            with written_whole(out / "transforms" / name) as beside:
+            with written_whole(out / TRANSFORMS / name) as beside:
                 write_itk_composite(transform, beside)
 
 

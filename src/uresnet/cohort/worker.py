@@ -66,9 +66,11 @@ class Worker:
             reset_peak_memory(self.options.device)
             save, quality, warnings = self._computed(job)
             computed, looks = time.monotonic() - started, self._looks() - looks
+            peaks = [peak_memory(self.options.device)]  # the next job measures anew
         started = time.monotonic()
         save()
-        peak = peak_memory(self.options.device)
+        peaks.append(peak_memory(self.options.device))
+        peak = max(filter(None, peaks), default=None)
         return Outcome(
             id=job.id,
             state="done",
@@ -127,7 +129,8 @@ class Worker:
         model = load_model(file).to(self.options.device)
         if not segments_alone(model) or not self.options.kept_encodings:
             return model
-        encodings = Encodings(self.options.folder / HIDDEN / "encodings", self.options.kept_encodings)
+        folder = self.options.encodings or self.options.folder / HIDDEN / "encodings"
+        encodings = Encodings(folder, self.options.kept_encodings)
         return _keeping(model, encodings)
 
     def _looks(self) -> int:
