@@ -1,4 +1,4 @@
-"""Pictures of a few validation images: middle slices with the outlines of structures."""
+"""Pictures of a few validation images and training examples: middle slices with the outlines of structures."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from uresnet.core.labels import FREESURFER, LabelScheme
 from uresnet.core.sampling import sample
 from uresnet.model.network import UResNetOutput
 from uresnet.training.data.classes import class_shares, class_table
+from uresnet.training.examples.blocks import NOT_JUDGED, Block
 from uresnet.training.objective import Batch, sampling_map
 from uresnet.transform import GridConvention
 
 PAIRS = 2
 """How many validation pairs or scans are pictured."""
 
-PAIR, ALONE = ("moving", "fixed", "warped"), ("predicted", "manual")
-"""The pictures of a pair, and of an image that is segmented alone."""
+EXAMPLES = 4
+"""How many training examples are pictured."""
 
-NAMES = (*PAIR, *ALONE)
+PAIR, ALONE, EXAMPLE = ("moving", "fixed", "warped"), ("predicted", "manual"), ("shown", "t1", "predicted_t1")
+"""The pictures of a pair, of an image that is segmented alone, and of a training example."""
+
+NAMES = (*PAIR, *ALONE, *EXAMPLE)
 
 PLANES: tuple[AxisCodes, ...] = (("L", "P", "S"), ("L", "I", "A"), ("P", "I", "R"))
 """Axial, coronal, sagittal: the anatomical directions of a picture's right, its bottom and its depth."""
@@ -82,6 +86,15 @@ def sample_alone(
     found = scheme.to_ids(predicted.cpu().numpy())
     outlines = {"predicted": _planes(found, axis_codes), "manual": _planes(true, axis_codes)}
     return Sample(dict.fromkeys(ALONE, picture), outlines)
+
+
+def sample_example(example: Block, predicted_t1: Tensor | None, scheme: LabelScheme, axis_codes: AxisCodes) -> Sample:
+    """Pictures of a training example with its true structures, and, where there are, of the T1-weighted image that
+    belongs to it and of the predicted one (1, 1, I, J, K)."""
+    volumes = {"shown": example.image, "t1": example.t1, "predicted_t1": predicted_t1}
+    images = {name: _planes(_bytes(volume), axis_codes) for name, volume in volumes.items() if volume is not None}
+    known = torch.where(example.classes == NOT_JUDGED, 0, example.classes)
+    return Sample(images, {"shown": _planes(scheme.to_ids(_array(known)), axis_codes)})
 
 
 def write_samples(path: Path, samples: Sequence[Sample], scheme: LabelScheme, step: int) -> None:

@@ -27,7 +27,7 @@ from uresnet.training.examples.label_maps import read_label_maps, read_shapes
 from uresnet.training.loop import Trainer
 from uresnet.training.objective import segmentation_terms, t1_terms
 from uresnet.training.optimisers.muon import Muon
-from uresnet.training.samples import PAIRS, Sample, sample_alone
+from uresnet.training.samples import EXAMPLES, PAIRS, Sample, sample_alone, sample_example
 from uresnet.training.validation import Validation, mean_per_structure
 
 SCHEME, ANY_SCHEME = SCHEMES["freesurfer32"], SCHEMES["freesurfer34"]
@@ -107,20 +107,14 @@ class SegmenterTrainer(Trainer[Segmenter]):
             features = self.network.features(block.image)
             chosen = features.movedim(1, -1).reshape(-1, features.shape[1])[voxels]
             logits = self.network.logits(chosen.T[None, :, :, None, None], parts)[0]
-            predicted = self._predicted_t1(features, block) if block.t1 is not None else None
+            wanted = block.t1 is not None and self.network.synthesis is not None
+            predicted = _predicted_t1(self.network, features, block.image) if wanted else None
         terms = segmentation_terms(logits.float().flatten(0, 1), truth.flatten(), self.class_weights)
         if predicted is not None and block.t1 is not None and self.config.contrasts:
             of_t1 = t1_terms(predicted.float(), block.t1, (block.t1 > 0) & (block.image > 0))
             terms["total"] = terms["total"] + sum(getattr(self.config.contrasts, n) * t for n, t in of_t1.items())
             terms = of_t1 | terms
         return terms
-
-    def _predicted_t1(self, features: Tensor, block: Block) -> Tensor | None:
-        """The T1-weighted image (1, 1, I, J, K) that the network predicts, if it does."""
-        if self.network.synthesis is None:
-            return None
-        joined = torch.cat([features, blocks_to_channels(block.image)], dim=1).movedim(1, -1)
-        return channels_to_blocks(self.network.synthesis(joined).movedim(-1, 1))
 
     def _judged_voxels(self, block: Block, parts: list[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The half-resolution voxels (V,) on which the loss is computed, and their true classes (V, parts).
@@ -163,9 +157,21 @@ class SegmenterTrainer(Trainer[Segmenter]):
         return Validation(
             tuple(mean_per_structure(dice).tolist()),
             step=self.progress.step,
-            samples=tuple(seen for seen in samples if seen is not None),
+            samples=(*(seen for seen in samples if seen is not None), *self._examples()),
             table1=tuple(mean_per_structure(dice_table1).tolist()),
         )
+
+    def _examples(self) -> list[Sample]:
+        """Some of what the network is trained on, others at each validation, and the T1 that it predicts for it."""
+        examples = []
+        for place in range(EXAMPLES):
+            block = self.make_block(self.generator_for(place))
+            predicted = None
+            if block.t1 is not None and self.judged.synthesis is not None:
+                predicted = _predicted_t1(self.judged, self.judged.features(block.image), block.image)
+                predicted = predicted.float() * (block.image > 0)
+            examples.append(sample_example(block, predicted, self.scheme, self.context.description.conform.axis_codes))
+        return examples
 
     def as_figures(self, result: Validation) -> dict[str, Any]:
         """Mean Dice over the fifteen structures of Table 1 and over the network's own, for the card of a model."""
@@ -208,6 +214,14 @@ def _block_maker(
     masks = config.contrasts.stroke_masks
     shapes = [shape.to(device) for shape in (read_shapes(Path(masks)) if masks else context.extras.shapes)]
     return AnyContrastMaker(config.contrasts, config.blocks, (training, maps, shapes), scheme)
+
+
+def _predicted_t1(network: Segmenter, features: Tensor, image: Tensor) -> Tensor:
+    """The T1-weighted image that a network with synthesis predicts from the ``features`` of an ``image``
+    (1, 1, I, J, K), of the same shape."""
+    assert network.synthesis is not None
+    joined = torch.cat([features, blocks_to_channels(image)], dim=1).movedim(1, -1)
+    return channels_to_blocks(network.synthesis(joined).movedim(-1, 1))
 
 
 def _class_weights(config: Config, scheme: LabelScheme, device: torch.device) -> Tensor | None:

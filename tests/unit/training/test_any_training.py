@@ -14,12 +14,16 @@ from small_training import STILL, assert_identical, cubes
 from uresnet.config import Config, ConformSpec, ContrastConfig, SegmenterConfig, TrainingConfig
 from uresnet.config.loading import config_from_dict
 from uresnet.core.labels import SCHEMES
+from uresnet.core.training_files import SAMPLES
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import load_model
 from uresnet.model.segmenter import Segmenter
+from uresnet.report.pages.training import training_page
 from uresnet.training.context import ModelDescription, TrainingContext
 from uresnet.training.events import Event, StepDone
+from uresnet.training.log import Logbook
 from uresnet.training.objective import segmentation_terms, t1_terms
+from uresnet.training.samples import EXAMPLES, PAIRS, sample_example
 from uresnet.training.segmenter_trainer import ANY_SCHEME, SegmenterTrainer
 from uresnet.training.state import STATE
 
@@ -55,6 +59,24 @@ def test_resuming_gives_the_same_bits_and_a_model_that_predicts_a_t1(tmp_path: P
     assert model.scheme == SCHEMES["freesurfer34"] == ANY_SCHEME
     classes, _, t1 = model.network.with_t1(cubes(1).images.float() / 255)  # type: ignore[operator]
     assert classes.shape == (16, 16, 16) and t1.shape == (1, 1, 16, 16, 16)
+
+
+def test_the_page_shows_what_the_network_was_shown(tmp_path: Path) -> None:
+    small = trainer(tmp_path)
+    small.report = Logbook(tmp_path, small.scheme)
+    small.run()
+    page = training_page(tmp_path)
+    assert "A training example, with its true structures" in page and "that the network predicts for it" in page
+    assert "On the warped image" not in page and "What it sees and finds" in page
+    with np.load(tmp_path / SAMPLES) as file:
+        names = {name.split(" ", 1)[1] for name in file.files if name[0].isdigit()}
+        assert len({name.split()[0] for name in file.files if name[0].isdigit()}) == PAIRS + EXAMPLES
+        assert {"shown image", "shown labels", "t1 image", "predicted_t1 image"} <= names
+    # The picture is the example: its middle axial slice, right on the left, front at the top.
+    block = small.make_block(small.generator_for(0))
+    seen = sample_example(block, None, ANY_SCHEME, ("R", "A", "S"))
+    expected = (block.image[0, 0].flip(0).flip(1)[:, :, 8].T * 255).round().byte()
+    assert np.array_equal(seen.images["shown"][:, :16], expected.numpy()) and seen.images.keys() == {"shown", "t1"}
 
 
 def test_it_learns_what_the_t1_looks_like(tmp_path: Path) -> None:

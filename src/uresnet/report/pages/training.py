@@ -28,6 +28,9 @@ CAPTIONS = {
     "warped": "Warped image, with the true structures of the moving image, warped",
     "predicted": "Image, with the structures that the network found in it",
     "manual": "The same image, with its true structures",
+    "shown": "A training example, with its true structures",
+    "t1": "The T1-weighted image that belongs to it",
+    "predicted_t1": "The T1-weighted image that the network predicts for it",
 }
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 280, 64, 28
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
@@ -69,7 +72,7 @@ class SamplePicture:
 
 @dataclass(frozen=True)
 class Samples:
-    """The validation pairs that a run keeps to look at, after update ``step``."""
+    """The validation images and training examples that a run keeps to look at, after update ``step``."""
 
     step: int
     pairs: list[list[SamplePicture]]
@@ -110,6 +113,7 @@ def training_page(folder: Path) -> str:
         last_dice={name.removeprefix("dice_"): float(validations[name][-1]) for name in structures},
         size=size,
         samples=samples,
+        has_pairs="registration_dice" in validations,
         groups=groups(samples.structures) if samples is not None else [],
         subpixels=SUBPIXELS,
         version=__version__,
