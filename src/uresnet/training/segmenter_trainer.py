@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from uresnet.model.segmenter import Segmenter, blocks_to_channels, channels_to_b
 from uresnet.training.context import TrainingContext
 from uresnet.training.data.classes import class_table
 from uresnet.training.data.store import DeviceStore
-from uresnet.training.examples.any_contrast import AnyContrastMaker
+from uresnet.training.examples.any_contrast import AnyContrastMaker, Remapper
 from uresnet.training.examples.blocks import Block, BlockMaker
 from uresnet.training.examples.label_maps import read_label_maps, read_shapes
 from uresnet.training.loop import Trainer
@@ -50,6 +51,7 @@ class SegmenterTrainer(Trainer[Segmenter]):
         device = training.images.device
         self.training, self.validation = training, validation
         self.make_block = _block_maker(config, training, context, scheme)
+        self.make_other = Remapper(validation) if config.contrasts and validation else None
         torch.manual_seed(config.training.seed)
         network = Segmenter(settings)
         placed(network, device, config.training.channels_last)
@@ -141,24 +143,34 @@ class SegmenterTrainer(Trainer[Segmenter]):
 
     @torch.no_grad()
     def validate(self) -> Validation | None:
-        """Dice of every structure, mean over the whole validation scans; a structure that no scan has is NaN."""
+        """Dice of every structure, mean over the whole validation scans; a structure that no scan has is NaN.
+
+        With ``contrasts``, each scan is looked at twice: as it is, and remapped to a contrast that its number decides.
+        """
         if self.validation is None:
             return None
         network = self.judged.eval()
         axes = self.context.description.conform.axis_codes
-        own: list[tuple[int, list[float], list[float], Sample | None]] = []
+        own: list[tuple[int, list[float], list[float], list[float], Sample | None]] = []
         for number in range(self.team.rank, len(self.validation.scans), self.team.size):
             image, labels = self.validation.batch([number])
             predicted = network(image)[0].long()
+            as_t1, table1 = _dice(predicted, labels[0, 0].long(), self.scheme)
+            judged, elsewhere = [as_t1], [math.nan]
+            if self.make_other is not None:
+                other = self.make_other(number)
+                found, elsewhere = _dice(network(other)[0].long(), labels[0, 0].long(), self.scheme)
+                judged.append(found)
             seen = sample_alone(image, predicted, labels, self.scheme, axes) if number < PAIRS else None
-            own.append((number, *_dice(predicted, labels[0, 0].long(), self.scheme), seen))
+            own.append((number, mean_per_structure(judged).tolist(), table1, elsewhere, seen))
         results = sorted(self.team.gathered(own), key=lambda result: result[0])
-        _, dice, dice_table1, samples = zip(*results, strict=True)
+        _, dice, table1s, others, samples = zip(*results, strict=True)
         return Validation(
             tuple(mean_per_structure(dice).tolist()),
             step=self.progress.step,
             samples=(*(seen for seen in samples if seen is not None), *self._examples()),
-            table1=tuple(mean_per_structure(dice_table1).tolist()),
+            table1=tuple(mean_per_structure(table1s).tolist()),
+            other_contrasts=tuple(mean_per_structure(others).tolist()) if self.make_other else (),
         )
 
     def _examples(self) -> list[Sample]:
@@ -175,10 +187,14 @@ class SegmenterTrainer(Trainer[Segmenter]):
 
     def as_figures(self, result: Validation) -> dict[str, Any]:
         """Mean Dice over the fifteen structures of Table 1 and over the network's own, for the card of a model."""
+        others = {}
+        if result.other_contrasts:
+            others["the same, remapped to other contrasts"] = round(float(np.nanmean(result.other_contrasts)), 4)
         return {
             "training step": result.step,
             "validation scans": self.scans[1],
             "segmentation Dice, 15 structures": round(float(np.nanmean(result.table1)), 4),
+            **others,
             f"segmentation Dice, {len(self.scheme.classes)} structures": round(
                 float(np.nanmean(result.segmentation)), 4
             ),

@@ -70,7 +70,9 @@ class Validation:
 
     ``segmentation`` is the Dice of every structure of the network's scheme. ``is_best``: no validation before was as
     good. ``samples`` are pictures of the first pairs or scans. A network that segments single images has NaN for
-    ``registration``, ``mse`` and ``folding``, and ``table1``, the Dice of the structures of Table 1.
+    ``registration``, ``mse`` and ``folding``, and ``table1``, the Dice of the structures of Table 1; one for any
+    contrast has ``other_contrasts``, the same in the scans remapped to other contrasts, and its ``segmentation`` is the
+    mean of both.
     """
 
     segmentation: tuple[float, ...]
@@ -83,6 +85,7 @@ class Validation:
     is_best: bool = False
     samples: tuple[Sample, ...] = ()
     table1: tuple[float, ...] = ()
+    other_contrasts: tuple[float, ...] = ()
 
     @property
     def quality(self) -> float:
@@ -94,6 +97,8 @@ class Validation:
     def __str__(self) -> str:
         if math.isnan(self.registration):
             shown = f"segmentation Dice {float(np.nanmean(self.table1)):.4f} in the structures of Table 1"
+            if self.other_contrasts:
+                shown += f", {float(np.nanmean(self.other_contrasts)):.4f} in other contrasts"
         else:
             each = " / ".join(f"{dice:.3f}" for dice in self.segmentation)
             shown = f"registration Dice {self.registration:.4f}, "

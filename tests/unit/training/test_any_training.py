@@ -26,6 +26,7 @@ from uresnet.training.objective import segmentation_terms, t1_terms
 from uresnet.training.samples import EXAMPLES, PAIRS, sample_example
 from uresnet.training.segmenter_trainer import ANY_SCHEME, SegmenterTrainer
 from uresnet.training.state import STATE
+from uresnet.training.validation import Validation
 
 SMALL = SegmenterConfig(channels=(8, 8), blocks=(1, 1), hidden=8, classes=35, synthesis=8)
 CONTRASTS = ContrastConfig(lesions=0.5, mass=0.5, mass_radius=(2.0, 4.0), slices=0.2)
@@ -55,7 +56,11 @@ def test_resuming_gives_the_same_bits_and_a_model_that_predicts_a_t1(tmp_path: P
     second.resume(tmp_path / "parts" / STATE)
     second.run()
     assert_identical(whole.network.state_dict(), second.network.state_dict())
+    validation = next(event for event in events if isinstance(event, Validation))
+    assert len(validation.other_contrasts) == len(validation.table1) == 15 and "in other contrasts" in str(validation)
     model = load_model(tmp_path / "whole" / "best.safetensors")
+    others = round(float(np.nanmean(validation.other_contrasts)), 4)
+    assert model.card.figures["the same, remapped to other contrasts"] == others
     assert model.scheme == SCHEMES["freesurfer34"] == ANY_SCHEME
     classes, _, t1 = model.network.with_t1(cubes(1).images.float() / 255)  # type: ignore[operator]
     assert classes.shape == (16, 16, 16) and t1.shape == (1, 1, 16, 16, 16)

@@ -38,6 +38,7 @@ from uresnet.training.examples.contrasts import (
 )
 from uresnet.training.examples.draws import between, chance, fraction
 from uresnet.training.examples.intensities import blurred
+from uresnet.training.examples.synthesis import grey_values
 
 _DOUBTFUL = 3.0  # standard deviations below the mean of deep white matter, at least one step of brightness
 
@@ -238,6 +239,22 @@ class AnyContrastMaker:
         sides[: self.scheme.number_of_classes] = sides.new_tensor(self.scheme.mirrored)
         t1 = None if block.t1 is None else block.t1.flip(2)
         return Block(block.image.flip(2), sides[block.classes.int()].flip(2), t1)
+
+
+class Remapper:
+    """The scans of a store in another contrast, always the same one for a scan: T2, FLAIR and PD in turn."""
+
+    def __init__(self, store: DeviceStore) -> None:
+        self.store = store
+        self.greys = grey_values(store)[0]
+
+    def __call__(self, number: int) -> Tensor:
+        """Scan ``number`` remapped, (1, 1, I, J, K) in [0, 1], 0 outside the brain."""
+        images, labels = self.store.batch([number])
+        generator = torch.Generator(images.device).manual_seed(number)
+        wanted = draw_tissues(FAMILIES[1 + number % 3], generator)
+        image = remapped(images, mean_tissues(images, labels, self.greys), wanted, generator)
+        return acquisition.to_unit_range(image, images > 0, 0.005, 0.995)
 
 
 def doubtful_white_matter(image: Tensor, labels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from uresnet.core.labels import SCHEMES
 from uresnet.training.data.classes import class_table
 from uresnet.training.data.dataset import Scan
 from uresnet.training.data.store import DeviceStore
-from uresnet.training.examples.any_contrast import AnyContrastMaker, doubtful_white_matter
+from uresnet.training.examples.any_contrast import AnyContrastMaker, Remapper, doubtful_white_matter
 from uresnet.training.examples.blocks import NOT_JUDGED, Block
 
 SCHEME = SCHEMES["freesurfer34"]
@@ -139,6 +139,18 @@ def test_what_a_cut_field_of_view_lacks_is_background_everywhere() -> None:
     missing = (block.classes == 0) & (whole.classes > 0)
     assert block.t1 is not None and int(missing.sum()) > 0
     assert float(block.image[missing].max()) == 0 and float(block.t1[missing].max()) == 0
+
+
+def test_scans_to_validate_on_get_t2_flair_and_pd_in_turn() -> None:
+    remap = Remapper(brains(3))
+    labels = remap.store.labels[:1]
+    orders = []
+    for number in range(3):
+        image = remap(number)
+        assert torch.equal(image, remap(number)) and float(image[labels == 0].max()) == 0
+        middles = {name: float(image[labels == i].median()) for name, i in (("w", 2), ("g", 3), ("f", 4))}
+        orders.append("".join(sorted(middles, key=lambda name: middles[name])))
+    assert orders[:2] == ["wgf", "fwg"] and orders[2][0] == "w"
 
 
 def test_dark_deep_white_matter_of_a_scan_is_not_judged() -> None:
