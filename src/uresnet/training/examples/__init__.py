@@ -1,5 +1,7 @@
 """Training examples: what the networks see of the training data, changed at random.
 
 ``augment`` changes images for networks that take a pair. ``blocks`` makes blocks for the segmenter, from scans or, by
-``synthesis``, from ``label_maps``. ``draws``, ``geometry`` and ``intensities`` hold the changes that they share.
+``synthesis``, from ``label_maps``. ``any_contrast`` makes blocks of any contrast: ``contrasts`` says how bright tissues
+are, ``abnormal`` paints what is ill, ``acquisition`` does what a scanner does. ``draws``, ``geometry`` and
+``intensities`` hold what they share.
 """
