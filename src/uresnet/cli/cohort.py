@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -20,15 +20,14 @@ from uresnet.cli.options import (
     MaskOption,
     ModelOption,
     OutputFolderOption,
-    OutputsOption,
     QuietOption,
     SpacingOption,
     StrippedOption,
     extras_of,
 )
 from uresnet.cli.session import Session, session
-from uresnet.cohort.jobs import EngineName
-from uresnet.core.choices import FailOn, FormatName, Freedom
+from uresnet.cohort.jobs import LEAN_OUTPUTS, EngineName
+from uresnet.core.choices import FailOn, FormatName, Freedom, OutputName
 from uresnet.errors import UserError
 from uresnet.pipeline.names import chosen_outputs
 
@@ -41,6 +40,14 @@ SOME_FAILED = 4
 
 _SHOWN = 20
 
+OutputsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help=f"What to write, separated by commas: {', '.join(get_args(OutputName))}. run.json is always written.",
+        show_default=f"{', '.join(LEAN_OUTPUTS)}",
+    ),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="The number of worker processes.", show_default="one for each core"),
@@ -137,7 +144,8 @@ def cohort(
         from uresnet.cohort.table import shard as part_of
 
         part = _part(shard)
-        wanted = chosen_outputs(outputs, report, extras_of(mask, stripped))
+        named = ",".join(LEAN_OUTPUTS) if outputs is None else outputs
+        wanted = chosen_outputs(f"{named},report" if report else named, True, extras_of(mask, stripped))
         jobs = _jobs(table, output, to, all_pairs, segment_only)
         options, count = options_of(run, output, model, len(jobs), workers, threads, memory, cache_size)
         from dataclasses import replace

@@ -9,6 +9,9 @@ from typing import Any, Literal
 from uresnet.core.choices import BrainMethod, FormatName, Freedom, OutputName
 from uresnet.pipeline.names import DEFAULT_OUTPUTS
 
+LEAN_OUTPUTS: tuple[OutputName, ...] = tuple(name for name in DEFAULT_OUTPUTS if name not in ("report", "jacobian"))
+"""What a cohort writes by default: pages take time, and Jacobians follow from transforms (``uresnet jacobian``)."""
+
 State = Literal["done", "failed", "busy"]
 """Of a job: "busy" is one that another run on the same folder is working on."""
 
@@ -58,7 +61,7 @@ class Options:
     transform: Freedom = "joint"
     refine: bool = False
     brain: BrainMethod = "auto"
-    outputs: tuple[OutputName, ...] = tuple(name for name in DEFAULT_OUTPUTS if name != "report")
+    outputs: tuple[OutputName, ...] = LEAN_OUTPUTS
     field_spacing: float | None = None
     formats: tuple[FormatName, ...] = ()
     command: tuple[str, ...] = ()

@@ -128,8 +128,13 @@ def _bring(
     )
     folder.mkdir(parents=True, exist_ok=True)
     with fresh_files(folder, overwrite=True, record=_KEY) as beside:
-        write_itk_composite(stored_transform(forward, there, labels), beside / "transform.h5", exact=True)
-        write_itk_composite(stored_transform(back, labels, there), beside / "inverse_transform.h5", exact=True)
+        for way, start, end, file in (
+            (forward, there, labels, "transform.h5"),
+            (back, labels, there, "inverse_transform.h5"),
+        ):
+            write_itk_composite(
+                stored_transform(way, start, end, compact=True), beside / file, exact=True, compact=True
+            )
         warped = resample(forward, image, grid, fill=scan_background(image.data.numpy()))
         write_image(stored_image(warped), beside / "warped.nii.gz")
         write_labels(resample(forward, labels, grid), beside / "warped_dseg.nii.gz")

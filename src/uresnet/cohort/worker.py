@@ -110,7 +110,7 @@ class Worker:
             device=options.device,
             keep=self.scans.keep,
         )
-        result = replace(result, record=replace(result.record, key=job.key))
+        result = replace(result, record=replace(result.record, key=job.key), compact=True)
 
         def save() -> None:
             written: dict[str, Any] = {

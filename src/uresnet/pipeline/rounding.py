@@ -23,6 +23,9 @@ from uresnet.transform import Affine, Composite, DisplacementField, Transform, d
 _QUANTA_MM = ((0.0, 2.0**-7), (2.0, 2.0**-4), (np.inf, 2.0**-2))
 """Up to so many mm from where brain may be read → what a displacement is a multiple of, mm."""
 
+_QUANTA_OF_MANY_MM = (*_QUANTA_MM[:2], (np.inf, 2.0**-1))
+"""The same for transforms of which there are many, and the disk is what is scarce."""
+
 _JACOBIAN_QUANTA = ((0.0, 2.0**-9), (np.inf, 2.0**-4))
 _SMALLEST_ROUNDED = 2.0**-3
 """Of a Jacobian determinant: what is smaller keeps all digits, and with them its sign."""
@@ -33,17 +36,21 @@ _LEVELS = 2**12
 _COARSER = 2  # distances are measured on voxels so many times as large
 
 
-def stored_transform(transform: Composite, start: LabelMap, end: LabelMap, spacing: float | None = None) -> Composite:
-    """The transform with its displacements rounded. ``start`` is the brain where points come from, ``end`` the one
-    where they go. With a ``spacing``, displacements are on voxels of that many mm, and their inverse is less accurate.
+def stored_transform(
+    transform: Composite, start: LabelMap, end: LabelMap, spacing: float | None = None, compact: bool = False
+) -> Composite:
+    """The transform with its displacements rounded, where ``compact`` to 0.25 mm far from the brain. ``start`` is the
+    brain where points come from, ``end`` the one where they go. With a ``spacing``, displacements are on voxels of that
+    many mm, and their inverse is less accurate.
     """
+    steps = _QUANTA_OF_MANY_MM if compact else _QUANTA_MM
     parts = list(transform.parts)
     for n, part in enumerate(parts):
         if isinstance(part, DisplacementField):
             field = part if spacing is None else _at_spacing(part, spacing)
             before = Composite([Affine.identity(), *parts[:n]]).inverse() if n else Affine.identity()
             onto_end = Composite([*parts[n:], Affine.identity()])
-            quanta = _quanta(_QUANTA_MM, field.grid, (before, start), (onto_end, end))
+            quanta = _quanta(steps, field.grid, (before, start), (onto_end, end))
             parts[n] = replace(field, displacement=_rounded(field.displacement, quanta))
     return Composite(parts)
 

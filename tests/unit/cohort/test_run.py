@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cohorts import Here, options_for, write_images
-from uresnet.cohort.jobs import Job, Options
+from uresnet.cohort.jobs import LEAN_OUTPUTS, Job, Options
 from uresnet.cohort.manifest import Manifest
 from uresnet.cohort.run import plan, run
 from uresnet.cohort.table import scan_of
@@ -59,7 +59,7 @@ def test_a_pair_of_a_cohort_is_that_of_a_single_command(
     finished: Path, images: list[Path], tiny_model: Path, tmp_path: Path
 ) -> None:
     register(images[2], images[0], model=tiny_model, brain="none", transform="affine").save(
-        tmp_path / "single", report=False
+        tmp_path / "single", outputs=LEAN_OUTPUTS
     )
     single = {path.name: path.read_bytes() for path in (tmp_path / "single").iterdir() if path.name != "run.json"}
     assert {
@@ -70,6 +70,16 @@ def test_a_pair_of_a_cohort_is_that_of_a_single_command(
     for name in ("inputs", "measures", "quality", "warnings", "transform"):
         assert ours.get(name) == its.get(name), name
     assert set(ours) - set(its) == {"key"}
+
+
+def test_the_peak_is_that_of_computing_and_writing(
+    images: list[Path], tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one job is written the next one measures anew."""
+    peaks = [7 * 2**20, 3 * 2**20]
+    monkeypatch.setattr("uresnet.cohort.worker.peak_memory", lambda device: peaks.pop(0))
+    outcome = Here(options_for(tmp_path, tiny_model)).worker.run(Job("one", scan_of(images[0])))
+    assert (outcome.state, outcome.peak_mb, peaks) == ("done", 7, [])
 
 
 def test_nothing_is_done_twice(copied: Options, jobs: list[Job]) -> None:

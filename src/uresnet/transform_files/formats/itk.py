@@ -52,12 +52,12 @@ def itk_files(pair: TransformPair) -> Writers:
 # -- writing -------------------------------------------------------------------------------------------------------
 
 
-def write_itk_composite(transform: Transform, path: str | Path, exact: bool = False) -> None:
+def write_itk_composite(transform: Transform, path: str | Path, exact: bool = False, compact: bool = False) -> None:
     """Write an ITK composite ``.h5`` that SimpleITK, ANTs, Slicer and nitransforms read.
 
     Displacements are rounded to multiples of 2^-15 mm (error ≤ 1.6e-5 mm, for a smaller file), or kept to the
-    last bit with ``exact``. A file is whole or absent. ``UserError`` where the folder does not exist or cannot be
-    written.
+    last bit with ``exact``. ``compact`` compresses small fields as hard as large ones. A file is whole or absent.
+    ``UserError`` where the folder does not exist or cannot be written.
     """
     path = Path(path)
     if not path.name.lower().endswith(".h5"):
@@ -71,13 +71,13 @@ def write_itk_composite(transform: Transform, path: str | Path, exact: bool = Fa
         groups = file.create_group("TransformGroup")
         groups.create_group("0")["TransformType"] = _ascii("CompositeTransform_float_3_3")
         for number, part in enumerate(reversed(transform.parts), start=1):
-            _write_part(groups.create_group(str(number)), part, exact)
+            _write_part(groups.create_group(str(number)), part, exact, compact)
         file.flush()
         content = file.id.get_file_image()
     write_bytes(content, path)
 
 
-def _write_part(group: h5py.Group, part: Transform, exact: bool) -> None:
+def _write_part(group: h5py.Group, part: Transform, exact: bool, compact: bool) -> None:
     if isinstance(part, Affine):
         group["TransformType"] = _ascii("AffineTransform_float_3_3")
         lps = LPS @ part.matrix @ LPS
@@ -87,7 +87,7 @@ def _write_part(group: h5py.Group, part: Transform, exact: bool) -> None:
     elif isinstance(part, DisplacementField):
         group["TransformType"] = _ascii("DisplacementFieldTransform_float_3_3")
         group["TransformFixedParameters"] = _itk_geometry(part.grid)
-        _write_vectors(group, part, exact)
+        _write_vectors(group, part, exact, compact)
     else:
         raise TypeError(f"no ITK counterpart of {type(part).__name__}")
 
@@ -98,7 +98,7 @@ def _itk_geometry(grid: Grid) -> np.ndarray:
     return np.concatenate([grid.shape, lps[:3, 3], grid.zooms, (lps[:3, :3] / grid.zooms).ravel()])
 
 
-def _write_vectors(group: h5py.Group, field: DisplacementField, exact: bool) -> None:
+def _write_vectors(group: h5py.Group, field: DisplacementField, exact: bool, compact: bool) -> None:
     """The displacements: flat float32, component fastest, then x, y, z; LPS.
 
     Gzip and shuffle, several chunks compressed at a time: h5py's own filter pipeline uses one thread. A chunk is some
@@ -123,8 +123,8 @@ def _write_vectors(group: h5py.Group, field: DisplacementField, exact: bool) -> 
 
     starts = range(0, k, slices)
     with ThreadPoolExecutor(min(4, torch.get_num_threads())) as pool:
-        chunks = list(pool.map(lambda start: _deflate(shuffled(start), 1), starts))
-        if sum(map(len, chunks)) > _LARGE:
+        chunks = [] if compact else list(pool.map(lambda start: _deflate(shuffled(start), 1), starts))
+        if compact or sum(map(len, chunks)) > _LARGE:
             chunks = list(pool.map(lambda start: _deflate_small(shuffled(start), 4), starts))
     for number, chunk in enumerate(chunks):
         data.id.write_direct_chunk((number * data.chunks[0],), chunk)
