@@ -13,7 +13,6 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -31,7 +30,7 @@ _SETTINGS: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 
-_INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_INTERRUPTED = 128 + signal.SIGINT
 _PATIENCE_S = 30.0  # from SIGTERM to the end of the process; Slurm waits as long before it kills
 
 app = typer.Typer(cls=Verbs, add_completion=True, epilog="Start with: uresnet demo", **_SETTINGS)
@@ -100,15 +99,14 @@ def _root(
 def main() -> NoReturn:
     """Run the command and exit, with the codes of :mod:`uresnet.cli.session`."""
     start()
+    code: int | str | None = 0
     try:
         app(prog_name="uresnet")
     except KeyboardInterrupt:  # outside a verb: while the command line is read
-        _leave(_INTERRUPTED)
+        code = _INTERRUPTED
     except SystemExit as end:
-        if end.code in (_INTERRUPTED, _TERMINATED):
-            _leave(int(end.code))
-        raise
-    sys.exit(0)
+        code = end.code
+    _leave(int(code or 0))
 
 
 def start() -> None:
@@ -129,8 +127,11 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End after a signal, without waiting for threads that still compute: what was written is removed already."""
+    """End at once: all is written, or removed after a signal. Python would wait for threads that still compute, and
+    take a second to take torch apart."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        try:
             stream.flush()
+        except (OSError, ValueError):  # nobody reads it, or the disk is full
+            code = code or 1
     os._exit(code)

@@ -123,6 +123,8 @@ def apply(
             raise UserError(
                 f"{image} holds points, which have no outside and no volumes; leave out --fill and --volumes."
             )
+        if not points and lps is not None:
+            raise UserError(f"{image} is an image, whose file says where it lies; leave out --lps and --ras.")
         if not points and like is None:
             raise UserError("The grid of the result is missing; give the fixed image with --like FIXED.")
         inputs = [*transforms, image, like, moving, fixed]

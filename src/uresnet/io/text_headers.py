@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import math
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 
 from isal import igzip
 
-from uresnet.errors import UserError
+from uresnet.errors import InputWarning, UserError, quoted
 from uresnet.io.contents import DEFLATE, check_voxels, truncated
 
 _LONGEST_HEADER, _LONGEST_LINE, _LONGEST_FIELD = 1 << 20, 10_000, 400  # bytes
@@ -45,6 +46,7 @@ _NRRD_ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2",
 )
 
 
+_NRRD_SPACES = ("right-anterior-superior", "ras", "left-anterior-superior", "las", "left-posterior-superior", "lps")
 _NRRD_FIELDS = {
     *("dimension", "type", "blocksize", "encoding", "endian", "content", "oldmin", "oldmax", "datafile", "lineskip"),
     *("byteskip", "number", "sampleunits", "sizes", "spacings", "thicknesses", "axismins", "axismaxs", "centers"),
@@ -116,6 +118,7 @@ def _nrrd(path: Path, content: bytes) -> _Stored:
         if key not in _NRRD_FIELDS:
             raise _refused(path, "a line of its header is none that NRRD has")
         _add(path, fields, key, value.strip())
+    _check_space(path, fields)
     shape = _shape(path, fields, "dimension", "sizes")
     size = _NRRD_BYTES.get(fields.get("type", "").lower())
     encoding = _NRRD_ENCODINGS.get(fields.get("encoding", "").lower())
@@ -127,6 +130,21 @@ def _nrrd(path: Path, content: bytes) -> _Stored:
     return _Stored(
         data, start + lines + (max(0, skipped) if encoding == "raw" else 0), math.prod(shape) * size, encoding
     )
+
+
+def _check_space(path: Path, fields: dict[str, str]) -> None:
+    """What ITK leaves out: it takes every length for millimetres, and axes that it does not know for LPS."""
+    units = {unit.strip().lower() for unit in re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))}
+    if units - {"mm", "millimeter", "millimetre", "", "???"}:
+        raise UserError(f"{path} states lengths that are not in mm (space units); write it again in mm.")
+    space = fields.get("space", "").lower().removesuffix("-time")
+    if space and space not in _NRRD_SPACES:
+        warnings.warn(
+            f"{path} does not say which of its axes points left or right (its space is {quoted(space, 40)}); they are "
+            "taken for LPS. Look where left and right are.",
+            InputWarning,
+            stacklevel=2,
+        )
 
 
 def _lines(path: Path, content: bytes) -> Iterator[tuple[str, int]]:

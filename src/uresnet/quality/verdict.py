@@ -110,27 +110,27 @@ IMAGE_RULES: tuple[Rule, ...] = (
     Rule(
         "width",
         "Brain width / length",
-        Bounds(look_below=0.65, failed_below=0.35, look_above=0.95, failed_above=1.4),
+        Bounds(look_below=0.65, failed_below=0.35, look_above=0.95, failed_above=1.2),
         "the brain has an unusual shape; check that no half is missing and that the file states the right orientation",
     ),
     Rule(
         "height",
         "Brain height / length",
-        Bounds(look_below=0.62, failed_below=0.35, look_above=0.95, failed_above=1.4),
+        Bounds(look_below=0.62, failed_below=0.35, look_above=0.95, failed_above=1.2),
         "the brain has an unusual shape; check that its top and bottom are there and that the file states the right "
         "orientation",
     ),
     Rule(
         "distance",
         "Distance from training images",
-        Bounds(look_above=5.0),
+        Bounds(look_above=5.0, failed_above=10.0),
         "its shape and intensities differ from those of the T1-weighted brains that the model was trained on",
         " times the usual",
     ),
     Rule(
         "deep_over_rim",
         "Deep brain brighter than surface",
-        Bounds(look_below=0.05),
+        Bounds(look_below=0.05, failed_below=-0.1),
         "the deep brain, which is mostly white matter, is not brighter than the cortex: this does not look like a "
         "T1-weighted image",
     ),
@@ -162,8 +162,9 @@ IMAGE_RULES: tuple[Rule, ...] = (
     Rule(
         "missing",
         "Structures not found",
-        Bounds(look_above=0, failed_above=12),
-        "the model did not find structures that every brain has; where many are missing, this may be no brain",
+        Bounds(look_above=0, failed_above=5),
+        "the model did not find structures that every brain has; where many are missing, the brain does not lie as the "
+        "file says, or this is none",
     ),
     Rule(
         "mass_ml",

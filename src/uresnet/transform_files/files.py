@@ -6,16 +6,19 @@ of ``formats``, that of its program, and nowhere else.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
 from uresnet.core.choices import FormatName, check_choices
 from uresnet.core.files import check_exist
 from uresnet.core.format_files import FORMAT_FILES
 from uresnet.core.grid import Grid
-from uresnet.errors import UserError
+from uresnet.errors import InputWarning, UserError
 from uresnet.transform import Affine, Composite, Transform
 from uresnet.transform_files.contents import no_transform, reading
 from uresnet.transform_files.formats.ants import ants_files
@@ -123,7 +126,16 @@ def read_transform(path: str | Path, kind: FileKind | None = None) -> Composite:
     if not path.is_file():
         raise UserError(f"{path} is not a file; give a transform file.")
     with reading(path):
-        return Composite(_parts(path, kind))
+        parts = _parts(path, kind)
+    mirrors = [np.linalg.det(part.matrix) < 0 for part in parts if isinstance(part, Affine)]
+    if sum(mirrors) % 2:
+        warnings.warn(
+            f"{path} turns a brain into its mirror image (its matrix has a negative determinant), which no "
+            "registration of two brains does.",
+            InputWarning,
+            stacklevel=2,
+        )
+    return Composite(parts)
 
 
 def _parts(path: Path, kind: FileKind) -> list[Transform]:

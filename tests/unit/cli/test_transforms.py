@@ -91,6 +91,7 @@ def test_points_without_names_or_without_a_deformation(folder):
         np.testing.assert_allclose(np.array(rows, dtype=float)[:, :3], expected, atol=2e-5)
     assert "does not exist" in fails("apply a.txt p.csv -o r.csv --like nowhere.nii.gz")
     assert "not interpolated" in fails("apply a.txt p.csv -o r.csv --interpolation nearest")
+    assert "leave out --lps" in fails("apply t.h5 scan.nii.gz --like fixed.nii.gz -o r.nii.gz --lps")
 
 
 def test_the_command_asks_whose_a_table_with_times_is(folder):

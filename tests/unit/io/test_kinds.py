@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from image_files import saved
 from uresnet.core.background import label_background, scan_background
@@ -140,6 +142,27 @@ def test_a_nrrd_header_that_itk_must_not_see(line, tmp_path):
     (tmp_path / "a.nrrd").write_bytes(content.replace(b"\n\n", b"\n" + line + b"\n\n", 1))
     with pytest.raises(UserError):
         read_image(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("space", ["scanner-xyz", "3D-left-handed", "left-posterior-superior"])
+def test_what_itk_leaves_out_of_a_nrrd_header_is_told(space, tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(NOISE.astype(np.int16)), str(tmp_path / "a.nrrd"))
+    content = (tmp_path / "a.nrrd").read_bytes()
+    assert content.count(b"space: left-posterior-superior\n") == 1
+    content = content.replace(b"space: left-posterior-superior\n", f"space: {space}\n".encode())
+    (tmp_path / "a.nrrd").write_bytes(content)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_image(tmp_path / "a.nrrd")
+    told = [warning for warning in caught if "Look where left and right are" in str(warning.message)]
+    assert len(told) == (0 if space == "left-posterior-superior" else 1)
+    in_cm = content.replace(b"\n\n", b'\nspace units: "cm" "cm" "cm"\n\n', 1)
+    (tmp_path / "cm.nrrd").write_bytes(in_cm)
+    with pytest.raises(UserError, match="not in mm"):
+        read_image(tmp_path / "cm.nrrd")
+    (tmp_path / "mm.nrrd").write_bytes(in_cm.replace(b'"cm"', b'"mm"'))
+    if space == "left-posterior-superior":
+        assert torch.equal(read_image(tmp_path / "mm.nrrd").data, read_image(tmp_path / "a.nrrd").data)
 
 
 def test_a_small_file_that_claims_or_unpacks_to_much(tmp_path):

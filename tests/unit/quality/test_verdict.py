@@ -108,6 +108,21 @@ def test_each_sign_of_a_single_image_can_spoil_it(rule: Rule) -> None:
         assert not verdict.reasons[0].startswith("Image image")
 
 
+# Signs of one brain of OASIS on voxels of 2 mm, segmented by the default model: every label is wrong in all of them.
+USELESS = {
+    "negative": {"distance": 7.98, "deep_over_rim": -0.244, "white_over_grey": 0.79, "lopsided": 0.087},
+    "header upside down": {"distance": 1.48, "handedness": -0.122, "missing": 6},
+    "two axes exchanged": {"width": 1.25, "height": 0.94, "distance": 7.63, "missing": 4, "lopsided": 0.213},
+    "turned about the left-right axis": {"width": 1.07, "height": 1.33, "distance": 12.6, "missing": 1},
+    "turned about the axis of the body": {"width": 1.25, "height": 0.94, "distance": 7.63, "missing": 5},
+}
+
+
+@pytest.mark.parametrize("values", USELESS.values(), ids=USELESS)
+def test_a_useless_segmentation_has_failed(values: dict[str, float]) -> None:
+    assert judge_image(changed(BRAIN, **values), MODEL).level is Level.failed
+
+
 def test_bounds_of_the_model_come_before_those_of_its_structures(monkeypatch: pytest.MonkeyPatch) -> None:
     careful = replace(MODEL, sha256="1" * 64)
     monkeypatch.setattr("uresnet.quality.verdict.SCHEME_BOUNDS", {"freesurfer28": {"mean_dice": Bounds(0.7)}})

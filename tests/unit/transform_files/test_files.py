@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from spatial_cases import LPS, ORIENTATIONS, grid_of, half_affine, known_affine, points_in, smooth_field
 from transform_cases import FIXED, MOVING, sentence
-from uresnet.errors import UserError
+from uresnet.errors import InputWarning, UserError
 from uresnet.transform import Affine, Composite, DisplacementField
 from uresnet.transform_files import (
     FileKind,
@@ -73,6 +74,16 @@ def test_a_large_field_is_compressed_harder(tmp_path, monkeypatch):
     values = [h5py.File(path)["TransformGroup/1/TransformParameters"][()] for path in (usual, harder)]
     np.testing.assert_array_equal(*values)
     np.testing.assert_allclose(itk_points(sitk.ReadTransform(harder), points), ours(transform, points), atol=3e-5)
+
+
+def test_a_mirror_image_is_told(tmp_path):
+    for name, signs in (("mirror", (-1, 1, 1)), ("turned", (-1, -1, 1))):
+        write_itk_affine(Affine(np.diag([*signs, 1.0])), tmp_path / f"{name}.txt")
+    with pytest.warns(InputWarning, match="mirror image"):
+        read_transform(tmp_path / "mirror.txt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_transform(tmp_path / "turned.txt")
 
 
 @pytest.mark.parametrize("ending", [".mat", ".txt", ".tfm"])
