@@ -93,9 +93,10 @@ def white_matter_lesions(labels: Tensor, portion: float, generator: torch.Genera
     return share
 
 
-def stroke(labels: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-    """The shape of a ``mask`` (i, j, k), turned, mirrored and scaled at random, round a random voxel of tissue."""
-    tissue = (labels > 0) & ~one_of(labels, _FLUID)
+def stroke(labels: Tensor, brain: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    """The shape of a ``mask`` (i, j, k), turned, mirrored and scaled at random, round a random voxel of the ``brain``,
+    bool, that is not labelled as fluid."""
+    tissue = brain & ~one_of(labels, _FLUID)
     if not tissue.any():
         return torch.zeros(labels.shape, device=labels.device)
     centre = _random_voxel(tissue, generator)
@@ -157,14 +158,14 @@ class MassShape:
     oedema: Tensor
 
 
-def mass_shape(mass: Mass, labels: Tensor, generator: torch.Generator) -> MassShape:
-    """The parts of a mass with an uneven surface, inside the brain; its oedema lies in white matter."""
+def mass_shape(mass: Mass, labels: Tensor, brain: Tensor, generator: torch.Generator) -> MassShape:
+    """The parts of a mass with an uneven surface, inside the ``brain``, bool; its oedema lies in white matter."""
     shape = labels.shape[2:]
     away = (identity_coordinates(shape, labels.device) - mass.centre).norm(dim=1, keepdim=True) / mass.radius
     spacing = max(3, int(mass.radius * between(0.4, 1.2, generator)))
     away = away + between(0.03, 0.2, generator) * smooth_field(1, shape, spacing, generator)[None]
     sharp = mass.radius * between(0.7, 2.0, generator)
-    whole = ((1 - away) * sharp).sigmoid() * (labels > 0)
+    whole = ((1 - away) * sharp).sigmoid() * brain
     rim = ((away - 1 + between(0.0, 0.3, generator)) * sharp).sigmoid() * whole
     swelling = between(1.0, 1.9, generator)
     oedema = ((swelling - away) * sharp / 2).sigmoid() * one_of(labels, WHITE_MATTER) * (1 - whole)

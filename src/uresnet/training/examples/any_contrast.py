@@ -40,6 +40,7 @@ from uresnet.training.examples.draws import between, chance, fraction
 from uresnet.training.examples.intensities import blurred
 from uresnet.training.examples.synthesis import grey_values
 
+_EDGE = 0.6  # voxels by which abnormal tissue is blurred: shapes end at tissues, which have sharp edges
 _DOUBTFUL = 3.0  # standard deviations below the mean of deep white matter, at least one step of brightness
 
 
@@ -58,6 +59,11 @@ class Scene:
     tissues: Tissues
     painted: Tensor
     doubtful: Tensor
+
+    @property
+    def brain(self) -> Tensor:
+        """What is labelled or seen, bool: labels of scans often leave out fluid at the surface."""
+        return (self.labels > 0) | (self.t1 > 0)
 
 
 class AnyContrastMaker:
@@ -151,7 +157,7 @@ class AnyContrastMaker:
         # What a scan shows and its labels leave out is mostly fluid between brain and skull.
         image = torch.where((scene.labels == 0) & (scene.t1 > 0), table[24], image)
         image = grained(image, scene.labels, between(0.02, 0.16, generator), generator)
-        image = blurred(image, between(0.0, 0.6, generator)) * ((scene.labels > 0) | (scene.t1 > 0))
+        image = blurred(image, between(0.0, 0.6, generator)) * scene.brain
         return replace(scene, image=image, family=family, tissues=tissues)
 
     def _contrast(self, generator: torch.Generator) -> tuple[Family, Tissues, Tensor]:
@@ -174,12 +180,12 @@ class AnyContrastMaker:
             scene = self._blended(scene, share, "lesion", generator)
         if self.strokes and chance(c.stroke, generator):
             number = int(torch.randint(len(self.strokes), (1,), generator=generator, device=generator.device))
-            share = abnormal.stroke(scene.labels, self.strokes[number], generator)
+            share = abnormal.stroke(scene.labels, scene.brain, self.strokes[number], generator)
             scene = self._blended(scene, share, "cavity", generator)
         return scene
 
     def _with_mass(self, scene: Scene, mass: abnormal.Mass, generator: torch.Generator) -> Scene:
-        parts = abnormal.mass_shape(mass, scene.labels, generator)
+        parts = abnormal.mass_shape(mass, scene.labels, scene.brain, generator)
         scene = self._blended(scene, parts.oedema, "lesion", generator)
         scene = self._blended(scene, parts.whole, "core", generator)
         return self._blended(scene, parts.rim, "rim", generator)
@@ -195,11 +201,12 @@ class AnyContrastMaker:
         value_in_t1 = abnormal.brightness(kind, "T1", t1_tissues, amount, generator)
         if kind == "rim" and scene.family == "T1" and chance(0.4, generator):
             value = scene.tissues.white * between(1.0, 1.4, generator)
+        seen = blurred(share, _EDGE) * scene.brain
         ids = torch.full_like(scene.labels, abnormal.LESION) if kind == "lesion" else abnormal.mass_ids(scene.labels)
         return replace(
             scene,
-            image=abnormal.blended(scene.image, share, value, 0.08, generator),
-            t1=abnormal.blended(scene.t1, share, value_in_t1, 0.04, generator),
+            image=abnormal.blended(scene.image, seen, value, 0.08, generator),
+            t1=abnormal.blended(scene.t1, seen, value_in_t1, 0.04, generator),
             painted=torch.where(share > 0.5, ids, scene.painted),
         )
 
@@ -207,8 +214,8 @@ class AnyContrastMaker:
 
     def _acquired(self, scene: Scene, class_of_id: Tensor, generator: torch.Generator) -> Block:
         c = self.config
-        brain = (scene.labels > 0) | (scene.t1 > 0)
-        image, kept = scene.image, brain
+        image, brain = scene.image, scene.brain
+        kept = brain
         if chance(c.uneven, generator):
             kept = acquisition.stripped_unevenly(brain, generator)
             image = acquisition.with_rim(image, brain, kept, between(0.02, 1.0, generator), generator)

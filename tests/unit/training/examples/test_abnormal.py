@@ -47,7 +47,10 @@ def test_lesions_are_the_portion_of_white_matter_that_was_asked_for(portion: flo
 
 def test_no_white_matter_no_lesion() -> None:
     nothing = torch.zeros((1, 1, 8, 8, 8), dtype=torch.uint8)
-    for share in (white_matter_lesions(nothing, 0.5, generator()), stroke(nothing, torch.ones(2, 2, 2), generator())):
+    for share in (
+        white_matter_lesions(nothing, 0.5, generator()),
+        stroke(nothing, nothing > 0, torch.ones(2, 2, 2), generator()),
+    ):
         assert share.shape == nothing.shape and float(share.abs().max()) == 0
     assert draw_mass(nothing, (3, 5), generator()) is None
 
@@ -59,13 +62,13 @@ def test_a_stroke_has_the_volume_of_its_mask_and_lies_in_tissue() -> None:
     mask[1:-1, 1:-1, 1:-1] = 1
     volumes = []
     for seed in range(12):
-        share = stroke(labels, mask, generator(seed))
+        share = stroke(labels, labels > 0, mask, generator(seed))
         volumes.append(float(share.sum()))
     inside = int(mask.sum())
     # Those that are cut by the edge are smaller; one near the middle is whole.
     assert max(volumes) < 1.1 * inside * np.exp(0.9) and max(volumes) > 0.9 * inside * np.exp(-0.9)
     fluid = torch.where(torch.arange(40).view(1, 1, 40, 1, 1) < 20, 4, 2).to(torch.uint8).expand(labels.shape)
-    assert float(stroke(fluid, mask, generator(1))[fluid == 4].max()) == 0
+    assert float(stroke(fluid, fluid > 0, mask, generator(1))[fluid == 4].max()) == 0
 
 
 @pytest.mark.parametrize("push", [0.0, 0.3, 0.6, 0.95])
@@ -110,7 +113,7 @@ def test_the_parts_of_a_mass_lie_where_they_belong() -> None:
     labels = brain()
     mass = Mass(torch.tensor([10.0, 16, 16]).view(1, 3, 1, 1, 1), 5.0, 0.0)
     for seed in range(4):
-        parts = mass_shape(mass, labels, generator(seed))
+        parts = mass_shape(mass, labels, labels > 0, generator(seed))
         white = (labels == 2) | (labels == 41)
         assert float(parts.oedema[~white].max()) == 0 and float(parts.whole[labels == 0].max()) == 0
         assert bool((parts.rim <= parts.whole).all()) and bool((parts.oedema + parts.whole <= 1 + 1e-6).all())
