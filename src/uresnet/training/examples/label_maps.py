@@ -39,7 +39,9 @@ def read_label_maps(folder: Path, spec: ConformSpec) -> Tensor:
     Fluid outside the sulci is set to 0, as brain extraction does. Raises :class:`UserError` for a folder without label
     maps and for a file that cannot be read.
     """
-    volumes = [_conformed_map(path, spec) for path in _files(folder, "label maps", "blocks.label_maps")]
+    volumes = [
+        _conformed_map(path, spec) for path in _files(folder, "label maps", "blocks.label_maps, or --label-maps")
+    ]
     shape = tuple(max(volume.shape[axis] for volume in volumes) for axis in range(3))
     return torch.stack([_padded(volume, shape) for volume in volumes])[:, None]
 
@@ -49,7 +51,7 @@ def read_shapes(folder: Path) -> list[Tensor]:
 
     Raises :class:`UserError` for a folder without masks, an empty mask and a file that cannot be read.
     """
-    return [_shape(path) for path in _files(folder, "masks", "contrasts.stroke_masks")]
+    return [_shape(path) for path in _files(folder, "masks", "contrasts.stroke_masks, or --stroke-masks")]
 
 
 def _files(folder: Path, what: str, setting: str) -> list[Path]:
