@@ -24,9 +24,7 @@ def test_a_name_is_the_packaged_file_and_a_file_of_that_name_comes_first(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_config("paper") == load_config(FOLDER / "paper.yaml") != load_config("default")
-    with pytest.raises(
-        UserError, match=r"There is no configuration papper; choose from .*paper,.*YAML"
-    ):
+    with pytest.raises(UserError, match=r"There is no configuration papper; choose from .*paper,.*YAML"):
         load_config("papper")
     (tmp_path / "paper").write_text((FOLDER / "default.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     assert load_config("paper") == load_config("default")
