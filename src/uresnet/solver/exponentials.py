@@ -38,15 +38,20 @@ def exponentials(
     ``stored_mm``. ``where`` (i, j, k) bool, on the velocity's lattice, is where that is done; everywhere by default.
 
     An exponential is invertible, but a velocity that changes too much from voxel to voxel is integrated with errors
-    that fold: there, the velocities are smoothed and integrated again. Raises ``ArithmeticError`` when folds remain.
+    that fold: there, the velocities are smoothed and integrated again, and from the second time on halved too: where a
+    brain reaches the end of the lattice, the flow through it stays a fold however smooth. Raises ``ArithmeticError``
+    when folds remain.
     """
-    for _ in range(_REPAIRS + 1):
+    for repairs in range(_REPAIRS + 1):
         both = _integrated(velocity, spacing, shape, where, residual, smooth, stored_mm)
         folded = folds(both[0]) | folds(both[1])
         if not folded.any():
             both.mul_(stored_mm)
             return both[0], both[1]
-        velocity = velocity.lerp(gaussian_smoothed(velocity, _REPAIR_SIGMA), _around(folded, velocity.shape[2:]))
+        around = _around(folded, velocity.shape[2:])
+        velocity = velocity.lerp(gaussian_smoothed(velocity, _REPAIR_SIGMA), around)
+        if repairs > 0:
+            velocity = velocity * (1 - around / 2)
         if residual is not None:
             residual = residual * (1 - _around(folded, residual.shape[2:]))
     raise ArithmeticError("the deformation folds, and smoothing it did not help")

@@ -104,8 +104,18 @@ def test_sessions_reach_the_target_through_their_mean(
     monkeypatch.setattr("uresnet.cohort.local.LocalWorkers", engine)
     monkeypatch.setattr("uresnet.cli.bids._OUTPUTS", [name for name in _OUTPUTS if name != "report"])
     out = tmp_path / "out"
-    line = (data_set, out, "participant", "--model", tiny_model, "--brain", "none", *TO_TARGET)
-    line = (*line, "--participant-label", "01")
+    line = (
+        data_set,
+        out,
+        "participant",
+        "--model",
+        tiny_model,
+        "--brain",
+        "none",
+        *TO_TARGET,
+        "--participant-label",
+        "01",
+    )
     assert app(*line) == 0
     sessions = ["sub-01_ses-a", "sub-01_ses-b"]
     assert [engine.seen for engine in engines] == [sessions, sessions, sessions, ["sub-01"]]
