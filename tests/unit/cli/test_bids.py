@@ -132,7 +132,7 @@ def test_sessions_reach_the_target_through_their_mean(
     for name in sessions:
         in_session = way(name, "T1w", "within").apply(in_mean)
         joined = way(name, "T1w", "Ellipsoid").apply(points)
-        assert torch.allclose(joined, in_session, atol=0.2)  # far from the brain displacements are rounded
+        assert torch.allclose(joined, in_session, atol=0.4)  # far from the brain displacements are rounded
         assert torch.allclose(way(name, "Ellipsoid", "T1w").apply(in_session), points, atol=1.0)
     moved = torch.stack([way(name, "T1w", "within").apply(in_mean) for name in sessions]).mean(dim=0)
     assert torch.allclose(moved, in_mean, atol=0.1)  # no session decides where the mean lies

@@ -84,7 +84,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         [sys.executable, "-m", "uresnet", *map(str, arguments)],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"},
         # A suite that was started in the background ignores Ctrl-C, and what it starts would inherit that.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),

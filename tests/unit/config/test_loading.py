@@ -130,7 +130,8 @@ def test_every_number_is_found() -> None:
 @pytest.mark.parametrize("path", NUMBERS, ids=".".join)
 def test_no_number_is_absurd(path: tuple[str, ...], value: float) -> None:
     """Every number of every configuration is finite, has a plausible size, and is not negative unless it may be."""
-    default = config_from_dict({"segmenter": {}} if path[0] == "segmenter" else {})
+    needed = {"segmenter": ("segmenter",), "contrasts": ("segmenter", "contrasts")}
+    default = config_from_dict({block: {} for block in needed.get(path[0], ())})
     tree = to_dict(default)
     place = tree
     for name in path[:-1]:
