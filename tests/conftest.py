@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer.testing
 
 from brains import write_tiny_model
 from grids import GRIDS
@@ -15,6 +17,9 @@ from uresnet.datasets.demo import COLIN27, ICBM152, fetch_brain
 from uresnet.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The parser of the command line is made once for a process, as for a user, not for each line that a test types: 0.1 s.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 
 def shared_folder() -> Path:

@@ -53,7 +53,7 @@ def test_help_and_info_do_not_load_torch(arguments: list[str] | None) -> None:
         if arguments
         else "import uresnet"
     )
-    heavy = ["torch", "nibabel", "h5py", "scipy", "SimpleITK", "deepbet", "pandas", "matplotlib"]
+    heavy = ["torch", "nibabel", "h5py", "scipy", "SimpleITK", "pandas", "matplotlib"]
     heavy += ["numpy", "rich"] if arguments and "--help" in arguments else []
     code = f"import sys\ntry:\n  {run}\nexcept SystemExit: pass\n"
     code += f"print('loaded:', [m for m in {heavy} if m in sys.modules])"

@@ -157,6 +157,7 @@ class ContrastConfig:
     Of the blocks of scans the share ``natural`` keeps its contrast, ``remapped`` gets that of a curve through its
     intensities, and the rest is painted from the labels, as blocks of label maps are. With probability ``families`` the
     new contrast is one with the order of tissues of T1, T2, FLAIR or PD, else every structure may have any grey value.
+    The share ``others`` of all blocks shows a scan of another contrast as it is, where the data hold any with its T1.
 
     Probabilities in one block: ``lesions`` of the white matter, whose portion of it is between the two numbers of
     ``lesion_portion``; a ``mass`` of ``mass_radius`` (from, to) mm; a ``stroke`` with the shape of one of the masks in
@@ -171,6 +172,7 @@ class ContrastConfig:
     natural: Share = 0.4
     remapped: Share = 0.4
     families: Share = 0.7
+    others: Share = 0.4
     lesions: Share = 0.35
     lesion_portion: tuple[Share, Share] = (0.0005, 0.12)
     mass: Share = 0.18

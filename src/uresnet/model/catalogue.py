@@ -39,6 +39,9 @@ AUTO = "auto"
 GENERAL = "any"
 """The packaged model that knows every contrast and abnormal tissue."""
 
+BRAIN = "brain"
+"""The kind of the network that finds the brain in a head. It is no choice of the user's, and not listed."""
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -126,12 +129,25 @@ class ModelFile:
 
 @cache
 def packaged_models() -> dict[str, ModelFile]:
-    """The models inside the package, by name, the default first."""
-    folder = Path(str(files("uresnet") / "weights"))
-    found = [read_model_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    """The models inside the package that register or segment, by name, the default first."""
+    found = [model for model in _packaged() if model.card and model.card.kind != BRAIN]
     rank = {name: position for position, name in enumerate(PREFERENCE)}
     found.sort(key=lambda model: rank.get(model.name, len(rank)))
     return {model.name: model for model in found}
+
+
+def brain_finder() -> ModelFile:
+    """The packaged network that finds the brain in a head. Raises :class:`UserError` where there is none."""
+    found = next((model for model in _packaged() if model.card and model.card.kind == BRAIN), None)
+    if found is None:
+        raise UserError("This installation carries no network that finds brains; give brain masks.")
+    return found
+
+
+@cache
+def _packaged() -> tuple[ModelFile, ...]:
+    folder = Path(str(files("uresnet") / "weights"))
+    return tuple(read_model_file(path) for path in sorted(folder.glob("*.safetensors")))
 
 
 def find_model(name_or_path: str | Path | None = None) -> ModelFile:
@@ -150,7 +166,10 @@ def find_model(name_or_path: str | Path | None = None) -> ModelFile:
         return packaged[str(name_or_path)]
     path = Path(name_or_path)
     if path.suffix in (".safetensors", *PUBLISHED_SUFFIXES) or is_file(path):
-        return read_model_file(path)
+        model = read_model_file(path)
+        if model.card and model.card.kind == BRAIN:
+            raise UserError(f"{path} finds brains in heads; it neither registers nor segments. Give another model.")
+        return model
     known = f"Known: {', '.join((AUTO, *packaged))}; or" if packaged else "No model is packaged;"
     raise UserError(f"There is no model {quoted(str(name_or_path))}. {known} give a .safetensors or .hdf5 file.")
 

@@ -28,7 +28,7 @@ from uresnet.config import (
 from uresnet.core.files import write_bytes
 from uresnet.core.labels import SCHEMES, LabelScheme, label_scheme
 from uresnet.errors import UserError, quoted
-from uresnet.model.catalogue import METADATA_KEY, ModelCard, ModelFile, find_model
+from uresnet.model.catalogue import BRAIN, METADATA_KEY, ModelCard, ModelFile, find_model
 from uresnet.model.christodoulidis import pair_network
 from uresnet.model.network import placed
 from uresnet.model.published import load_published
@@ -94,6 +94,7 @@ NETWORKS: dict[str, Callable[[dict[str, Any], str], nn.Module]] = {
     CHRISTODOULIDIS: _build_pair_network,
     MIDSPACE: _build_segmenter,
     TRANSLATION: _build_nothing,
+    BRAIN: _build_segmenter,
 }
 """How a network of each kind is built from the configuration in its card; ``coupling`` knows how each is used."""
 

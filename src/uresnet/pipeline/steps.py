@@ -123,8 +123,7 @@ def with_lesion(conformed: Conformed, lesion: LabelMap | None, brain: LabelMap) 
 
 def find_brain(image: Image, mask: LabelMap | None, method: BrainMethod, device: str) -> FoundBrain:
     """The brain of an image; with a ``mask``, what that says."""
-    # deepbet's networks hold operations that Apple's GPUs lack.
-    return FoundBrain(image, *extract_brain(image, method, mask, device="cpu" if device == "mps" else device))
+    return FoundBrain(image, *extract_brain(image, method, mask, device))
 
 
 def native_labels(segmented: Segmented, scheme: LabelScheme, grid: Grid) -> LabelMap:

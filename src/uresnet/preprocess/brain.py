@@ -40,7 +40,7 @@ def extract_brain(
     """The brain as a mask on the image's own grid, and a sentence that says how it was found.
 
     A given ``mask`` is used as it is and must lie on the image's grid. Otherwise ``method`` "auto" strips the skull
-    where there is one (deepbet, on ``device``), and "none" takes everything that is not background for brain.
+    where there is one (on ``device``), and "none" takes everything that is not background for brain.
     Raises :class:`UserError` for an image that holds no whole head: empty, few slices, coarse voxels, voxels inside
     the brain that are no numbers; and for a mask that is empty or on another grid.
     """
@@ -57,7 +57,7 @@ def extract_brain(
             found, how = foreground.mask, "everything that is not background taken for brain"
         elif has_skull(image, foreground, device, threads):
             axis_codes = None if image.oriented else apparent_axes(image, device, threads)
-            found, how = strip_skull(image, device, threads, axis_codes), "skull found and stripped with deepbet"
+            found, how = strip_skull(image, device, threads, axis_codes), "skull found and stripped"
         else:
             found, how = foreground.mask, "no skull found, image used as it is"
     _check_brain(image, found, by_volume=mask is None and method == "auto")
@@ -67,7 +67,7 @@ def extract_brain(
 def has_skull(
     image: Image, foreground: Foreground, device: str | torch.device = "cpu", threads: int | None = None
 ) -> bool:
-    """Whether the image shows a head rather than a brain: by its size, and where that does not decide by deepbet."""
+    """Whether the image shows a head rather than a brain: by its size, else by a look for the brain."""
     if foreground.litres >= _CERTAINLY_HEAD_LITRES:
         return True
     if foreground.litres <= _CERTAINLY_BRAIN_LITRES and foreground.border >= _MOSTLY_BACKGROUND:

@@ -1,22 +1,17 @@
-"""Taking the skull off a head, by deepbet.
+"""Taking the skull off a head of any contrast, with a network of our own.
 
-deepbet is Fisch et al., Computers in Biology and Medicine 2024 (MIT licence). Its two networks are run here as its
-wheel carries them. The package itself is never imported, because it brings a graphical interface and libraries under
-the LGPL that two lines of scipy replace.
+The network sees the whole field of view on voxels of 2 mm in R-A-S axes. It learned from label maps alone
+(docs/models/brain.md). What it calls brain includes the fluid between the folds and two millimetres around them, as the
+brain masks of FreeSurfer do.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import permutations, product
-from pathlib import Path
-from threading import Lock
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,22 +21,17 @@ from torch import Tensor
 from uresnet.core.grid import AxisCodes, axis_order, directions
 from uresnet.core.image import Image
 from uresnet.errors import UserError, warn_about_input
+from uresnet.model.catalogue import brain_finder
+from uresnet.model.checkpoint import load_model
+from uresnet.model.segmenter import Segmenter, channels_to_blocks
 from uresnet.preprocess.foreground import largest_piece, without_holes
 
 _RAS = ("R", "A", "S")
-_COARSE, _FINE = (128, 128, 128), (256, 256, 256)
-_QUICK = (96, 96, 96)
-# Mean probability inside the brain. Between the two best ways to turn a head: 0.0001 to 0.004, in five heads.
-_CLEARLY_MORE_CERTAIN = 3e-4
-_BOX_MARGIN = 0.1  # of the box, on either side
-# TorchScript is a program: only the files of these versions are run.
-_VERSIONS = ("1.0.2",)
-_KNOWN_SHA256 = {
-    "bbox_model.pt": {"39a7b2b5f799faa1391ea97bfcdc0b9299f20d84f2316a4ff8918dc4685e40aa"},
-    "model.pt": {"de8ee7c69654d0dd3935dc4a5d84571d8ecf4637a6bfc01df399c4c2bc86e0fd"},
-}
-_LOADING = Lock()  # filters of warnings belong to all threads
-_JIT: Any = torch.jit  # whose types are incomplete
+_VOXEL_MM = 2.0
+_MULTIPLE = 16  # voxels, of which a side of what the network sees is made
+_POINTS = 4  # per voxel and axis, at which an image is read
+_DARK, _BRIGHT = 0.005, 0.995  # percentiles of the field of view that become 0 and 1
+_CLEARLY_MORE_CERTAIN = 0.01
 
 
 def strip_skull(
@@ -50,38 +40,29 @@ def strip_skull(
     threads: int | None = None,
     axis_codes: AxisCodes | None = None,
 ) -> np.ndarray:
-    """The brain in a head, (I, J, K) bool on the image's grid, by deepbet's two networks.
+    """The brain in a head, (I, J, K) bool on the image's grid.
 
-    The first finds the brain's box in the whole volume at 128³, the second the brain in that box at 256³, both in
-    R-A-S axes. ``axis_codes``: where the array axes point, if not where the grid says. Raises :class:`UserError` when
-    deepbet is not installed or sees no brain.
+    ``axis_codes``: where the array axes point, if not where the grid says. Raises :class:`UserError` when no brain is
+    seen.
     """
-    finder, stripper = (_network(name, device) for name in ("bbox_model.pt", "model.pt"))
     codes = axis_codes or image.grid.axis_codes
-    head = torch.from_numpy(_turned(image.data.numpy(), codes, _RAS)).to(device)
+    head, zooms = _upright(image, codes, device)
     with torch.inference_mode(), _number_of_threads(threads):
-        small = F.interpolate(head[None, None], _COARSE, mode="nearest-exact")
-        low, high = _intensity_range(small)
-        coarse = largest_piece(_brain_channel(finder, small, low, high).cpu().numpy() > 0.5)
-        box = _box_with_margin(coarse, tuple(head.shape))
-        if box is None:
-            raise UserError(f"{image.name} shows no brain that deepbet can find; give a brain mask for it.")
-        inside = F.interpolate(head[box][None, None], _FINE, mode="nearest-exact")
-        probability = _brain_channel(stripper, inside, low, high)
-        probability = F.interpolate(probability[None, None], head[box].shape, mode="trilinear")[0, 0]
-    brain = np.zeros(head.shape, dtype=bool)
-    brain[box] = without_holes(largest_piece(probability.cpu().numpy() > 0.5))
-    return _turned(brain, _RAS, codes)
+        matrices = [_averages(n, zoom, device) for n, zoom in zip(head.shape, zooms, strict=True)]
+        evidence = _evidence(_along_axes(head, matrices))
+        back = [_interpolation(n, zoom, device) for n, zoom in zip(head.shape, zooms, strict=True)]
+        seen = (_along_axes(evidence, back) > 0).cpu().numpy()
+    if not seen.any():
+        raise UserError(f"{image.name} shows no brain that can be found; give a brain mask for it.")
+    return _turned(without_holes(largest_piece(seen)), _RAS, codes)
 
 
 def apparent_axes(image: Image, device: str | torch.device, threads: int | None) -> AxisCodes:
     """The directions in which the array axes of a head seem to point.
 
-    Of the 24 ways to turn the head, the one in which deepbet's first network finds the brain with the highest
-    probability: it was trained on upright heads that look ahead. Left and right cannot be told apart; the grid's
-    handedness is kept. Raises :class:`UserError` when deepbet is not installed.
+    Of the 24 ways to turn the head, the one in which the network is most certain of what is brain: it learned from
+    upright heads that look ahead. Left and right cannot be told apart; the grid's handedness is kept.
     """
-    finder = _network("bbox_model.pt", device)
     assumed = image.grid.axis_codes
     handed = np.linalg.det(directions(assumed))
     certainty: dict[AxisCodes, float] = {}
@@ -89,11 +70,9 @@ def apparent_axes(image: Image, device: str | torch.device, threads: int | None)
         for codes in _all_axes():
             if np.linalg.det(directions(codes)) != handed:
                 continue
-            head = torch.from_numpy(_turned(image.data.numpy(), codes, _RAS)).to(device)
-            small = F.interpolate(head[None, None], _QUICK, mode="nearest-exact")
-            probability = _brain_channel(finder, small, *_intensity_range(small)).cpu().numpy()
-            brain = largest_piece(probability > 0.5)
-            certainty[codes] = float(probability[brain].mean()) if brain.any() else 0.0
+            head, zooms = _upright(image, codes, device)
+            matrices = [_averages(n, zoom, device) for n, zoom in zip(head.shape, zooms, strict=True)]
+            certainty[codes] = _certainty(_evidence(_along_axes(head, matrices)))
     best = max(certainty, key=lambda codes: certainty[codes])
     if certainty[best] <= certainty[assumed] + _CLEARLY_MORE_CERTAIN:
         return assumed
@@ -101,57 +80,73 @@ def apparent_axes(image: Image, device: str | torch.device, threads: int | None)
     return best
 
 
+def _certainty(evidence: Tensor) -> float:
+    """The mean probability of brain in the piece that seems to be the brain; 0 where there is none."""
+    brain = largest_piece((evidence > 0).cpu().numpy())
+    return float(evidence.sigmoid().cpu().numpy()[brain].mean()) if brain.any() else 0.0
+
+
 def _all_axes() -> Iterator[AxisCodes]:
     for a, b, c in permutations(("RL", "AP", "SI")):
         yield from product(a, b, c)
 
 
-def _intensity_range(volume: Tensor) -> tuple[float, float]:
-    low, high = np.quantile(volume.cpu().numpy(), (0.005, 0.995))
-    return float(low), float(high)
+@cache
+def _network() -> Segmenter:
+    return cast(Segmenter, load_model(brain_finder()).network)
 
 
-def _network(name: str, device: str | torch.device) -> Any:
-    """One of deepbet's two networks, a TorchScript module."""
-    try:
-        path = Path(str(importlib.metadata.distribution("deepbet").locate_file(f"data/models/{name}")))
-    except importlib.metadata.PackageNotFoundError:
-        path = Path("deepbet")
-    if not path.is_file():
-        raise UserError("Stripping a skull needs deepbet, which is not installed; install it, or give brain masks.")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() not in _KNOWN_SHA256[name]:
-        raise UserError(
-            f"{path} is not a network of deepbet {' or '.join(_VERSIONS)}, and is not run because it may hold any "
-            "program; install deepbet again, or give brain masks."
-        )
-    with _LOADING, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # inside torch.jit; ours, of another image, pass
-        return _JIT.load(io.BytesIO(content), map_location=device).eval()
+def _evidence(small: Tensor) -> Tensor:
+    """Log-odds of brain for every voxel of 2 mm of a field of view (I, J, K), as the network sees it."""
+    dark, bright = np.quantile(small.cpu().numpy(), (_DARK, _BRIGHT))
+    scaled = ((small - float(dark)) / max(float(bright - dark), 1e-12)).clamp(0, 1)
+    missing = [-n % _MULTIPLE for n in small.shape]
+    padded = F.pad(scaled, [n for missed in reversed(missing) for n in (0, missed)])[None, None]
+    network = _network().to(small.device)
+    logits = network.logits(network.features(padded))[0]
+    half = [n // 2 for n in padded.shape[2:]]
+    evidence = channels_to_blocks((logits[..., 1] - logits[..., 0]).T.reshape(1, -1, *half))[0, 0]
+    i, j, k = small.shape
+    return evidence[:i, :j, :k]
 
 
-def _brain_channel(network: Any, volume: Tensor, low: float, high: float) -> Tensor:
-    """Probability of brain, (I, J, K), of a volume (1, 1, I, J, K) scaled as deepbet was trained."""
-    scaled = ((volume - low) / max(high - low, 1e-12)).clamp(0, 1)
-    scaled = 0.226 * (scaled - scaled.mean()) / scaled.std().clamp_min(1e-12) + 0.449
-    # The profiling executor would compile another program for the second call than for the first.
-    with _JIT.optimized_execution(False):
-        probability: Tensor = network(scaled)[0, 1]
-    return probability
+# -- between the voxels of an image and those of 2 mm, which share their centre ----------------------------------------
 
 
-def _box_with_margin(mask: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice, slice] | None:
-    box = []
-    for axis in range(3):
-        # Slices of which more than a fiftieth is brain: a thin strand of voxels does not widen the box.
-        filled = np.flatnonzero(mask.mean(axis=tuple(a for a in range(3) if a != axis)) > 0.02)
-        if not len(filled):
-            return None
-        scale = shape[axis] / mask.shape[axis]
-        centre = round(scale * (filled[0] + filled[-1] + 1) / 2)
-        size = round(scale * (filled[-1] + 1 - filled[0]) * (1 + 2 * _BOX_MARGIN))
-        box.append(slice(max(0, int(centre - size / 2)), min(shape[axis], int(centre + size / 2))))
-    return box[0], box[1], box[2]
+def _averages(n: int, zoom: float, device: str | torch.device) -> Tensor:
+    """(m, n): the mean over each of m voxels of 2 mm of n voxels of ``zoom`` mm, interpolated linearly; 0 beyond."""
+    count = int(np.ceil(n * zoom / _VOXEL_MM))
+    offsets = (np.arange(_POINTS) + 0.5) / _POINTS - 0.5
+    centres = (np.arange(count)[:, None] + offsets - (count - 1) / 2) * _VOXEL_MM
+    points = centres / zoom + (n - 1) / 2
+    weights = _linear_weights(points.ravel(), n).reshape(count, _POINTS, n)
+    return torch.from_numpy(weights.mean(axis=1)).float().to(device)
+
+
+def _interpolation(n: int, zoom: float, device: str | torch.device) -> Tensor:
+    """(n, m): voxels of 2 mm read linearly at the centres of n voxels of ``zoom`` mm; the edge continues."""
+    count = int(np.ceil(n * zoom / _VOXEL_MM))
+    points = (np.arange(n) - (n - 1) / 2) * zoom / _VOXEL_MM + (count - 1) / 2
+    return torch.from_numpy(_linear_weights(points.clip(0, count - 1), count)).float().to(device)
+
+
+def _linear_weights(points: np.ndarray, n: int) -> np.ndarray:
+    """(P, n): the weight of each of n voxels at each of P points, in voxels."""
+    weights: np.ndarray = (1 - np.abs(points[:, None] - np.arange(n))).clip(0)
+    return weights
+
+
+def _along_axes(volume: Tensor, matrices: list[Tensor]) -> Tensor:
+    """``volume`` (I, J, K) with a matrix (m, n) applied along each axis."""
+    for matrix in matrices:  # each puts its axis last
+        volume = torch.tensordot(volume, matrix, dims=([0], [1]))
+    return volume
+
+
+def _upright(image: Image, codes: AxisCodes, device: str | torch.device) -> tuple[Tensor, np.ndarray]:
+    """The array in R-A-S axes, and the sizes of its voxels in mm."""
+    order, _ = axis_order(codes, _RAS)
+    return torch.from_numpy(_turned(image.data.numpy(), codes, _RAS)).float().to(device), image.grid.zooms[list(order)]
 
 
 def _turned(data: np.ndarray, source: AxisCodes, target: AxisCodes) -> np.ndarray:

@@ -184,7 +184,7 @@ def read_record(folder: Path) -> RunRecord:
 
 def environment() -> dict[str, str]:
     """Versions of uresnet, of Python and of the packages that decide the numbers, and the machine."""
-    packages = ("torch", "numpy", "scipy", "nibabel", "h5py", "safetensors", "deepbet")
+    packages = ("torch", "numpy", "scipy", "nibabel", "h5py", "safetensors")
     return {
         "uresnet": __version__,
         "python": platform.python_version(),

@@ -16,7 +16,7 @@ from uresnet.model.checkpoint import load_model
 from uresnet.training.context import ModelDescription, TrainingContext
 from uresnet.training.data.bundle import Extras, open_bundle
 from uresnet.training.data.dataset import PackedDataset, open_dataset
-from uresnet.training.data.store import DeviceStore, load_store
+from uresnet.training.data.store import DeviceStore, load_other_contrasts, load_store
 from uresnet.training.events import Event, Report
 from uresnet.training.log import Logbook
 from uresnet.training.loop import Trainer
@@ -59,6 +59,8 @@ def open_training(config: Config, options: RunOptions, device: str, team: Team, 
     dataset, extras = open_bundle(options.data) if is_bundle else (open_dataset(options.data), Extras())
     with memory_explained(config):
         training, validation = _load_stores(config, dataset, device)
+        if config.contrasts:
+            extras = replace(extras, others=load_other_contrasts(dataset, config.training.splits, device))
         description = _describe(dataset, options.folder, len(training.scans))
         context = TrainingContext(options.folder, report, team, description, options.report_every, extras)
         kind = SegmenterTrainer if config.segmenter else PairTrainer
@@ -105,7 +107,8 @@ def _load_stores(config: Config, dataset: PackedDataset, device: str) -> tuple[D
     training = load_store(dataset, config.training.splits, device)
     if len(training.scans) < 2:
         raise UserError(f"{dataset.folder} holds a single scan to train on; at least two are needed.")
-    others = sum(scan.split == VALIDATION for scan in dataset.scans) if VALIDATION not in config.training.splits else 0
+    unseen = VALIDATION not in config.training.splits
+    others = sum(scan.split == VALIDATION and not scan.has_t1 for scan in dataset.scans) if unseen else 0
     return training, load_store(dataset, [VALIDATION], device) if others >= 2 else None
 
 

@@ -22,7 +22,7 @@ from uresnet.model.segmenter import Segmenter, blocks_to_channels, channels_to_b
 from uresnet.training.context import TrainingContext
 from uresnet.training.data.classes import class_table
 from uresnet.training.data.store import DeviceStore
-from uresnet.training.examples.any_contrast import AnyContrastMaker, Remapper
+from uresnet.training.examples.any_contrast import AnyContrastMaker, Remapper, Sources
 from uresnet.training.examples.blocks import Block, BlockMaker
 from uresnet.training.examples.label_maps import read_label_maps, read_shapes
 from uresnet.training.loop import Trainer
@@ -229,7 +229,8 @@ def _block_maker(
         return BlockMaker(config.blocks, training, maps, scheme)
     masks = config.contrasts.stroke_masks
     shapes = [shape.to(device) for shape in (read_shapes(Path(masks)) if masks else context.extras.shapes)]
-    return AnyContrastMaker(config.contrasts, config.blocks, (training, maps, shapes), scheme)
+    sources = Sources(training, maps, shapes, context.extras.others)
+    return AnyContrastMaker(config.contrasts, config.blocks, sources, scheme)
 
 
 def _predicted_t1(network: Segmenter, features: Tensor, image: Tensor) -> Tensor:

@@ -1,10 +1,7 @@
-"""Stripping a real head with deepbet's networks."""
+"""Stripping a real head."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,46 +10,57 @@ import torch
 from scipy import ndimage
 
 from grids import turned
-from heads import ROOMY, ball, dice, image_of
+from heads import ROOMY, dice, image_of
 from uresnet.core.grid import axis_order
 from uresnet.core.image import Image
 from uresnet.errors import UserError
 from uresnet.io import read_image, read_labels
+from uresnet.model import catalogue
+from uresnet.model.catalogue import brain_finder, find_model, packaged_models
 from uresnet.preprocess import extract_brain, skull, strip_skull
 
 
-def test_without_deepbet_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr("uresnet.preprocess.skull.importlib.metadata.distribution", absent)
-    with pytest.raises(UserError, match="needs deepbet"):
-        strip_skull(image_of(ball(ROOMY, 4.0)))
+def test_an_installation_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_packaged", tuple)
+    with pytest.raises(UserError, match="carries no network that finds brains"):
+        brain_finder()
 
 
-def test_a_network_that_is_not_deepbets_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TorchScript is a program; here one whose file is deepbet's but for its last byte."""
-
-    class Elsewhere:
-        def locate_file(self, name: str) -> Path:
-            return tmp_path / Path(name).name
-
-    genuine = Path(str(importlib.metadata.distribution("deepbet").locate_file("data/models/bbox_model.pt")))
-    (tmp_path / "bbox_model.pt").write_bytes(genuine.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr("uresnet.preprocess.skull.importlib.metadata.distribution", lambda name: Elsewhere())
-    monkeypatch.setattr(skull._JIT, "load", lambda *_, **__: pytest.fail("it was loaded"))
-    with pytest.raises(UserError, match=r"is not a network of deepbet 1\.0\.2, and is not run"):
-        strip_skull(image_of(ball(ROOMY, 4.0)))
+def test_the_network_is_no_model_for_a_pair() -> None:
+    finder = brain_finder()
+    assert finder.name not in packaged_models()
+    with pytest.raises(UserError, match="neither registers nor segments"):
+        find_model(finder.path)
 
 
-def test_deepbet_itself_is_not_imported() -> None:
-    """Its weights are used; its interface and the libraries it fills holes with are not."""
-    code = (
-        "import sys, uresnet.preprocess.skull as b; b._network('bbox_model.pt', 'cpu'); "
-        "print(sorted(m for m in ('deepbet', 'cc3d', 'fill_voids', 'customtkinter', 'pandas') if m in sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+def test_no_brain_no_mask() -> None:
+    with pytest.raises(UserError, match="shows no brain"):
+        strip_skull(image_of(np.zeros(ROOMY.shape, bool)))
+
+
+@pytest.mark.parametrize("zoom", [0.7, 1.0, 1.6, 2.0, 5.0])
+def test_voxels_of_2_mm_keep_a_ramp(zoom: float) -> None:
+    """In both directions, away from the ends; both kinds of voxel are counted from the common centre."""
+    n = 60
+    own = (np.arange(n) - (n - 1) / 2) * zoom
+    averages, back = skull._averages(n, zoom, "cpu").numpy(), skull._interpolation(n, zoom, "cpu").numpy()
+    count = len(averages)
+    assert count == int(np.ceil(n * zoom / 2)) and averages.shape == back.T.shape
+    wide = (np.arange(count) - (count - 1) / 2) * 2
+    inside = np.abs(wide) < own[-1] - 1
+    np.testing.assert_allclose((averages @ own)[inside], wide[inside], atol=1e-3)
+    seen = np.abs(own) <= wide[-1]
+    np.testing.assert_allclose((back @ wide)[seen], own[seen], atol=1e-3)
+    np.testing.assert_allclose(back.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_voxel_of_2_mm_is_the_mean_of_what_lies_in_it() -> None:
+    """By hand: voxels of 1 mm at -1.5, -0.5, 0.5, 1.5; the wide voxel at -1 is read at -1.75, -1.25, -0.75 and -0.25,
+    where the four have the weights 3/4; 3/4, 1/4; 1/4, 3/4; and 3/4, 1/4 (of the second and third); half a millimetre
+    outside counts as 0."""
+    averages = skull._averages(4, 1.0, "cpu").numpy()
+    np.testing.assert_allclose(averages[0], [1.75 / 4, 1.75 / 4, 0.25 / 4, 0], atol=1e-6)
+    np.testing.assert_allclose(averages[1], averages[0][::-1], atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +76,12 @@ def raw_head(shared_data: Path) -> tuple[Image, np.ndarray]:
 @pytest.fixture(scope="module")
 def stripped(raw_head: tuple[Image, np.ndarray]) -> np.ndarray:
     found, how = extract_brain(raw_head[0])
-    assert how == "skull found and stripped with deepbet"
+    assert how == "skull found and stripped"
     return found.mask.numpy()
 
 
 def test_a_stripped_brain_is_one_whole_piece(raw_head: tuple[Image, np.ndarray], stripped: np.ndarray) -> None:
-    assert dice(stripped, raw_head[1]) > 0.95
+    assert dice(stripped, raw_head[1]) > 0.96
     assert ndimage.label(stripped, np.ones((3, 3, 3)))[1] == 1
     np.testing.assert_array_equal(ndimage.binary_fill_holes(stripped), stripped)
 
@@ -98,3 +106,10 @@ def test_threads_are_put_back(raw_head: tuple[Image, np.ndarray]) -> None:
     with skull._number_of_threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+def test_contrast_does_not_matter(raw_head: tuple[Image, np.ndarray], stripped: np.ndarray) -> None:
+    """The same head with dark and bright exchanged."""
+    image, _ = raw_head
+    inverted = Image(image.data.max() - image.data, image.grid, image.path)
+    assert dice(strip_skull(inverted), stripped) > 0.95

@@ -20,6 +20,7 @@ from torch import Tensor
 from uresnet.core.files import written_whole
 from uresnet.errors import UserError
 from uresnet.training.data.dataset import DAMAGE, INDEX, PackedDataset, Volume, array_names, dataset_of
+from uresnet.training.data.store import DeviceStore
 
 _MAPS, _SHAPE = "label_maps.npy", "shape_{:04}.npy"
 _PRESET = 6  # of xz
@@ -28,11 +29,12 @@ _LARGEST = 1 << 32  # bytes of one array
 
 @dataclass(frozen=True, eq=False)
 class Extras:
-    """What examples are made from beside scans: ``label_maps`` (M, 1, I, J, K) uint8 FreeSurfer ids, and masks
-    (i, j, k) uint8 with the ``shapes`` of strokes."""
+    """What examples are made from beside T1-weighted scans: ``label_maps`` (M, 1, I, J, K) uint8 FreeSurfer ids, masks
+    (i, j, k) uint8 with the ``shapes`` of strokes, and scans of ``others``, contrasts whose T1 is known."""
 
     label_maps: Tensor | None = None
     shapes: tuple[Tensor, ...] = ()
+    others: DeviceStore | None = None
 
 
 def write_bundle(
@@ -61,7 +63,7 @@ def write_bundle(
 
 def number_of_arrays(dataset: PackedDataset, extras: Extras) -> int:
     """How many arrays a bundle of these will hold."""
-    return 2 * len(dataset.scans) + (extras.label_maps is not None) + len(extras.shapes)
+    return sum(len(array_names(scan)) for scan in dataset.scans) + (extras.label_maps is not None) + len(extras.shapes)
 
 
 def open_bundle(path: Path) -> tuple[PackedDataset, Extras]:
@@ -84,9 +86,11 @@ def open_bundle(path: Path) -> tuple[PackedDataset, Extras]:
 
 def _arrays(dataset: PackedDataset, extras: Extras) -> Iterator[tuple[str, Volume]]:
     # Arrays of a kind beside each other: xz finds what they have in common.
-    images, labels = zip(*(array_names(scan) for scan in dataset.scans), strict=True)
-    yield from zip(images, (dataset.image(scan) for scan in dataset.scans), strict=True)
-    yield from zip(labels, (dataset.labels(scan) for scan in dataset.scans), strict=True)
+    with_t1 = [scan for scan in dataset.scans if scan.has_t1]
+    for place, (scans, read) in enumerate(
+        ((dataset.scans, dataset.image), (dataset.scans, dataset.labels), (with_t1, dataset.t1))
+    ):
+        yield from ((array_names(scan)[place], read(scan)) for scan in scans)
     if extras.label_maps is not None:
         yield _MAPS, extras.label_maps.numpy()
     for number, shape in enumerate(extras.shapes):

@@ -1,11 +1,12 @@
 """The training set on disk: conformed volumes as memory-mapped arrays.
 
 A data folder holds ``dataset.json`` and, for every scan, ``<id>_image.npy`` and ``<id>_labels.npy``, both uint8 of the
-shape that the JSON gives. Images are conformed intensities times 1 / ``image_scale``; labels are FreeSurfer ids
-(cortical parcels folded into cortex, so that every id fits in a byte), from which every label scheme derives its
-classes. Processes that open one folder share its memory pages. Beside ``format``, ``shape``, ``image_scale`` and
-``scans``, the JSON may say how the images were conformed (``conform``, the fields of a ``ConformSpec``), and ``name``
-and ``licence`` of the data, for the cards of models trained on them.
+shape that the JSON gives; a scan of another contrast than T1 may have ``<id>_t1.npy`` too, the T1 of the same brain.
+Images are conformed intensities times 1 / ``image_scale``; labels are FreeSurfer ids (cortical parcels folded into
+cortex, so that every id fits in a byte), from which every label scheme derives its classes. Processes that open one
+folder share its memory pages. Beside ``format``, ``shape``, ``image_scale`` and ``scans``, the JSON may say how the
+images were conformed (``conform``, the fields of a ``ConformSpec``), and ``name`` and ``licence`` of the data, for the
+cards of models trained on them.
 """
 
 from __future__ import annotations
@@ -46,11 +47,13 @@ INDEX = "dataset.json"
 
 @dataclass(frozen=True)
 class Scan:
-    """One volume of a training set. ``subject`` is the person, who must not be in two splits."""
+    """One volume of a training set. ``subject`` is the person, who must not be in two splits; ``has_t1``: the scan has
+    another contrast, and the T1-weighted image of the same brain lies beside it."""
 
     id: str
     subject: str
     split: str
+    has_t1: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ class PackedDataset:
         """(I, J, K) uint8 FreeSurfer ids, memory-mapped."""
         return self._open(array_names(scan)[1])
 
+    def t1(self, scan: Scan) -> Volume:
+        """The T1-weighted image of a scan that ``has_t1``, as :meth:`image`."""
+        return self._open(array_names(scan)[2])
+
     def grid(self, scan: Scan) -> Grid:
         """Where the voxels of a scan lie in its own world; centred on the origin if the folder holds no note of it.
 
@@ -112,9 +119,9 @@ class PackedDataset:
         return array
 
 
-def array_names(scan: Scan) -> tuple[str, str]:
-    """The names of the files of a scan's image and labels."""
-    return f"{scan.id}_image.npy", f"{scan.id}_labels.npy"
+def array_names(scan: Scan) -> list[str]:
+    """The names of the files of a scan's image, its labels and, where it has one, its T1."""
+    return [f"{scan.id}_{role}.npy" for role in ("image", "labels", "t1")[: 3 if scan.has_t1 else 2]]
 
 
 def mapped_array(path: Path) -> Volume:
@@ -149,7 +156,7 @@ def dataset_of(text: str, folder: Path) -> PackedDataset:
         if index["format"] != FORMAT:
             found = quoted(repr(index["format"]))
             raise UserError(f"{path} has format {found}, this version reads {FORMAT}; prepare it again.")
-        scans = tuple(Scan(_name(s["id"]), _name(s["subject"]), _name(s["split"])) for s in index["scans"])
+        scans = tuple(_scan(entry) for entry in index["scans"])
         dataset = PackedDataset(
             folder,
             _shape(index["shape"]),
@@ -179,8 +186,9 @@ def check_split(scans: Sequence[Scan], where: str) -> None:
             )
 
 
-def write_scan(folder: Path, scan: Scan, image: np.ndarray, labels: np.ndarray) -> None:
-    """Write one scan: conformed intensities in [0, 1] and FreeSurfer ids, both (I, J, K). Whole files or none."""
+def write_scan(folder: Path, scan: Scan, image: np.ndarray, labels: np.ndarray, t1: np.ndarray | None = None) -> None:
+    """Write one scan: conformed intensities in [0, 1], FreeSurfer ids and, if it ``has_t1``, the conformed T1, all
+    (I, J, K). Whole files or none."""
     ids = fold_parcels(np.asarray(labels))
     known = np.isin(ids, list(FREESURFER))
     if not known.all():
@@ -188,8 +196,9 @@ def write_scan(folder: Path, scan: Scan, image: np.ndarray, labels: np.ndarray) 
             f"The labels of {scan.id} hold {ids[~known].flat[0]}, which is not a known FreeSurfer id; check that "
             "they follow the convention that you chose."
         )
-    _write_array(folder / f"{scan.id}_image.npy", np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
-    _write_array(folder / f"{scan.id}_labels.npy", ids.astype(np.uint8))
+    arrays = [_in_bytes(image), ids.astype(np.uint8), *([] if t1 is None else [_in_bytes(t1)])]
+    for name, array in zip(array_names(scan), arrays, strict=True):
+        _write_array(folder / name, array)
 
 
 def write_index(folder: Path, shape: Sequence[int], scans: Sequence[Scan], **more: Any) -> None:
@@ -198,6 +207,18 @@ def write_index(folder: Path, shape: Sequence[int], scans: Sequence[Scan], **mor
     index = {"format": FORMAT, "shape": [int(n) for n in shape], "image_scale": 1 / 255, **more}
     index["scans"] = [asdict(scan) for scan in scans]
     write_text(json.dumps(index, indent=1), folder / INDEX)
+
+
+def _scan(entry: dict[str, object]) -> Scan:
+    has_t1 = entry.get("has_t1", False)
+    if not isinstance(has_t1, bool):
+        raise ValueError("neither yes nor no")
+    return Scan(_name(entry["id"]), _name(entry["subject"]), _name(entry["split"]), has_t1)
+
+
+def _in_bytes(image: np.ndarray) -> Volume:
+    whole: Volume = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return whole
 
 
 def _name(value: object) -> str:

@@ -32,7 +32,7 @@ from uresnet.io import read_image, read_labels
 from uresnet.model.catalogue import find_model
 from uresnet.model.checkpoint import conform_spec
 from uresnet.preprocess import Conformed, conform, extract_brain
-from uresnet.training.data.dataset import Scan, check_split, mapped_array, write_index, write_scan
+from uresnet.training.data.dataset import Scan, array_names, check_split, mapped_array, write_index, write_scan
 from uresnet.training.data.sources import Skipped, Source, check_names
 from uresnet.training.data.tables import write_table
 
@@ -125,7 +125,7 @@ def prepare(
 
 
 def _scan(source: Source) -> Scan:
-    return Scan(source.id, source.subject, source.split)
+    return Scan(source.id, source.subject, source.split, source.t1 is not None)
 
 
 class _Unusable(Exception):
@@ -135,10 +135,11 @@ class _Unusable(Exception):
 def _write(source: Source, folder: Path, options: PrepareOptions) -> Shape:
     """Conform one source and write it with its note; the shape that it got."""
     try:
-        conformed, ids = conformed_scan(source, options)
+        conformed, ids, t1 = conformed_scan(source, options)
     except UserError as error:
         raise _Unusable(str(error)) from error
-    write_scan(folder, _scan(source), conformed.tensor[0, 0].numpy(), ids)
+    beside = None if t1 is None else t1.tensor[0, 0].numpy()
+    write_scan(folder, _scan(source), conformed.tensor[0, 0].numpy(), ids, beside)
     note = _note(source, options) | {
         "shape": list(conformed.grid.shape),
         "voxel_to_world": conformed.grid.voxel_to_world.tolist(),
@@ -148,17 +149,19 @@ def _write(source: Source, folder: Path, options: PrepareOptions) -> Shape:
     return conformed.grid.shape
 
 
-def conformed_scan(source: Source, options: PrepareOptions) -> tuple[Conformed, npt.NDArray[np.int16]]:
-    """The conformed image, and FreeSurfer ids (I, J, K) on its grid, of one source.
+def conformed_scan(
+    source: Source, options: PrepareOptions
+) -> tuple[Conformed, npt.NDArray[np.int16], Conformed | None]:
+    """The conformed image of one source, FreeSurfer ids (I, J, K) on its grid, and the conformed T1 if it has one.
 
-    Raises :class:`UserError` for files that cannot be read, label maps on another grid than their image, and values
-    outside the convention.
+    Raises :class:`UserError` for files that cannot be read, label maps and T1-weighted images on another grid than
+    their image, and values outside the convention.
     """
     image, labels = read_image(source.image), read_labels(source.labels)
-    if not labels.grid.same_as(image.grid, atol_mm=0.1):
-        raise UserError(
-            f"{labels.name} lies on another grid than {image.name}; resample the labels to the image first."
-        )
+    t1 = None if source.t1 is None else read_image(source.t1)
+    for other in (labels, t1):
+        if other is not None and not other.grid.same_as(image.grid, atol_mm=0.1):
+            raise UserError(f"{other.name} lies on another grid than {image.name}; resample it to the image first.")
     ids = _as_freesurfer(labels, options.convention)
     mask = None if source.mask is None else read_labels(source.mask)
     if mask is None and source.brain_from_labels:
@@ -168,7 +171,8 @@ def conformed_scan(source: Source, options: PrepareOptions) -> tuple[Conformed, 
     coordinates = affine_coordinates(voxel_to_voxel(conformed.grid, labels.grid), conformed.grid.shape)
     # Labels are copied where voxels coincide; where the image was interpolated, the largest share wins.
     carried = sample_labels(torch.from_numpy(ids.astype(np.int16)), coordinates)
-    return replace(conformed, notes=[method, *conformed.notes]), carried.numpy()
+    beside = None if t1 is None else conform(t1, brain, options.spec)
+    return replace(conformed, notes=[method, *conformed.notes]), carried.numpy(), beside
 
 
 def _as_freesurfer(labels: LabelMap, convention: LabelConvention) -> npt.NDArray[np.integer[Any]]:
@@ -210,7 +214,8 @@ def _note_path(folder: Path, scan_id: str) -> Path:
 def _note(source: Source, options: PrepareOptions) -> dict[str, Any]:
     """What decides the result for a scan: its files with their sizes and times, and the options."""
     files = {}
-    for role, path in (("image", source.image), ("labels", source.labels), ("mask", source.mask)):
+    for role in ("image", "labels", "mask", "t1"):
+        path: Path | None = getattr(source, role)
         if path is not None and path.exists():
             status = path.stat()
             files[role] = [str(path.resolve()), status.st_size, status.st_mtime_ns]
@@ -223,7 +228,7 @@ def _shape_if_done(source: Source, folder: Path, options: PrepareOptions) -> Sha
     """The shape that an earlier run wrote of the same files with the same options; None if there is none."""
     try:
         note = parse_json(read_text(_note_path(folder, source.id)))
-        shapes: set[Shape] = {mapped_array(path).shape for path in _array_paths(folder, source.id)}
+        shapes: set[Shape] = {mapped_array(path).shape for path in _array_paths(folder, source)}
     except (OSError, ValueError, UserError):
         return None
     wanted = _note(source, options)
@@ -232,13 +237,13 @@ def _shape_if_done(source: Source, folder: Path, options: PrepareOptions) -> Sha
     return shapes.pop()
 
 
-def _array_paths(folder: Path, scan_id: str) -> list[Path]:
-    return [folder / f"{scan_id}_{role}.npy" for role in ("image", "labels")]
+def _array_paths(folder: Path, source: Source) -> list[Path]:
+    return [folder / name for name in array_names(_scan(source))]
 
 
 def _enlarge(source: Source, folder: Path, shape: Shape) -> None:
     """Pad a written scan to the larger ``shape`` about the same centre, voxel shape // 2, as conforming does."""
-    for path in _array_paths(folder, source.id):
+    for path in _array_paths(folder, source):
         small = np.array(mapped_array(path))
         large = np.zeros(shape, small.dtype)
         first = [n // 2 - m // 2 for n, m in zip(shape, small.shape, strict=True)]

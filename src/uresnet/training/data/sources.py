@@ -26,7 +26,8 @@ _PERSON = re.compile(r"^(sub-[A-Za-z0-9]+|OAS\d+)")
 class Source:
     """One scan before preparation; ``split`` is empty where none was given, ``mask`` None where the brain is found.
 
-    ``brain_from_labels``: without a mask, the labelled region is the brain.
+    ``brain_from_labels``: without a mask, the labelled region is the brain. ``t1`` is the T1-weighted image of the same
+    brain on the same grid, where the image has another contrast.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Source:
     labels: Path
     mask: Path | None = None
     brain_from_labels: bool = False
+    t1: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Skipped:
 def sources_from_table(path: Path) -> list[Source]:
     """Read a table (tab-separated, or commas in ``.csv``) with the columns image, labels, subject, split.
 
-    ``subject`` and ``split`` may be missing or empty; the columns ``id`` and ``mask`` are used as well if
+    ``subject`` and ``split`` may be missing or empty; the columns ``id``, ``mask`` and ``t1`` are used as well if
     present. Paths are relative to the table. Raises :class:`UserError` for missing columns, files, repeated ids and
     unknown splits.
     """
@@ -57,11 +59,11 @@ def sources_from_table(path: Path) -> list[Source]:
     sources = []
     for number, row in enumerate(rows, start=2):
         image, labels = path.parent / row["image"], path.parent / row["labels"]
-        mask = path.parent / row["mask"] if row.get("mask") else None
+        mask, t1 = (path.parent / row[role] if row.get(role) else None for role in ("mask", "t1"))
         scan = row.get("id") or _SUFFIX.sub("", image.name)
         if not re.fullmatch(r"[\w.+-]+", scan):
             raise UserError(f"{path}, line {number}: '{quoted(scan)}' cannot be part of a file name; give another id.")
-        sources.append(Source(scan, row.get("subject") or scan, row.get("split") or "", image, labels, mask))
+        sources.append(Source(scan, row.get("subject") or scan, row.get("split") or "", image, labels, mask, t1=t1))
     _check_ids([source.id for source in sources], path)
     check_names(sources, f"{path}: ")
     check_splits(sources, path)
@@ -130,7 +132,7 @@ def check_names(sources: Sequence[Source], where: str = "") -> None:
     """Raises :class:`UserError`, which begins with ``where``, for ids, persons and paths that cannot be names of files
     or be written to a table: found at the end, they would cost the work of all scans."""
     for source in sources:
-        paths = [str(path) for path in (source.image, source.labels, source.mask) if path is not None]
+        paths = [str(path) for path in (source.image, source.labels, source.mask, source.t1) if path is not None]
         parts = [part for path in paths for part in Path(path).parts]
         for name, most in [(source.id, _MOST_BYTES), (source.subject, _MOST_BYTES), *((part, 255) for part in parts)]:
             if reason := _unusable(name, most):

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uresnet.training.data.dataset import PackedDataset, Scan
+from uresnet.errors import UserError
+from uresnet.training.data.dataset import PackedDataset, Scan, Volume
 
 
 @dataclass(frozen=True)
 class DeviceStore:
-    """Scans on a device: uint8 images (N, 1, I, J, K) and labels on a grid ``downsampling`` times as fine."""
+    """Scans on a device: uint8 images (N, 1, I, J, K) and labels on a grid ``downsampling`` times as fine.
+
+    ``t1s`` are the T1-weighted images of the same brains where the scans have another contrast, None where they are T1.
+    """
 
     scans: tuple[Scan, ...]
     images: Tensor
     labels: Tensor
     image_scale: float
     downsampling: int = 1
+    t1s: Tensor | None = None
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images (B, 1, I, J, K) float32 in [0, 1], labels uint8 FreeSurfer ids, of the scan's own voxels."""
@@ -41,11 +46,34 @@ class DeviceStore:
 
 
 def load_store(dataset: PackedDataset, splits: Sequence[str], device: torch.device | str) -> DeviceStore:
-    """Read all scans of ``splits`` to a device (12 MB a scan on the paper's grid)."""
-    scans = tuple(scan for split in splits for scan in dataset.of_split(split))
-    images = torch.stack([torch.from_numpy(np.array(dataset.image(scan))) for scan in scans])[:, None]
-    labels = torch.stack([torch.from_numpy(np.array(dataset.labels(scan))) for scan in scans])[:, None]
+    """Read the T1-weighted scans of ``splits`` to a device (12 MB a scan on the paper's grid).
+
+    Raises :class:`UserError` for a split without any.
+    """
+    scans = tuple(scan for split in splits for scan in dataset.of_split(split) if not scan.has_t1)
+    if not scans:
+        raise UserError(f"{dataset.folder} holds no T1-weighted scan of the split '{', '.join(splits)}'; prepare some.")
+    return _loaded(dataset, scans, device)
+
+
+def load_other_contrasts(
+    dataset: PackedDataset, splits: Sequence[str], device: torch.device | str
+) -> DeviceStore | None:
+    """Read the scans of ``splits`` that have another contrast, with the T1 of the same brain; None if there is none."""
+    scans = tuple(scan for scan in dataset.scans if scan.has_t1 and scan.split in splits)
+    if not scans:
+        return None
+    t1s = _stacked([dataset.t1(scan) for scan in scans])
+    return replace(_loaded(dataset, scans, device), t1s=t1s.to(device))
+
+
+def _loaded(dataset: PackedDataset, scans: tuple[Scan, ...], device: torch.device | str) -> DeviceStore:
+    images, labels = (_stacked([read(scan) for scan in scans]) for read in (dataset.image, dataset.labels))
     return DeviceStore(scans, images.to(device), labels.to(device), dataset.image_scale)
+
+
+def _stacked(volumes: Sequence[Volume]) -> Tensor:
+    return torch.stack([torch.from_numpy(np.array(volume)) for volume in volumes])[:, None]
 
 
 def _block_mean(image: Tensor, factor: int) -> Tensor:

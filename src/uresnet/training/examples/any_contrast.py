@@ -1,8 +1,10 @@
 """Examples for a segmenter of any contrast: images of one contrast or another, the T1-weighted image and the classes of
 the same brain, with abnormal tissue in all three.
 
-A scan keeps its contrast, is remapped, or is painted from its labels; a label map is always painted. Then comes what is
-abnormal, then what scanner and brain extraction do. The shape is changed as in :mod:`uresnet.training.examples.blocks`.
+A T1-weighted scan keeps its contrast, is remapped, or is painted from its labels; a label map is always painted. Then
+comes what is abnormal, then what scanner and brain extraction do. A scan of another contrast, whose T1 is known, is
+shown as it is, with the abnormal tissue that it has. The shape is changed as in
+:mod:`uresnet.training.examples.blocks`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from uresnet.training.examples.contrasts import (
     remapped,
 )
 from uresnet.training.examples.draws import between, chance, fraction
+from uresnet.training.examples.geometry import ventricle_slope
 from uresnet.training.examples.intensities import blurred
 from uresnet.training.examples.synthesis import grey_values
 
@@ -66,29 +69,37 @@ class Scene:
         return (self.labels > 0) | (self.t1 > 0)
 
 
-class AnyContrastMaker:
-    """Makes random :class:`Block` s of any contrast from a store of T1-weighted scans, from label maps
-    (M, 1, I, J, K), if any, and from the shapes of ``strokes``, masks (i, j, k)."""
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What examples are made from: T1-weighted scans, label maps (M, 1, I, J, K), if any, the shapes of ``strokes``,
+    masks (i, j, k), and scans of ``others``, contrasts whose T1 is known."""
 
-    def __init__(
-        self,
-        config: ContrastConfig,
-        blocks: BlockConfig,
-        sources: tuple[DeviceStore, Tensor | None, Sequence[Tensor]],
-        scheme: LabelScheme,
-    ) -> None:
-        store, label_maps, self.strokes = sources
+    scans: DeviceStore
+    label_maps: Tensor | None = None
+    strokes: Sequence[Tensor] = ()
+    others: DeviceStore | None = None
+
+
+class AnyContrastMaker:
+    """Makes random :class:`Block` s of any contrast."""
+
+    def __init__(self, config: ContrastConfig, blocks: BlockConfig, sources: Sources, scheme: LabelScheme) -> None:
+        store, self.strokes, self.others = sources.scans, sources.strokes, sources.others
         self.config = config
         self.scheme = scheme
-        self.maker = BlockMaker(blocks, store, label_maps, scheme)
+        self.maker = BlockMaker(blocks, store, sources.label_maps, scheme)
+        self.other_slopes = [] if self.others is None else [ventricle_slope(volume) for volume in self.others.labels]
         self.class_of_id = class_table(scheme, store.images.device).to(torch.uint8)
         pairs = zip(store.images, store.labels, strict=True)
         self.doubtful = torch.stack([doubtful_white_matter(image, labels) for image, labels in pairs])
 
     def __call__(self, generator: torch.Generator) -> Block:
         """One block; all that is random in it comes from the generator."""
-        scene, class_of_id = self._scene(generator)
-        scene = self._with_abnormal_tissue(scene, generator)
+        if self.others is not None and chance(self.config.others, generator):
+            scene, class_of_id = self._of_other(self.others, generator), self.maker.scans.class_of_id
+        else:
+            scene, class_of_id = self._scene(generator)
+            scene = self._with_abnormal_tissue(scene, generator)
         block = self._acquired(scene, class_of_id, generator)
         return self._mirrored(block) if chance(self.maker.config.flip, generator) else block
 
@@ -118,6 +129,18 @@ class AnyContrastMaker:
         else:
             scene = self._of_scan(scene, number, coordinates, generator)
         return (scene if mass is None else self._with_mass(scene, mass, generator)), volumes.class_of_id
+
+    def _of_other(self, store: DeviceStore, generator: torch.Generator) -> Scene:
+        """A scan of another contrast as it is."""
+        assert store.t1s is not None
+        number = int(torch.randint(len(store.labels), (1,), generator=generator, device=generator.device))
+        chosen = slice(number, number + 1)
+        coordinates = self.maker.coordinates(store.labels.shape[2:], self.other_slopes[number], generator)
+        labels = sample(store.labels[chosen], coordinates, mode="nearest").to(torch.uint8)
+        image, t1 = (sample(v[chosen].float() * store.image_scale, coordinates) for v in (store.images, store.t1s))
+        nothing = torch.zeros_like(labels)
+        image = image.clamp(0, 1) ** (2 ** between(-0.5, 0.5, generator))
+        return Scene(labels, t1 * (image > 0), image, "any", Tissues(0, 0, 0), nothing, nothing.bool())
 
     def _of_map(self, scene: Scene, volume: Tensor, coordinates: Tensor, generator: torch.Generator) -> Scene:
         """A label map in the contrast of the scans, and in another one."""

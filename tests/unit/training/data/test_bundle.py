@@ -28,10 +28,10 @@ def data(tmp_path: Path) -> PackedDataset:
     folder = tmp_path / "data"
     folder.mkdir()
     store = blobs(3)
-    scans = [Scan(f"s{n}", f"p{n}", "train") for n in range(3)]
+    scans = [Scan(f"s{n}", f"p{n}", "train", has_t1=n == 2) for n in range(3)]
     for scan, image, labels in zip(scans, store.images, store.labels, strict=True):
         padded = [np.pad(volume[0].numpy(), [(0, 48 - n) for n in volume.shape[1:]]) for volume in (image, labels)]
-        write_scan(folder, scan, padded[0] / 255, padded[1])
+        write_scan(folder, scan, padded[0] / 255, padded[1], 1 - padded[0] / 255 if scan.has_t1 else None)
     spec = {"shape": list(SHAPE), "axis_codes": ["R", "A", "S"], "centre": "box", "normalisation": "percentile"}
     write_index(folder, SHAPE, scans, conform=spec, name="blobs", licence="none")
     return open_dataset(folder)
@@ -41,12 +41,13 @@ def test_what_goes_in_comes_out(data: PackedDataset, tmp_path: Path) -> None:
     extras = Extras(torch.randint(0, 60, (2, 1, 4, 5, 6)).to(torch.uint8), (torch.ones((2, 3, 4), dtype=torch.uint8),))
     names: list[str] = []
     size = write_bundle(data, extras, tmp_path / "b.tar.xz", 10**7, names.append)
-    assert size == (tmp_path / "b.tar.xz").stat().st_size and len(names) == 2 * 3 + 1 + 1
+    assert size == (tmp_path / "b.tar.xz").stat().st_size and len(names) == 2 * 3 + 1 + 1 + 1
     found, others = open_bundle(tmp_path / "b.tar.xz")
     assert replace(found, folder=data.folder, arrays=None) == data
     for scan in data.scans:
         assert np.array_equal(found.image(scan), data.image(scan))
         assert np.array_equal(found.labels(scan), data.labels(scan))
+    assert np.array_equal(found.t1(data.scans[2]), data.t1(data.scans[2]))
     assert others.label_maps is not None and extras.label_maps is not None
     assert torch.equal(others.label_maps, extras.label_maps)
     assert [shape.tolist() for shape in others.shapes] == [shape.tolist() for shape in extras.shapes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from uresnet.io import read_image, write_image, write_labels
 from uresnet.preprocess import conform, extract_brain
 from uresnet.training.data.dataset import open_dataset
 from uresnet.training.data.prepare import PrepareOptions, conformed_scan, prepare
-from uresnet.training.data.sources import Skipped, Source, sources_from_subjects
+from uresnet.training.data.sources import Skipped, Source, sources_from_subjects, sources_from_table
 
 SPEC = ConformSpec(shape=(32, 36, 40), zooms=(4.0, 4.0, 4.0))
 OPTIONS = PrepareOptions(spec=SPEC, method="none")
@@ -58,6 +59,34 @@ def test_images_are_what_inference_makes_of_them(tmp_path: Path) -> None:
     assert dataset.conform == SPEC
 
 
+def test_the_t1_of_another_contrast_lies_on_its_voxels(tmp_path: Path) -> None:
+    """The table names an image with bright and dark exchanged, and its T1; both reach one grid, however large."""
+    one = source(tmp_path, "one")
+    t1 = read_image(one.image)
+    inverted = torch.where(t1.data > 0, t1.data.max() + 1 - t1.data, torch.zeros(()))
+    write_image(Image(inverted, t1.grid), tmp_path / "flair.nii.gz")
+    table = tmp_path / "table.tsv"
+    table.write_text(
+        "image\tlabels\tt1\tsplit\nflair.nii.gz\tone_seg.nii.gz\tone.nii.gz\ttrain\none.nii.gz\tone_seg.nii.gz\t\ttrain\n"
+    )
+    prepared = prepare(sources_from_table(table), tmp_path / "data", OPTIONS)
+    assert [scan.has_t1 for scan in prepared.scans] == [True, False]
+    dataset = open_dataset(tmp_path / "data")
+    flair, alone = dataset.scans
+    np.testing.assert_array_equal(dataset.t1(flair), dataset.image(alone))
+    inside = dataset.labels(flair) > 0
+    assert np.corrcoef(dataset.t1(flair)[inside], dataset.image(flair)[inside])[0, 1] < -0.9
+    again = prepare(sources_from_table(table), tmp_path / "data", OPTIONS)
+    assert again.reused == 2
+    (tmp_path / "elsewhere").mkdir()
+    move = np.eye(4)
+    move[0, 3] = 9
+    shifted = Grid(t1.grid.shape, move @ t1.grid.voxel_to_world)
+    write_image(Image(t1.data, shifted), tmp_path / "elsewhere" / "one.nii.gz")
+    with pytest.raises(UserError, match="lies on another grid"):
+        conformed_scan(replace(sources_from_table(table)[0], t1=tmp_path / "elsewhere" / "one.nii.gz"), OPTIONS)
+
+
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
 def test_labels_lie_where_the_image_lies(grid: Grid, tmp_path: Path) -> None:
     """Whatever the axes, sizes and angles: left stays left, and each label lies on its brightness."""
@@ -68,7 +97,7 @@ def test_labels_lie_where_the_image_lies(grid: Grid, tmp_path: Path) -> None:
     matrix = np.eye(4)
     matrix[:3, :3] = directions * zooms
     large = Grid(shape, matrix)  # type: ignore[arg-type]
-    conformed, ids = conformed_scan(source(tmp_path, "x", large), OPTIONS)
+    conformed, ids, _ = conformed_scan(source(tmp_path, "x", large), OPTIONS)
     assert ids.shape == conformed.grid.shape
     world = conformed.grid.points_to_world(np.argwhere(ids == 12)) - large.centre_world
     assert len(world) > 20
@@ -192,7 +221,7 @@ def test_a_real_freesurfer_subject(shared_data: Path) -> None:
     sources, skipped = sources_from_subjects(shared_data / "freesurfer_subject")
     assert not skipped
     assert sources[0].mask is not None
-    conformed, ids = conformed_scan(sources[0], PrepareOptions())
+    conformed, ids, _ = conformed_scan(sources[0], PrepareOptions())
     assert "voxels copied without interpolation" in conformed.notes
     aseg = np.asanyarray(nib.MGHImage.from_filename(sources[0].labels).dataobj)
     for structure in (2, 41, 17, 53, 4, 43, 16):

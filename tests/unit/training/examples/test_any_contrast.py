@@ -14,11 +14,12 @@ from uresnet.core.labels import SCHEMES
 from uresnet.training.data.classes import class_table
 from uresnet.training.data.dataset import Scan
 from uresnet.training.data.store import DeviceStore
-from uresnet.training.examples.any_contrast import AnyContrastMaker, Remapper, doubtful_white_matter
+from uresnet.training.examples.any_contrast import AnyContrastMaker, Remapper, Sources, doubtful_white_matter
 from uresnet.training.examples.blocks import NOT_JUDGED, Block
 
 SCHEME = SCHEMES["freesurfer34"]
-LESION, MASS = SCHEME.classes_of((77,))[0], SCHEME.classes_of((25, 57))[0]
+LESION_ID = 77
+LESION, MASS = SCHEME.classes_of((LESION_ID,))[0], SCHEME.classes_of((25, 57))[0]
 N = 32
 HEALTHY = ContrastConfig(
     natural=0.0,
@@ -55,7 +56,7 @@ def brains(count: int = 2) -> DeviceStore:
 def maker(config: ContrastConfig, with_map: bool = False, blocks: object = BLOCKS) -> AnyContrastMaker:
     store = brains()
     maps = store.labels[:1] if with_map else None
-    return AnyContrastMaker(config, blocks, (store, maps, [torch.ones(6, 5, 7)]), SCHEME)  # type: ignore[arg-type]
+    return AnyContrastMaker(config, blocks, Sources(store, maps, [torch.ones(6, 5, 7)]), SCHEME)  # type: ignore[arg-type]
 
 
 def middle_of(block: Block, structure: int) -> float:
@@ -101,6 +102,26 @@ def test_images_have_the_order_of_t1_t2_flair_or_pd(kind: str) -> None:
         middles = {"w": middle_of(block, 2), "g": middle_of(block, 3), "f": middle_of(block, 4)}
         orders.add("".join(sorted(middles, key=lambda name: middles[name])))
     assert orders <= {"fgw", "wgf", "fwg", "wfg"} and {"fgw", "wgf", "fwg"} <= orders
+
+
+def test_scans_of_other_contrasts_are_shown_as_they_are() -> None:
+    """A drawn T2, dark where the T1 is bright, with a lesion of its own: its labels, and the T1 that came with it."""
+    scans = brains(1)
+    labels = torch.where((scans.labels == 2) & (torch.arange(N).view(-1, 1, 1) < N // 4), LESION_ID, scans.labels)
+    dark = torch.where(scans.images > 0, 255 - scans.images, 0)
+    others = DeviceStore(scans.scans, dark, labels, 1 / 255, t1s=scans.images)
+    config = replace(QUIET, others=1.0, natural=1.0, remapped=0.0, lesions=1.0, mass=1.0)
+    block = AnyContrastMaker(config, BLOCKS, Sources(brains(), others=others), SCHEME)(generator())
+    assert torch.equal(block.classes.long(), class_table(SCHEME)[labels.long()])
+    assert LESION in block.classes and MASS not in block.classes
+    assert middle_of(block, 4) > middle_of(block, 3) > middle_of(block, 2)
+    assert block.t1 is not None
+    known = block.image > 0
+    torch.testing.assert_close(block.t1[known], (scans.images.float() / 255)[known])
+    few = AnyContrastMaker(
+        replace(config, others=0.0, lesions=0.0, mass=0.0), BLOCKS, Sources(brains(), others=others), SCHEME
+    )
+    assert LESION not in few(generator()).classes
 
 
 def test_lesions_are_added_and_nothing_else_changes() -> None:
@@ -161,5 +182,5 @@ def test_dark_deep_white_matter_of_a_scan_is_not_judged() -> None:
     images[0, 0, 7:9, 15:17, 15:17] = 90
     dark = replace(store, images=images)
     assert int(doubtful_white_matter(images[0], store.labels[0]).sum()) == 8
-    make = AnyContrastMaker(replace(QUIET, natural=1.0, remapped=0.0), BLOCKS, (dark, None, []), SCHEME)
+    make = AnyContrastMaker(replace(QUIET, natural=1.0, remapped=0.0), BLOCKS, Sources(dark), SCHEME)
     assert int((make(generator()).classes == NOT_JUDGED).sum()) == 8
