@@ -47,7 +47,7 @@ def pairs(
         Path,
         typer.Argument(
             metavar="TABLE",
-            help="A tab-separated table with the columns image and labels; subject, split, mask and id are optional.",
+            help="A tab-separated table with the columns image and labels; subject, split, mask, id, t1 are optional.",
             show_default=False,
         ),
     ],
