@@ -15,7 +15,7 @@ from uresnet.model.checkpoint import save_model, uresnet_card
 from uresnet.model.network import UResNet
 
 RADII_MM = np.array([66.0, 84.0, 60.0])
-COARSE = ConformSpec(shape=(32, 32, 40), zooms=(5.0, 5.0, 5.0))
+COARSE = ConformSpec(shape=(24, 24, 32), zooms=(6.0, 6.0, 6.0))
 
 FIELDS_OF_VIEW: dict[str, Grid] = {
     "RAS": Grid.centred((46, 54, 44), (3.9, 3.8, 3.6), "RAS", (3.0, -7.0, 12.0)),

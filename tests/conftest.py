@@ -19,7 +19,7 @@ from uresnet.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 
 # The parser of the command line is made once for a process, as for a user, not for each line that a test types: 0.1 s.
-typer.testing._get_command = cache(typer.testing._get_command)
+typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined]
 
 
 def shared_folder() -> Path:
