@@ -184,8 +184,8 @@ def table(raced: dict[str, list[Run]], grown: dict[str, Run], limits: Machine, o
     least = operations / limits.operations
     lines += [
         "",
-        f"The network takes {seconds:.2f} s for one image. Its {operations:.0f} · 10⁹ operations would take {least:.2f} s "
-        f"at {limits.operations:.0f} · 10⁹ a second, which this computer reaches in products of large matrices: "
+        f"The network takes {seconds:.2f} s for one image. Its {operations:.0f} · 10⁹ operations would take {least:.2f}"
+        f" s at {limits.operations:.0f} · 10⁹ a second, which this computer reaches in products of large matrices: "
         f"{100 * least / seconds:.0f} % of what is possible. Memory is copied at {limits.bytes:.0f} GB a second.",
     ]
     return "\n".join(lines)
