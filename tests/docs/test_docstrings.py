@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import uresnet
-from brains import FIELDS_OF_VIEW, brain_on, write_nifti
+from brains import FIELDS_OF_VIEW, brain_on, write_nifti, write_tiny_model
+from uresnet.config import ConformSpec
 from uresnet.model import catalogue
 from uresnet.pipeline.shown import Shown
 from uresnet.results.held import Held
@@ -22,6 +23,13 @@ PUBLIC: dict[str, Any] = {name: getattr(uresnet, name) for name in uresnet.__all
     "Shown": Shown,
     "Transform.apply": Transform.apply,
 }
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With voxels of 5 mm: the numbers in docstrings are of this one."""
+    spec = ConformSpec(shape=(32, 32, 40), zooms=(5.0, 5.0, 5.0))
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", deforms=True, spec=spec)
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,15 @@ def lister() -> ModuleType:
     return module
 
 
-def test_the_page_lists_every_message(lister: ModuleType) -> None:
+@pytest.fixture(scope="module")
+def lines(lister: ModuleType) -> list[str]:
+    """All messages; to read the whole package takes a second."""
+    return [line for lines in lister.messages().values() for line in lines]
+
+
+def test_the_page_lists_every_message(lister: ModuleType, lines: list[str]) -> None:
     page = (ROOT / "docs" / "messages.md").read_text(encoding="utf-8")
-    missing = [line for lines in lister.messages().values() for line in lines if f"- {line}\n" not in page]
+    missing = [line for line in lines if f"- {line}\n" not in page]
     assert not missing, f"run make messages: {missing}"
     assert lister.listed() in page, "messages stand on the page that the code no longer has: run make messages"
 
@@ -48,8 +54,7 @@ def test_every_package_that_raises_is_explained(lister: ModuleType) -> None:
         "do not overlap where their headers place them",  # a warning that says its class
     ],
 )
-def test_known_sentences_are_found(lister: ModuleType, sentence: str) -> None:
+def test_known_sentences_are_found(lines: list[str], sentence: str) -> None:
     """The list is not empty by a fault of the one that makes it."""
-    lines = [line for lines in lister.messages().values() for line in lines]
     assert len(lines) > 300
     assert any(sentence in line for line in lines)

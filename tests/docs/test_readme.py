@@ -36,6 +36,9 @@ LINKS = [
 ]
 
 
+VERBS: Any = typer.main.get_command(app)
+
+
 def test_there_is_something_to_check() -> None:
     assert len(COMMANDS) > 20
     assert len(LINKS) > 10
@@ -43,7 +46,7 @@ def test_there_is_something_to_check() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_and_their_options_exist(command: str) -> None:
-    verb: Any = typer.main.get_command(app)
+    verb = VERBS
     words = shlex.split(re.sub(r"[\[\]…\\]", " ", command))[1:]
     while words and hasattr(verb, "commands") and not words[0].startswith("-"):
         assert words[0] in verb.commands

@@ -34,6 +34,7 @@ ALL_48 = [
     for order in permutations(range(3))
     for signs in product((1, -1), repeat=3)
 ]
+SOME = ALL_48[::7]  # each order of the axes, with one, two or three of them reversed, or none
 ALLOWED_MM = 0.3
 Pair = tuple[Image, LabelMap]
 MOVING = Grid.centred((44, 50, 40), (4.2, 4.4, 4.6), "RAS", (3.0, -7.0, 12.0))
@@ -101,15 +102,16 @@ def test_the_network_sees_what_it_is_shown(name, request, fixed, tmp_path):
     assert mean_distance(answer(model, plain, fixed), answer(model, mirrored, fixed)) > 2 * ALLOWED_MM
 
 
-def test_in_all_48_orientations(coarse_model, fixed, tmp_path):
+def test_in_every_order_of_axes(coarse_model, fixed, tmp_path):
+    """Of all 48 orientations: see ``test_packaged_networks_see_one_image_in_all_48_orientations``."""
     data = brain_on(MOVING)
     expected = answer(coarse_model, write_nifti(data, MOVING, tmp_path / "m.nii.gz"), fixed)
     seen = set()
-    for orientation in ALL_48:
+    for orientation in SOME:
         path = stored(data, MOVING.voxel_to_world, orientation, tmp_path / "o.nii")
         seen.add(axis_codes(path))
         assert mean_distance(answer(coarse_model, path, fixed), expected) < 0.01, axis_codes(path)
-    assert len(seen) == 48
+    assert len(seen) == len(SOME)
 
 
 def test_the_fixed_image_turned_over(coarse_model, fixed, tmp_path):

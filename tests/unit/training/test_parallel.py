@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
+import importlib
 import os
 import socket
-import subprocess
-import sys
-import textwrap
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +16,9 @@ import torch
 from small_training import AUGMENTED, blobs, config, trainer, weights
 from uresnet.errors import UserError
 from uresnet.training.context import TrainingContext
+from uresnet.training.events import Event
 from uresnet.training.pair_trainer import PairTrainer
-from uresnet.training.parallel import Team, join_team
+from uresnet.training.parallel import Team, join_team, leave_team
 from uresnet.training.state import STATE, read_tensors
 
 
@@ -27,48 +28,45 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def start_member(rank: int, port: int, folder: Path) -> int:
+    """One of two processes that train, as ``torchrun`` would start it: a copy of this process; its number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            faulthandler.dump_traceback_later(300, exit=True)
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            torch.set_num_threads(1)  # threads of the first process do not live on in a copy
+            train_as_member(folder)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return child
+
+
+def train_as_member(folder: Path) -> None:
+    team = join_team("cpu")
+    assert team.size == 2
+    settings = replace(config(batch_size=1, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)
+    said: list[Event] = []
+    pair_trainer = PairTrainer(settings, blobs(4), blobs(3, 9), TrainingContext(folder / "two", said.append, team))
+    assert pair_trainer.run()
+    result = pair_trainer.validate()
+    assert result is not None
+    if team.leads:
+        (folder / "quality").write_text(f"{result.quality!r} {len(result.scores)}")
+    assert bool(said) == team.leads
+    leave_team()
+
+
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="both processes come from one, so that torch is loaded once")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="both processes come from this one, which has loaded torch")
 def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(
-        textwrap.dedent(f"""
-        import dataclasses, os
-        from pathlib import Path
-        import torch._dynamo  # what an optimiser would load, in each process
-        from small_training import AUGMENTED, blobs, config
-        from uresnet.training.parallel import join_team, leave_team
-        from uresnet.training.context import TrainingContext
-        from uresnet.training.pair_trainer import PairTrainer
-        rank = 0 if (child := os.fork()) else 1
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-        team = join_team("cpu")
-        assert team.size == 2
-        settings = dataclasses.replace(config(batch_size=1, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)
-        said = []
-        context = TrainingContext(Path({str(tmp_path / "two")!r}), said.append, team)
-        trainer = PairTrainer(settings, blobs(4), blobs(3, 9), context)
-        assert trainer.run()
-        result = trainer.validate()
-        if team.leads:
-            print("quality", repr(result.quality), len(result.scores))
-        assert bool(said) == team.leads
-        leave_team()
-        if child:
-            assert os.waitpid(child, 0)[1] == 0
-        """)
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
-    environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    process = subprocess.run(
-        [sys.executable, str(script)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-    assert process.returncode == 0, process.stdout
+    importlib.import_module("torch._dynamo")  # each process's optimiser would take seconds to load it
+    children = [start_member(rank, port, tmp_path) for port in [free_port()] for rank in range(2)]
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
     settings = replace(config(batch_size=2, accumulate=2, epochs=3, clip_norm=1.0), augment=AUGMENTED)
     alone = trainer(settings, tmp_path / "one", validation=3)
     alone.run()
@@ -78,7 +76,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(both[name], value, rtol=0, atol=1e-4)
     result = alone.validate()
     assert result is not None
-    quality, scores = next(line for line in process.stdout.splitlines() if line.startswith("quality")).split()[1:]
+    quality, scores = (tmp_path / "quality").read_text().split()
     assert int(scores) == len(result.scores) == 6
     assert float(quality) == pytest.approx(result.quality, abs=1e-3)
 
