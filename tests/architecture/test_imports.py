@@ -34,9 +34,10 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def names_in(tree: ast.AST) -> set[str]:
+@cache
+def names_in(path: Path) -> set[str]:
     """Everything that is used by name: ``print``, ``grid_sample``, ``torch.cuda.is_available``."""
-    nodes = list(ast.walk(tree))
+    nodes = list(ast.walk(parsed(path)))
     found = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute | ast.Name)}
     return found | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
@@ -69,18 +70,18 @@ def test_help_and_info_do_not_load_torch(arguments: list[str] | None) -> None:
 
 def test_only_the_command_prints() -> None:
     printing = {"print", "sys.stdout", "sys.stderr.write", "sys.stderr.writelines"}
-    assert not [name_of(p) for p in MODULES if room(p) != "cli" and names_in(parsed(p)) & printing]
+    assert not [name_of(p) for p in MODULES if room(p) != "cli" and names_in(p) & printing]
 
 
 def test_only_the_command_picks_a_device() -> None:
     picking = {"torch.cuda.is_available", "torch.backends.mps.is_available", "torch.set_default_device"}
     checking = {"core.device"}  # whether the one that was named is there
     others = [p for p in MODULES if room(p) != "cli" and name_of(p) not in checking]
-    assert not [name_of(p) for p in others if names_in(parsed(p)) & picking]
+    assert not [name_of(p) for p in others if names_in(p) & picking]
 
 
 def test_grid_sample_is_called_in_one_place() -> None:
-    calling = [p for p in MODULES if "grid_sample" in names_in(parsed(p))]
+    calling = [p for p in MODULES if "grid_sample" in names_in(p)]
     assert len(calling) == 1 and room(calling[0]) == "core"
 
 
@@ -116,4 +117,4 @@ def test_modules_are_imported_by_their_full_names() -> None:
 def test_no_module_is_imported_by_a_string() -> None:
     """Neither import-linter nor a reader would see it. The public names in ``uresnet/__init__`` are the exception."""
     by_string = {"import_module", "__import__", "importlib.import_module"}
-    assert [name_of(p) for p in MODULES if names_in(parsed(p)) & by_string] == ["__init__"]
+    assert [name_of(p) for p in MODULES if names_in(p) & by_string] == ["__init__"]

@@ -23,7 +23,7 @@ from uresnet.core.labels import label_scheme
 from uresnet.errors import UserError
 from uresnet.evaluation.journal import Journal
 from uresnet.evaluation.pairs import open_pairs
-from uresnet.evaluation.run import evaluate
+from uresnet.evaluation.run import Evaluation, evaluate
 from uresnet.evaluation.scores import PairScores
 from uresnet.io import read_labels, write_image, write_labels
 from uresnet.model.checkpoint import load_model
@@ -60,6 +60,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data"
 
 
+@pytest.fixture(scope="module")
+def judged(data: Path, still_model: Path) -> Evaluation:
+    """Four pairs, judged in one go."""
+    dataset, pairs = open_pairs(data, "test", 4)
+    return evaluate([still_model], dataset, pairs)
+
+
 def run(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
     return result.exit_code, result.output + result.stderr
@@ -72,9 +79,8 @@ def test_pairs_are_a_ring_and_each_is_followed_by_itself_swapped(data: Path) -> 
     assert [moving.id + fixed.id for moving, fixed in open_pairs(data, "test", 3)[1]] == names[:3]
 
 
-def test_a_brain_moved_by_whole_voxels_is_brought_back_exactly(data: Path, still_model: Path) -> None:
-    dataset, pairs = open_pairs(data, "test", 2)
-    for pair in evaluate([still_model], dataset, pairs).scores:
+def test_a_brain_moved_by_whole_voxels_is_brought_back_exactly(judged: Evaluation) -> None:
+    for pair in judged.scores[:2]:
         there = {s.structure: s for s in pair.structures if s.scheme == "table1" and s.dice == s.dice}
         assert set(there) == {"CeblWM", "CeblC", "Pu"}
         assert all((s.dice, s.hd95_mm, s.mean_mm) == (1, 0, 0) for s in there.values())
@@ -152,9 +158,10 @@ def test_the_command_writes_tables(data: Path, still_model: Path, tiny_model: Pa
     assert code == 2 and "exists already" in said
 
 
-def test_a_stopped_evaluation_goes_on_with_what_is_missing(data: Path, still_model: Path, tmp_path: Path) -> None:
+def test_a_stopped_evaluation_goes_on_with_what_is_missing(
+    data: Path, still_model: Path, judged: Evaluation, tmp_path: Path
+) -> None:
     dataset, pairs = open_pairs(data, "test", 4)
-    whole = evaluate([still_model], dataset, pairs)
 
     class Stop(Exception):
         pass
@@ -173,7 +180,7 @@ def test_a_stopped_evaluation_goes_on_with_what_is_missing(data: Path, still_mod
     rest: list[PairScores] = []
     resumed = evaluate([still_model], dataset, pairs, progress=rest.append, journal=journal)
     assert [(pair.moving, pair.fixed) for pair in rest] == [("b", "c"), ("c", "b")]
-    for a, b in zip(resumed.scores, whole.scores, strict=True):
+    for a, b in zip(resumed.scores, judged.scores, strict=True):
         same: dict[str, Any] = {"seconds": 0.0, "peak_bytes": None}
         # NaN is no number that equals itself; text is.
         assert repr(replace(a, **same)) == repr(replace(b, **same))
