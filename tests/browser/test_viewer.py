@@ -27,7 +27,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def open_viewer(browser, address: str) -> None:
     """Open the page and wait until the images are shown."""
-    browser.open(address)
+    browser.open(address, 800, 600)  # drawn by the processor: fewer pixels
     browser.wait_for(lambda: browser.run("document.body.dataset.ready") is not None)
     assert browser.run("document.body.dataset.ready") == "5", browser.run("document.body.innerText")
 
