@@ -37,7 +37,7 @@ def registered(registered_1113_to_1107: Registration) -> Registration:
 
 @pytest.mark.real
 def test_manual_labels_are_carried_over(registered: Registration, shared_data: Path, tmp_path: Path) -> None:
-    registered.save(tmp_path / "out", report=False)
+    registered.save(tmp_path / "out", outputs=("transform", "segmentations"))
     brains = shared_data / "oasis_malf"
     moving, fixed = (brains / f"{name}_labels.nii.gz" for name in (1113, 1107))
     transform = sitk.ReadTransform(str(tmp_path / "out" / "transform.h5"))

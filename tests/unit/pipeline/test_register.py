@@ -53,7 +53,7 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(moving: Path, fixed: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished registration."""
     folder = tmp_path_factory.mktemp("written") / "out"
-    register(moving, fixed, model=tiny_model).save(folder)
+    register(moving, fixed, model=tiny_model).save(folder, report=False)
     return folder
 
 
