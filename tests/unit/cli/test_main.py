@@ -100,7 +100,7 @@ def start_copy(*arguments: object) -> tuple[int, IO[str]]:
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.dup2(told, 2)
-            sys.stdout, sys.stderr = io.StringIO(), io.TextIOWrapper(io.FileIO(2, "w"), write_through=True)
+            sys.stdout, sys.stderr = io.StringIO(), io.TextIOWrapper(io.FileIO(2, "w"), "utf-8", write_through=True)
             sys.argv = ["uresnet", *map(str, arguments)]
             main()
         finally:
