@@ -36,11 +36,11 @@ def test_an_image_on_other_voxels_lies_where_it_lay(speed: ModuleType, tmp_path:
     shape = (30, 34, 28)
     world = np.einsum("ad,dijk->aijk", affine[:3, :3], np.indices(shape)) + affine[:3, 3].reshape(3, 1, 1, 1)
     nib.save(nib.Nifti1Image(world[0].astype(np.float32), affine), tmp_path / "x.nii.gz")
-    found = nib.load(speed.rescaled(tmp_path / "x.nii.gz", volume, tmp_path / "scaled"))
+    found = nib.Nifti1Image.from_filename(speed.rescaled(tmp_path / "x.nii.gz", volume, tmp_path / "scaled"))
+    assert found.affine is not None
     assert np.prod(found.shape) == pytest.approx(volume * np.prod(shape), rel=0.1)
-    own = np.einsum("ad,dijk->aijk", found.affine[:3, :3], np.indices(found.shape)) + found.affine[:3, 3].reshape(
-        3, 1, 1, 1
-    )
+    places = np.indices(found.shape).astype(float)
+    own = np.einsum("ad,dijk->aijk", found.affine[:3, :3], places) + found.affine[:3, 3].reshape(3, 1, 1, 1)
     inside = (slice(2, -2),) * 3
     np.testing.assert_allclose(found.get_fdata()[inside], own[0][inside], atol=1e-3)
 

@@ -144,7 +144,6 @@ def brain_finder() -> ModelFile:
     return found
 
 
-@cache
 def _packaged() -> tuple[ModelFile, ...]:
     folder = Path(str(files("uresnet") / "weights"))
     return tuple(read_model_file(path) for path in sorted(folder.glob("*.safetensors")))
