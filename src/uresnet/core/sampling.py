@@ -8,6 +8,7 @@ Coordinates are never below float32, whatever the volume is: half precision puts
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -110,3 +111,42 @@ def _share_batch(tensor: Tensor, batch: int) -> Tensor:
     if tensor.shape[0] != 1:
         raise ValueError(f"cannot pair a batch of {tensor.shape[0]} with a batch of {batch}")
     return tensor.expand(batch, *tensor.shape[1:])
+
+
+# -- between two grids with the same centre and the same axes, axis by axis --------------------------------------------
+
+
+def averaging_matrix(n: int, zoom: float, wide: float, points: int = 4) -> Tensor:
+    """(m, n) float32: m voxels of ``wide`` mm, as many as cover n of ``zoom`` mm, each the mean over its width.
+
+    The n voxels are read linearly at ``points`` points of each wide one; beyond them everything is 0.
+    """
+    count = _covering(n, zoom, wide)
+    offsets = (np.arange(points) + 0.5) / points - 0.5
+    centres = (np.arange(count)[:, None] + offsets - (count - 1) / 2) * wide
+    weights = _linear_weights((centres / zoom + (n - 1) / 2).ravel(), n)
+    return torch.from_numpy(weights.reshape(count, points, n).mean(axis=1)).float()
+
+
+def interpolation_matrix(n: int, zoom: float, wide: float) -> Tensor:
+    """(n, m) float32, the way back: m voxels of ``wide`` mm read linearly at n of ``zoom`` mm; the edge continues."""
+    count = _covering(n, zoom, wide)
+    points = (np.arange(n) - (n - 1) / 2) * zoom / wide + (count - 1) / 2
+    return torch.from_numpy(_linear_weights(points.clip(0, count - 1), count)).float()
+
+
+def along_axes(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """``volume`` (I, J, K) with one matrix (m, n) applied along each axis."""
+    for matrix in matrices:  # each takes the first axis and puts it last
+        volume = torch.tensordot(volume, matrix, dims=([0], [1]))
+    return volume
+
+
+def _covering(n: int, zoom: float, wide: float) -> int:
+    return int(np.ceil(n * zoom / wide))
+
+
+def _linear_weights(points: np.ndarray, n: int) -> np.ndarray:
+    """(P, n): the weight of each of n voxels at each of P points, in voxels."""
+    weights: np.ndarray = (1 - np.abs(points[:, None] - np.arange(n))).clip(0)
+    return weights

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from uresnet.core.grid import AxisCodes, axis_order, directions
 from uresnet.core.image import Image
+from uresnet.core.sampling import along_axes, averaging_matrix, interpolation_matrix
 from uresnet.errors import UserError, warn_about_input
 from uresnet.model.catalogue import brain_finder
 from uresnet.model.checkpoint import load_model
@@ -30,7 +31,6 @@ _RAS = ("R", "A", "S")
 _VOXEL_MM = 2.0
 _CERTAIN = 10.0  # log-odds
 _MULTIPLE = 16  # voxels, of which a side of what the network sees is made
-_POINTS = 4  # per voxel and axis, at which an image is read
 _DARK, _BRIGHT = 0.005, 0.995  # percentiles of the field of view that become 0 and 1
 _AIR, _FEW = 0.1, 0.002  # slices with fewer voxels than this share above this intensity show no head
 _MARGIN = 6  # voxels of air that are looked at around the head
@@ -52,10 +52,9 @@ def strip_skull(
     codes = axis_codes or image.grid.axis_codes
     head, zooms = _upright(image, codes, device)
     with torch.inference_mode(), _number_of_threads(threads):
-        matrices = [_averages(n, zoom, device) for n, zoom in zip(head.shape, zooms, strict=True)]
-        evidence = _evidence(_along_axes(head, matrices))
-        back = [_interpolation(n, zoom, device) for n, zoom in zip(head.shape, zooms, strict=True)]
-        seen = (_along_axes(evidence, back) > 0).cpu().numpy()
+        evidence = _evidence(_on_wide_voxels(head, zooms))
+        back = [interpolation_matrix(n, zoom, _VOXEL_MM).to(device) for n, zoom in zip(head.shape, zooms, strict=True)]
+        seen = (along_axes(evidence, back) > 0).cpu().numpy()
     if not seen.any():
         raise UserError(f"{image.name} shows no brain that can be found; give a brain mask for it.")
     return _turned(without_holes(largest_piece(seen)), _RAS, codes)
@@ -75,8 +74,7 @@ def apparent_axes(image: Image, device: str | torch.device, threads: int | None)
             if np.linalg.det(directions(codes)) != handed:
                 continue
             head, zooms = _upright(image, codes, device)
-            matrices = [_averages(n, zoom, device) for n, zoom in zip(head.shape, zooms, strict=True)]
-            certainty[codes] = _certainty(_evidence(_along_axes(head, matrices)))
+            certainty[codes] = _certainty(_evidence(_on_wide_voxels(head, zooms)))
     best = max(certainty, key=lambda codes: certainty[codes])
     if certainty[best] <= certainty[assumed] + _CLEARLY_MORE_CERTAIN:
         return assumed
@@ -99,6 +97,12 @@ def _all_axes() -> Iterator[AxisCodes]:
 @cache
 def _network() -> Segmenter:
     return cast(Segmenter, load_model(brain_finder()).network)
+
+
+def _on_wide_voxels(head: Tensor, zooms: np.ndarray) -> Tensor:
+    """A head (I, J, K) with voxels of ``zooms`` mm on voxels of 2 mm, about the same centre."""
+    sides = zip(head.shape, zooms, strict=True)
+    return along_axes(head, [averaging_matrix(n, zoom, _VOXEL_MM).to(head.device) for n, zoom in sides])
 
 
 def _evidence(small: Tensor) -> Tensor:
@@ -125,39 +129,6 @@ def _head(scaled: Tensor) -> tuple[slice, ...]:
         filled = ((scaled > _AIR).float().mean(dim=others) > _FEW).nonzero()[:, 0].tolist() or [0, n - 1]
         box.append(slice(max(0, filled[0] - _MARGIN), min(n, filled[-1] + 1 + _MARGIN)))
     return tuple(box)
-
-
-# -- between the voxels of an image and those of 2 mm, which share their centre ----------------------------------------
-
-
-def _averages(n: int, zoom: float, device: str | torch.device) -> Tensor:
-    """(m, n): the mean over each of m voxels of 2 mm of n voxels of ``zoom`` mm, interpolated linearly; 0 beyond."""
-    count = int(np.ceil(n * zoom / _VOXEL_MM))
-    offsets = (np.arange(_POINTS) + 0.5) / _POINTS - 0.5
-    centres = (np.arange(count)[:, None] + offsets - (count - 1) / 2) * _VOXEL_MM
-    points = centres / zoom + (n - 1) / 2
-    weights = _linear_weights(points.ravel(), n).reshape(count, _POINTS, n)
-    return torch.from_numpy(weights.mean(axis=1)).float().to(device)
-
-
-def _interpolation(n: int, zoom: float, device: str | torch.device) -> Tensor:
-    """(n, m): voxels of 2 mm read linearly at the centres of n voxels of ``zoom`` mm; the edge continues."""
-    count = int(np.ceil(n * zoom / _VOXEL_MM))
-    points = (np.arange(n) - (n - 1) / 2) * zoom / _VOXEL_MM + (count - 1) / 2
-    return torch.from_numpy(_linear_weights(points.clip(0, count - 1), count)).float().to(device)
-
-
-def _linear_weights(points: np.ndarray, n: int) -> np.ndarray:
-    """(P, n): the weight of each of n voxels at each of P points, in voxels."""
-    weights: np.ndarray = (1 - np.abs(points[:, None] - np.arange(n))).clip(0)
-    return weights
-
-
-def _along_axes(volume: Tensor, matrices: list[Tensor]) -> Tensor:
-    """``volume`` (I, J, K) with a matrix (m, n) applied along each axis."""
-    for matrix in matrices:  # each puts its axis last
-        volume = torch.tensordot(volume, matrix, dims=([0], [1]))
-    return volume
 
 
 def _upright(image: Image, codes: AxisCodes, device: str | torch.device) -> tuple[Tensor, np.ndarray]:

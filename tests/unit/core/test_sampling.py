@@ -9,7 +9,15 @@ from scipy import ndimage
 
 from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.ops import FeatureRows, read_rows
-from uresnet.core.sampling import sample, sample_cubic, sample_labels, sample_points
+from uresnet.core.sampling import (
+    along_axes,
+    averaging_matrix,
+    interpolation_matrix,
+    sample,
+    sample_cubic,
+    sample_labels,
+    sample_points,
+)
 
 SHAPES = [(5, 6, 7), (9, 4, 13), (1, 6, 7), (5, 1, 7), (5, 6, 1), (1, 1, 1)]
 SCIPY_MODE = {"zeros": "grid-constant", "border": "nearest"}
@@ -121,3 +129,37 @@ def test_rows_are_read_as_volumes_are() -> None:
         expected = sample_points(volume[0], voxels.T, padding="border")
         found = read_rows(FeatureRows.of(volume), voxels)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("zoom", [0.7, 1.0, 1.6, 2.0, 5.0])
+def test_wider_voxels_keep_a_ramp(zoom: float) -> None:
+    """In both directions, away from the ends; both kinds of voxel are counted from the common centre."""
+    n = 60
+    own = (np.arange(n) - (n - 1) / 2) * zoom
+    averages, back = averaging_matrix(n, zoom, 2.0).numpy(), interpolation_matrix(n, zoom, 2.0).numpy()
+    count = len(averages)
+    assert count == int(np.ceil(n * zoom / 2)) and averages.shape == back.T.shape
+    wide = (np.arange(count) - (count - 1) / 2) * 2
+    inside = np.abs(wide) < own[-1] - 1
+    np.testing.assert_allclose((averages @ own)[inside], wide[inside], atol=1e-3)
+    seen = np.abs(own) <= wide[-1]
+    np.testing.assert_allclose((back @ wide)[seen], own[seen], atol=1e-3)
+    np.testing.assert_allclose(back.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_wider_voxel_is_the_mean_of_what_lies_in_it() -> None:
+    """By hand: voxels of 1 mm at -1.5, -0.5, 0.5, 1.5; the wide voxel at -1 is read at -1.75, -1.25, -0.75 and -0.25,
+    where the four have the weights 3/4; 3/4, 1/4; 1/4, 3/4; and 3/4, 1/4 (of the second and third); half a millimetre
+    outside counts as 0."""
+    averages = averaging_matrix(4, 1.0, 2.0).numpy()
+    np.testing.assert_allclose(averages[0], [1.75 / 4, 1.75 / 4, 0.25 / 4, 0], atol=1e-6)
+    np.testing.assert_allclose(averages[1], averages[0][::-1], atol=1e-6)
+
+
+def test_matrices_along_axes_are_scipys_zoom_of_each_axis():
+    """Linear interpolation at the same points, by another program."""
+    wide = np.random.default_rng(0).normal(size=(6, 5, 7)).astype(np.float32)
+    matrices = [interpolation_matrix(2 * n, 1.0, 2.0) for n in wide.shape]
+    found = along_axes(torch.from_numpy(wide), matrices).numpy()
+    places = np.indices(found.shape) / 2 - 0.25
+    np.testing.assert_allclose(found, ndimage.map_coordinates(wide, places, order=1, mode="nearest"), atol=1e-5)

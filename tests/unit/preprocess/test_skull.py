@@ -38,31 +38,6 @@ def test_no_brain_no_mask() -> None:
         strip_skull(image_of(np.zeros(ROOMY.shape, bool)))
 
 
-@pytest.mark.parametrize("zoom", [0.7, 1.0, 1.6, 2.0, 5.0])
-def test_voxels_of_2_mm_keep_a_ramp(zoom: float) -> None:
-    """In both directions, away from the ends; both kinds of voxel are counted from the common centre."""
-    n = 60
-    own = (np.arange(n) - (n - 1) / 2) * zoom
-    averages, back = skull._averages(n, zoom, "cpu").numpy(), skull._interpolation(n, zoom, "cpu").numpy()
-    count = len(averages)
-    assert count == int(np.ceil(n * zoom / 2)) and averages.shape == back.T.shape
-    wide = (np.arange(count) - (count - 1) / 2) * 2
-    inside = np.abs(wide) < own[-1] - 1
-    np.testing.assert_allclose((averages @ own)[inside], wide[inside], atol=1e-3)
-    seen = np.abs(own) <= wide[-1]
-    np.testing.assert_allclose((back @ wide)[seen], own[seen], atol=1e-3)
-    np.testing.assert_allclose(back.sum(axis=1), 1, atol=1e-5)
-
-
-def test_a_voxel_of_2_mm_is_the_mean_of_what_lies_in_it() -> None:
-    """By hand: voxels of 1 mm at -1.5, -0.5, 0.5, 1.5; the wide voxel at -1 is read at -1.75, -1.25, -0.75 and -0.25,
-    where the four have the weights 3/4; 3/4, 1/4; 1/4, 3/4; and 3/4, 1/4 (of the second and third); half a millimetre
-    outside counts as 0."""
-    averages = skull._averages(4, 1.0, "cpu").numpy()
-    np.testing.assert_allclose(averages[0], [1.75 / 4, 1.75 / 4, 0.25 / 4, 0], atol=1e-6)
-    np.testing.assert_allclose(averages[1], averages[0][::-1], atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def raw_head(shared_data: Path) -> tuple[Image, np.ndarray]:
     """A head and FreeSurfer's brain mask, at 2 mm so that the tests below stay short."""
