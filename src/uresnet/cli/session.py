@@ -20,7 +20,7 @@ import typer
 from uresnet.cli.console import Terminal
 from uresnet.core.device import check_device_name, chosen_device, possible_threads
 from uresnet.core.files import check_utf8
-from uresnet.core.limits import check_memory_limit, is_out_of_memory
+from uresnet.core.limits import check_memory_limit, is_out_of_memory, keep_freed_memory
 from uresnet.errors import BrokenResult, InputWarning, UserError, quoted, told_by_the_command
 
 
@@ -39,6 +39,7 @@ class Session:
         """
         check_device_name(self.device)
         check_memory_limit()
+        keep_freed_memory()
         threads = possible_threads(self.threads)
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded

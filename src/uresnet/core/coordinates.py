@@ -59,7 +59,7 @@ def finer_map(where: Tensor, block: int) -> Tensor:
     return fine + identity_coordinates(fine.shape[2:], where.device, where.dtype)
 
 
-def slabs(shape: Sequence[int], channels: int = 1, budget: int = 4_000_000) -> Iterator[slice]:
+def slabs(shape: Sequence[int], channels: int = 1, budget: int = 1_500_000) -> Iterator[slice]:
     """Slices along axis i that cover ``shape`` with at most about ``budget`` voxels × channels each."""
     step = max(1, budget // max(1, int(shape[1]) * int(shape[2]) * channels))
     for start in range(0, int(shape[0]), step):

@@ -6,6 +6,7 @@ import ctypes
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from uresnet.errors import UserError
@@ -13,6 +14,12 @@ from uresnet.errors import UserError
 LEAST_BYTES = 2_500_000_000
 """Address space that torch and the libraries of linear algebra take before the first image. With less they do not fail
 but abort, or try for ever to get what they are refused."""
+
+_OPTIONS = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3, "mmap_max": -4, "arena_max": -8}
+"""M_… in glibc's malloc.h."""
+
+_LOCK = Lock()
+_kept: list[bool] = []  # one for each block, or caller, that keeps what is freed
 
 _WORDS = r"out of memory|can't allocate memory|cannot allocate memory|std::bad_alloc|failed to map segment"
 
@@ -51,34 +58,45 @@ def is_out_of_memory(error: BaseException) -> bool:
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """While this block runs, the C library reuses large blocks instead of returning each to the system, which has to
-    clear them again; at the end all are returned.
+    clear them again; at the end of the outermost block all are returned.
 
     On a CPU this halves the time of a network whose feature maps are large. Nothing happens elsewhere than on glibc, or
     where memory is limited: there OpenBLAS would try for ever to get what it is refused.
     """
-    top_pad, mmap_threshold, trim_threshold, mmap_max = -2, -3, -1, -4  # M_… in malloc.h
-    mallopt = _c_function("mallopt")
-    if mallopt is None or _memory_limit() is not None:
-        yield
-        return
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 2**26)
+    keep_freed_memory()
     try:
         yield
     finally:
-        mallopt(mmap_max, 2**16)  # as it is by default; the threshold is what the library would have come to
-        mallopt(mmap_threshold, 2**25)
-        mallopt(trim_threshold, 2**26)
-        mallopt(top_pad, 2**17)
+        with _LOCK:
+            _kept.pop()
+            if not _kept:
+                _set(mmap_max=2**16)  # as it is by default; the threshold is what the library would have come to
+                _set(mmap_threshold=2**25, trim_threshold=2**26, top_pad=2**17, arena_max=0)
         return_freed_memory()
 
 
+def keep_freed_memory() -> None:
+    """As :func:`freed_memory_kept`, until the process ends."""
+    with _LOCK:
+        _kept.append(True)
+        if len(_kept) == 1 and _memory_limit() is None:
+            # One heap for all threads: what one has freed is of use to the others.
+            _set(arena_max=1, mmap_max=0, trim_threshold=2**31 - 1, top_pad=2**26)
+
+
 def return_freed_memory() -> None:
-    """Gives back to the system what was freed; what a next step needs may lie elsewhere, and both would be counted."""
+    """Gives back to the system what was freed, unless it is kept; what a next step needs may lie elsewhere, and both
+    would be counted."""
     trim = _c_function("malloc_trim")
-    if trim is not None:
+    if trim is not None and not _kept:
         trim(0)
+
+
+def _set(**options: int) -> None:
+    mallopt = _c_function("mallopt")
+    if mallopt is not None:
+        for name, value in options.items():
+            mallopt(_OPTIONS[name], value)
 
 
 def _c_function(name: str) -> Any:

@@ -264,6 +264,8 @@ def newton_half_steps(both: Tensor, inside: Tensor, steps: int, tolerance: float
             arrays = fields, points, np.float32(tolerance), out, done
             in_parallel(interpolation.newton_half_step, len(points), *arrays, each=each)
             in_parallel(interpolation.accept, len(points), out, points, done, fields, each=each)
+            if not pending.any():
+                return
         return
     voxels = identity_coordinates(both.shape[2:], device=both.device)
     for _ in range(steps):
@@ -274,8 +276,9 @@ def newton_half_steps(both: Tensor, inside: Tensor, steps: int, tolerance: float
             between = between + read_volume(both.flip(0), start + between, padding="border")
             inner = residual[..., 1:-1, 1:-1, 1:-1]
             inner.add_(F.avg_pool3d(between, 2, stride=1)).div_(2)
-        ahead = read_volume(both, voxels + residual, padding="border")
-        both.copy_(torch.where(pending, both - (residual + ahead - both) / 2, both))
+        slopes = torch.gradient(both, dim=(2, 3, 4))
+        change = sum(residual[:, axis : axis + 1] * slope for axis, slope in enumerate(slopes))
+        both.copy_(torch.where(pending, both - (residual + change) / 2, both))
         pending &= residual.square().sum(dim=1).amax(dim=0) > tolerance**2
 
 

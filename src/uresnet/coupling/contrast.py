@@ -18,6 +18,7 @@ from torch import Tensor
 from uresnet.core.choices import Contrast
 from uresnet.core.labels import MASSES, LabelScheme
 from uresnet.model.checkpoint import Model
+from uresnet.model.segmenter import SMALLEST
 from uresnet.preprocess import Conformed
 
 WHITE, GREY, FLUID = (2, 41), (3, 42), (4, 43)
@@ -35,8 +36,9 @@ _T1_STEP = 0.22
 
 _FLAT = 0.03  # a step in brightness that is none
 _STEEPEST = 4.0  # detail of another contrast is amplified no further
-_FEWEST = 25  # voxels of 2 mm of a tissue whose median is believed
-_FEWEST_OF_MASS = 60  # voxels of 2 mm, half a millilitre: all voxels of the image are looked at then
+_COARSER = 1.5  # voxels of a first look, which takes a third of the time and finds the same contrast and masses
+_FEWEST = 25  # blocks of two of these voxels a side, 3 mm, of a tissue whose median is believed
+_FEWEST_OF_MASS = 18  # blocks, half a millilitre: all voxels of the image are looked at then
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,20 +67,27 @@ def predicts_t1(model: Model) -> bool:
 
 
 def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
-    """Look at an image with a network with synthesis: at one voxel of eight first, then at all of them where the image
-    is not T1-weighted, or a mass was seen, or the ``whole`` is wanted in any case."""
+    """Look at an image with a network with synthesis: on coarser voxels first, then on its own where the image is not
+    T1-weighted, or a mass was seen, or the ``whole`` is wanted in any case."""
     scheme = model.scheme
     assert scheme is not None
     tensor = image.tensor.to(model.device)
     with torch.inference_mode():
-        first = model.network.first_look(tensor)  # type: ignore[operator]
-        tissues = _medians(tensor[0, 0, ::2, ::2, ::2], first, scheme)
+        coarse = _coarser(tensor)
+        first = model.network.first_look(coarse)  # type: ignore[operator]
+        tissues = _medians(coarse[0, 0, ::2, ::2, ::2], first, scheme)
         contrast = _contrast(tissues)
         if not whole and contrast == "T1" and int(_is_one_of(first, scheme, MASSES).sum()) < _FEWEST_OF_MASS:
             return Look(contrast, scheme, None)
         classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
         as_t1 = (predicted + _by_tissue(tensor, probabilities, scheme, tissues)) / 2 if tissues else predicted
     return Look(contrast, scheme, Evaluated(classes, probabilities, as_t1))
+
+
+def _coarser(image: Tensor) -> Tensor:
+    """(1, 1, i, j, k): the image on larger voxels, with room at its ends for what the network needs."""
+    coarse = F.interpolate(image, size=[int(n / _COARSER) for n in image.shape[2:]], mode="trilinear")
+    return F.pad(coarse, [size for n in reversed(coarse.shape[2:]) for size in (0, -n % SMALLEST)])
 
 
 def _medians(values: Tensor, classes: Tensor, scheme: LabelScheme) -> dict[str, float]:

@@ -20,7 +20,9 @@ from uresnet.core.ops import classify
 _SLOPE = 0.1
 _CHUNK = 16_384  # half-resolution voxels whose eight times C logits are held at once
 _REACH = 2  # half-resolution voxels beyond the last bright one in which a structure may still lie
-_SMALLEST = 4  # every axis of what is looked at is a multiple of this
+SMALLEST = 4
+"""Every axis of an image is a multiple of this."""
+
 _PARTS = 8  # voxels of a block of 2 × 2 × 2
 
 
@@ -80,8 +82,8 @@ class Segmenter(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """image (B, 1, I, J, K) in [0, 1] → (B, hidden, I/2, J/2, K/2), the input of the head."""
-        if image.shape[1] != 1 or any(n % _SMALLEST for n in image.shape[2:]):
-            raise ValueError(f"an image is (B, 1, I, J, K), axes multiples of {_SMALLEST}: {tuple(image.shape)}")
+        if image.shape[1] != 1 or any(n % SMALLEST for n in image.shape[2:]):
+            raise ValueError(f"an image is (B, 1, I, J, K), axes multiples of {SMALLEST}: {tuple(image.shape)}")
         blocks = blocks_to_channels(image).contiguous(memory_format=torch.channels_last_3d)
         x, skips = self.stem(blocks), []
         for level, encode in enumerate(self.encoder):
@@ -166,7 +168,7 @@ class Segmenter(nn.Module):
         for axis, n in enumerate(image.shape[2:]):
             filled = (image[0, 0] > 0).any(dim=tuple(a for a in range(3) if a != axis)).nonzero()
             low, high = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, n)
-            size = min(n, -(-(high - low // 2 * 2) // _SMALLEST) * _SMALLEST)
+            size = min(n, -(-(high - low // 2 * 2) // SMALLEST) * SMALLEST)
             start = min(max(0, (low + high - size) // 4 * 2), n - size)
             box.append(slice(start, start + size))
         return tuple(box)

@@ -33,7 +33,7 @@ _SMALLEST_ROUNDED = 2.0**-3
 _LEVELS = 2**12
 """Grey levels of a stored image between its darkest and its brightest 0.5 %."""
 
-_COARSER = 2  # distances are measured on voxels so many times as large
+_COARSER = 3  # distances are measured on voxels so many times as large
 
 
 def stored_transform(

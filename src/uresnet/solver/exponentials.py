@@ -74,7 +74,7 @@ def _integrated(
 ) -> Tensor:
     """:func:`exponentials`, with folds or without: (2, 3, I, J, K), voxels of ``stored_mm``."""
     fine, inside = _integrated_at_1_mm(velocity, spacing, shape, where, residual, smooth)
-    newton_half_steps(fine, inside, 2, _TOLERANCE)
+    newton_half_steps(fine, inside, 1, _TOLERANCE)
     if stored_mm != 1:
         stored = [math.ceil(n / stored_mm) for n in shape]
         fine = spline_resampled(fine, stored, stored_mm)

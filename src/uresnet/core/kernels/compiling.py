@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 _PIECES = 4  # for each thread, so that no thread waits long for the last
-_WORTHWHILE = 20_000  # voxels; with fewer, threads take longer to start than to work
+_WORTHWHILE = 50_000  # voxels; with fewer, threads take longer to start than to work
 
 
 def compiler(fastmath: set[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -298,38 +298,66 @@ def newton_half_step(both, pending, tolerance, out, done, start, stop):  # type:
     half, sixteenth = np.float32(0.5), np.float32(0.0625)
     fields = both.reshape(2, -1)
     between = np.zeros((2, 2, 3, size_j, size_k), np.float32)  # by side, and before and after the plane
-    four = np.zeros((3, size_k), np.float32)
+    four, row = np.zeros((3, size_k), np.float32), np.zeros((3, size_k), np.float32)
     for i in range(start, stop):
         for s in range(2):
-            own, corrected, same, other = both[s], out[s], fields[s], fields[1 - s]
+            own, corrected, other = both[s], out[s], fields[1 - s]
             if i == start and i > 0:
                 _residuals_between(own, other, pending, i - 1, four, between[s, (i - 1) % 2])
             if i < size_i - 1:
                 _residuals_between(own, other, pending, i, four, between[s, i % 2])
             before, after = between[s, (i - 1) % 2], between[s, i % 2]
             for j in range(size_j):
-                inner = 0 < i < size_i - 1 and 0 < j < size_j - 1
-                if inner:
-                    _four_rows(before, after, j - 1, four)
+                here, found = pending[i, j], False
                 for k in range(size_k):
-                    if pending[i, j, k] == 0:
+                    if here[k] == 0:
                         continue
+                    found = True
                     x, y, z = own[0, i, j, k], own[1, i, j, k], own[2, i, j, k]
                     to_x, to_y, to_z = np.float32(i) + x, np.float32(j) + y, np.float32(k) + z
                     p, q, r = _vector(other, size_i, size_j, size_k, to_x, to_y, to_z)
-                    p, q, r = p + x, q + y, r + z
-                    if inner and 0 < k < size_k - 1:
-                        p = half * p + sixteenth * (four[0, k - 1] + four[0, k])
-                        q = half * q + sixteenth * (four[1, k - 1] + four[1, k])
-                        r = half * r + sixteenth * (four[2, k - 1] + four[2, k])
-                    good = p * p + q * q + r * r <= tolerance * tolerance
+                    row[0, k], row[1, k], row[2, k] = p + x, q + y, r + z
+                if not found:
+                    continue
+                if 0 < i < size_i - 1 and 0 < j < size_j - 1:
+                    _four_rows(before, after, j - 1, four)
+                    for c in range(3):
+                        for k in range(1, size_k - 1):
+                            row[c, k] = half * row[c, k] + sixteenth * (four[c, k - 1] + four[c, k])
+                for k in range(size_k):
+                    good = row[0, k] ** 2 + row[1, k] ** 2 + row[2, k] ** 2 <= tolerance * tolerance
                     done[i, j, k] = good if s == 0 else good & done[i, j, k]
-                    # φ(x + r) − φ(x) is the derivative of φ along r: the inverse of the other map's derivative.
-                    to_x, to_y, to_z = np.float32(i) + p, np.float32(j) + q, np.float32(k) + r
-                    to_x, to_y, to_z = _vector(same, size_i, size_j, size_k, to_x, to_y, to_z)
-                    corrected[0, i, j, k] = x - (p + to_x - x) * half
-                    corrected[1, i, j, k] = y - (q + to_y - y) * half
-                    corrected[2, i, j, k] = z - (r + to_z - z) * half
+                _less_half_derivative(own, i, j, row, corrected)
+
+
+@_kernel
+def _less_half_derivative(own, i, j, along, out):  # type: ignore[no-untyped-def]
+    """u - (r + ∂u/∂x r) / 2 for one row of a displacement u = ``own`` (3, I, J, K) and r = ``along`` (3, K), by central
+    differences → ``out`` (3, I, J, K): the derivative of x + u is the inverse of that of the other map."""
+    _, size_i, size_j, size_k = own.shape
+    before_i, after_i = max(i - 1, 0), min(i + 1, size_i - 1)
+    before_j, after_j = max(j - 1, 0), min(j + 1, size_j - 1)
+    half = np.float32(0.5)
+    per_i = half / np.float32(max(after_i - before_i, 1))
+    per_j = half / np.float32(max(after_j - before_j, 1))
+    quarter, last = np.float32(0.25), size_k - 1
+    for c in range(3):
+        u, to = own[c, i, j], out[c, i, j]
+        ahead_i, behind_i, ahead_j, behind_j = (
+            own[c, after_i, j],
+            own[c, before_i, j],
+            own[c, i, after_j],
+            own[c, i, before_j],
+        )
+        for k in range(size_k):
+            change = along[0, k] * (per_i * (ahead_i[k] - behind_i[k])) + along[1, k] * (
+                per_j * (ahead_j[k] - behind_j[k])
+            )
+            to[k] = u[k] - half * along[c, k] - change
+        for k in range(1, last):
+            to[k] -= along[2, k] * (quarter * (u[k + 1] - u[k - 1]))
+        to[0] -= along[2, 0] * (half * (u[1] - u[0]))
+        to[last] -= along[2, last] * (half * (u[last] - u[last - 1]))
 
 
 @_kernel

@@ -25,6 +25,7 @@ from zlib_ng.zlib_ng import compress as _deflate_small  # an eighth smaller, and
 
 from uresnet.core.files import write_bytes, write_text, written_whole
 from uresnet.core.grid import Grid
+from uresnet.core.kernels.packing import shuffled_vectors
 from uresnet.errors import UserError, quoted
 from uresnet.transform import Affine, DisplacementField, Transform, about
 from uresnet.transform_files.contents import check_claim, small_content
@@ -33,7 +34,7 @@ from uresnet.transform_files.formats.nifti import LPS, field_of, grid_of
 from uresnet.transform_files.formats.pair import TransformPair, Writers
 
 _QUANTUM_MM = 2.0**-15  # 3.1e-5 mm: rounding by at most half of it leaves mantissas that compress
-_SLICES = 8  # in a chunk
+_SLICES = 16  # in a chunk
 _LARGE = 30_000_000
 """Bytes of a compressed field from which on a smaller one is worth the time."""
 
@@ -104,22 +105,20 @@ def _write_vectors(group: h5py.Group, field: DisplacementField, exact: bool, com
     Gzip and shuffle, several chunks compressed at a time: h5py's own filter pipeline uses one thread. A chunk is some
     slices, so that the whole field is never held a second time.
     """
-    displacement = field.displacement.detach().cpu()
+    displacement = field.displacement.detach().cpu().float().contiguous().numpy()
     i, j, k = field.grid.shape
     slices = min(k, _SLICES)
     data = group.create_dataset(
         "TransformParameters", (3 * i * j * k,), "<f4", chunks=(3 * i * j * slices,), compression="gzip",
         compression_opts=1, shuffle=True,
     )  # fmt: skip
-    to_lps = torch.tensor(LPS.diagonal()[:3], dtype=displacement.dtype).view(3, 1, 1, 1)
+    to_lps = LPS.diagonal()[:3].astype(np.float32)
+    quantum = np.float32(0 if exact else _QUANTUM_MM)
 
-    def shuffled(start: int) -> bytes:
-        part = displacement[..., start : start + slices] * to_lps
-        if not exact:
-            part.div_(_QUANTUM_MM).round_().mul_(_QUANTUM_MM)
-        values = np.zeros((slices, j, i, 3), np.float32)  # the last chunk is a whole one too
-        values[: part.shape[3]] = part.permute(3, 2, 1, 0)
-        return values.view(np.uint8).reshape(-1, 4).T.tobytes()
+    def shuffled(start: int) -> np.ndarray:
+        out = np.zeros((4, 3 * i * j * slices), np.uint8)  # the last chunk is a whole one too
+        shuffled_vectors(displacement, to_lps, quantum, out, start, min(start + slices, k))
+        return out
 
     starts = range(0, k, slices)
     with ThreadPoolExecutor(min(4, torch.get_num_threads())) as pool:
