@@ -6,6 +6,7 @@ have been checked: help and ``info`` answer at once.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import io
 import os
@@ -111,6 +112,8 @@ def main() -> NoReturn:
 
 def start() -> None:
     """What a command does first: SIGTERM ends it as an error does, and what it prints reaches every terminal."""
+    # Libraries make half a million objects that stay: looking for garbage among them time and again takes a second.
+    gc.set_threshold(50_000, 20, 20)
     signal.signal(signal.SIGTERM, _exit_on_signal)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of another encoding shows \u2192 for an arrow
         sys.stdout.reconfigure(errors="backslashreplace")
