@@ -70,11 +70,11 @@ def apparent_axes(image: Image, device: str | torch.device, threads: int | None)
     handed = np.linalg.det(directions(assumed))
     certainty: dict[AxisCodes, float] = {}
     with torch.inference_mode(), _number_of_threads(threads):
+        small = _on_wide_voxels(image.data.float(), image.grid.zooms).numpy()
         for codes in _all_axes():
-            if np.linalg.det(directions(codes)) != handed:
-                continue
-            head, zooms = _upright(image, codes, device)
-            certainty[codes] = _certainty(_evidence(_on_wide_voxels(head, zooms)))
+            if np.linalg.det(directions(codes)) == handed:
+                head = torch.from_numpy(_turned(small, codes, _RAS)).to(device)
+                certainty[codes] = _certainty(_evidence(head))
     best = max(certainty, key=lambda codes: certainty[codes])
     if certainty[best] <= certainty[assumed] + _CLEARLY_MORE_CERTAIN:
         return assumed
