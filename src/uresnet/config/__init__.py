@@ -14,6 +14,7 @@ from uresnet.config.loading import (
 )
 from uresnet.config.model import ModelConfig, SegmenterConfig
 from uresnet.config.training import (
+    AbnormalConfig,
     AugmentConfig,
     BlockConfig,
     Config,
@@ -24,6 +25,7 @@ from uresnet.config.training import (
 )
 
 __all__ = [
+    "AbnormalConfig",
     "AugmentConfig",
     "BlockConfig",
     "Config",

@@ -98,6 +98,28 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class AbnormalConfig:
+    """Abnormal tissue painted into the scans of pairs (:mod:`uresnet.training.examples.painted_scans`).
+
+    ``moving`` and ``fixed``: the probabilities that such tissue is painted into that scan of a pair. The share ``mass``
+    of it is a mass of ``mass_radius`` (from, to) mm, most of which push their surroundings away; the rest is lesions of
+    the white matter, whose portion of it is between the two numbers of ``lesion_portion``.
+    """
+
+    moving: Share = 0.7
+    fixed: Share = 0.3
+    mass: Share = 0.7
+    mass_radius: tuple[Positive, Positive] = (8.0, 26.0)
+    lesion_portion: tuple[Share, Share] = (0.01, 0.12)
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "abnormal")
+        for name in ("mass_radius", "lesion_portion"):
+            require(_is_range(getattr(self, name)), f"abnormal.{name} must be two numbers, from and to")
+        require(self.lesion_portion[0] > 0, "abnormal.lesion_portion must be above 0; abnormal.mass: 1 for masses only")
+
+
+@dataclass(frozen=True)
 class BlockConfig:
     """The blocks that a segmenter is trained on (:mod:`uresnet.training.examples.blocks`).
 
@@ -272,12 +294,14 @@ class Config:
 
     With ``segmenter``, the segmenter of a midspace model is trained on ``blocks``, with ``contrasts`` for images of any
     contrast; otherwise ``model``, a network that takes a pair, with ``losses`` and ``augment``.
+    ``abnormal`` tissue may be painted into the scans of pairs.
     """
 
     data: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     losses: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    abnormal: AbnormalConfig | None = None
     segmenter: SegmenterConfig | None = None
     blocks: BlockConfig = field(default_factory=BlockConfig)
     contrasts: ContrastConfig | None = None
@@ -289,6 +313,7 @@ class Config:
             self.segmenter is None or for_pairs == (ModelConfig(), LossConfig(), AugmentConfig()),
             "model, losses and augment are for networks that take a pair; with segmenter, use blocks",
         )
+        require(self.segmenter is None or self.abnormal is None, "abnormal is for pairs; with segmenter, use contrasts")
         require(self.segmenter is not None or self.contrasts is None, "contrasts need a segmenter")
         # Settings that a training would silently ignore are errors.
         chosen = self.training.optimiser

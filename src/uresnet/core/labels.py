@@ -215,6 +215,7 @@ SCHEMES: dict[str, LabelScheme] = {
     scheme.name: scheme
     for scheme in (
         LabelScheme("tissue3", _merged((2, 41), (3, 42), (4, 43))),
+        LabelScheme("tissue3_abnormal", _merged((2, 41), (3, 42), (4, 43), ABNORMAL)),
         LabelScheme("freesurfer28", _each_its_own(_SIDED_28)),
         LabelScheme("freesurfer32", _each_its_own(_SIDED_32)),
         LabelScheme("freesurfer34", (*_each_its_own(_SIDED_32), *_each_its_own((77,)), *_merged((25, 57)))),
@@ -229,8 +230,9 @@ SCHEMES: dict[str, LabelScheme] = {
         ),
     )
 }
-"""``tissue3`` (the paper's three), ``freesurfer28`` (its sided all-label set), ``freesurfer32`` (with the
-inferior lateral ventricles and the accumbens areas), ``freesurfer34`` (what a network for any contrast tells apart:
+"""``tissue3`` (the paper's three), ``tissue3_abnormal`` (these, and all of ``ABNORMAL`` in one class),
+``freesurfer28`` (the paper's sided all-label set), ``freesurfer32`` (with the inferior lateral ventricles and the
+accumbens areas), ``freesurfer34`` (what a network for any contrast tells apart:
 ``freesurfer32``, lesions of the white matter, and masses of either side in one class), ``freesurfer35`` (what is
 written where abnormal tissue is: ``freesurfer32``, then ``ABNORMAL``), ``table1`` (15 merged, evaluation)."""
 

@@ -23,7 +23,9 @@ _LEFT, _RIGHT, _LESION = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
 _HEALTHY = _LEFT  # classes below it are those of healthy brains
 
 _SMALLEST_MASS_ML = 0.2  # a piece
-_FEWEST_ML = 1.0  # of all pieces: less is found in healthy brains
+FEWEST_ML = 1.0
+"""Of masses, in all: less is found in healthy brains."""
+
 _BRIGHT = 1.5  # robust standard deviations of the cortex, above its median
 _SMALLEST_LESION = 5  # voxels of 1 mm
 _HULL_MM = 3
@@ -43,7 +45,7 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
         if look.contrast == "FLAIR":
             found[_bright_lesions(image.tensor[0, 0].numpy(), classes, look.scheme)] = _LESION
         mass = np.isin(classes, look.scheme.classes_of(MASSES))
-        found[_in_pieces(mass, _SMALLEST_MASS_ML * 1000, _FEWEST_ML * 1000)] = _LEFT
+        found[_in_pieces(mass, _SMALLEST_MASS_ML * 1000, FEWEST_ML * 1000)] = _LEFT
     if image.abnormal is not None:
         found[image.abnormal.numpy()] = _LEFT
     return torch.from_numpy(found) if found.any() else None

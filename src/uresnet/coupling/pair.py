@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from torch import Tensor
 
 from uresnet.core.choices import Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import ProbabilityMap
-from uresnet.core.labels import LabelScheme
+from uresnet.core.labels import ABNORMAL, LabelScheme
+from uresnet.coupling.abnormal import FEWEST_ML
 from uresnet.coupling.result import Coupling
 from uresnet.model.checkpoint import Model
 from uresnet.model.network import UResNetOutput
@@ -31,13 +35,13 @@ def couple_pair(model: Model, moving: Conformed, fixed: Conformed, freedom: Free
     convention = GridConvention(model.card.network["convention"])
     transform = pair_transform(output, moving.grid, fixed.grid, freedom, convention)
     swapped = _forward(model, fixed, moving) if model.scheme is not None else output
-    segmented = _probabilities(output, moving.grid), _probabilities(swapped, fixed.grid)
+    segmented = _probabilities(output, moving.grid, model.scheme), _probabilities(swapped, fixed.grid, model.scheme)
     return Coupling(transform, *segmented, model.scheme)
 
 
 def segment_as_pair(model: Model, image: Conformed) -> tuple[ProbabilityMap, LabelScheme]:
     """The image paired with itself: the network needs a pair, and no other brain is as similar."""
-    found = _probabilities(_forward(model, image, image), image.grid)
+    found = _probabilities(_forward(model, image, image), image.grid, model.scheme)
     assert found is not None and model.scheme is not None
     return found, model.scheme
 
@@ -79,7 +83,14 @@ def _forward(model: Model, moving: Conformed, fixed: Conformed) -> UResNetOutput
     return output
 
 
-def _probabilities(output: UResNetOutput, grid: Grid) -> ProbabilityMap | None:
-    if output.segmentation_logits is None:
+def _probabilities(output: UResNetOutput, grid: Grid, scheme: LabelScheme | None) -> ProbabilityMap | None:
+    """Of the classes, background first. What looks abnormal in less than ``FEWEST_ML`` is healthy: the next class."""
+    if output.segmentation_logits is None or scheme is None:
         return None
-    return ProbabilityMap(output.segmentation_logits[0].float().softmax(dim=0).cpu(), grid)
+    logits = output.segmentation_logits[0].float().cpu()
+    abnormal = scheme.classes_of(ABNORMAL)
+    if abnormal:
+        found = torch.isin(logits.argmax(dim=0), torch.tensor(abnormal)).sum()
+        if float(found) * grid.voxel_volume < 1000 * FEWEST_ML:
+            logits = logits.index_fill(0, torch.tensor(abnormal), -math.inf)
+    return ProbabilityMap(logits.softmax(dim=0), grid)

@@ -9,30 +9,47 @@ from torch import Tensor
 from uresnet.core.ops import box_mean
 
 
-def mean_squared_error(warped: Tensor, fixed: Tensor) -> Tensor:
-    """Mean over voxels of the squared difference, first term of Eq. 4. Any equal shapes → scalar."""
-    return F.mse_loss(warped.float(), fixed.float())
+def mean_squared_error(warped: Tensor, fixed: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean over voxels of the squared difference, first term of Eq. 4. Any equal shapes → scalar.
+
+    ``weight`` of the same shape, in [0, 1], is what each voxel counts; all count 1 without it.
+    """
+    if weight is None:
+        return F.mse_loss(warped.float(), fixed.float())
+    return _weighted_mean((warped.float() - fixed.float()).square(), weight)
 
 
-def local_cross_correlation(warped: Tensor, fixed: Tensor, window: int = 9, epsilon: float = 1e-9) -> Tensor:
+def local_cross_correlation(
+    warped: Tensor, fixed: Tensor, window: int = 9, epsilon: float = 1e-9, weight: Tensor | None = None
+) -> Tensor:
     """Mean over voxels of the squared correlation in a cube of ``window`` voxels, second term of Eq. 4; 1 is best.
 
-    warped, fixed (B, 1, I, J, K) → scalar; see :func:`squared_correlation`.
+    warped, fixed (B, 1, I, J, K) → scalar; ``weight`` as in :func:`mean_squared_error`, in the windows and in the mean.
+    See :func:`squared_correlation`.
     """
-    return squared_correlation(warped, fixed, window, epsilon).mean()
+    squared = squared_correlation(warped, fixed, window, epsilon, weight)
+    return squared.mean() if weight is None else _weighted_mean(squared, weight)
 
 
-def squared_correlation(a: Tensor, b: Tensor, window: int = 9, epsilon: float = 1e-9) -> Tensor:
+def squared_correlation(
+    a: Tensor, b: Tensor, window: int = 9, epsilon: float = 1e-9, weight: Tensor | None = None
+) -> Tensor:
     """Squared correlation in the cube of ``window`` voxels about every voxel, (B, 1, I, J, K) → the same shape.
 
     Covariance² / (variance · variance + ``epsilon``), the moments being means over the window; beyond the border the
     images are 0 and windows keep their size. Images are expected in [0, 1] with background 0: there float32 moments are
-    exact enough, and ``epsilon`` silences windows that hold only noise (standard deviation below 0.005).
+    exact enough, and ``epsilon`` silences windows that hold only noise (standard deviation below 0.005). ``weight``
+    (B, 1, I, J, K) in [0, 1] is what each voxel counts in the moments; voxels beyond the border count 1.
     """
     a, b = a.float(), b.float()
     with torch.autocast(device_type=a.device.type, enabled=False):
         # Together, because pooling divides its work among threads by channels.
-        moments = box_mean(torch.cat([a, b, a * a, b * b, a * b], dim=1), window)
+        products = torch.cat([a, b, a * a, b * b, a * b], dim=1)
+        if weight is None:
+            moments = box_mean(products, window)
+        else:
+            counted = (1 - box_mean(1 - weight, window)).clamp_min(1 / window**3)
+            moments = box_mean(products * weight, window) / counted
         mean_a, mean_b, square_a, square_b, product = moments.chunk(5, dim=1)
         # Rounding can leave a variance a little below zero where an image is flat.
         variance_a = (square_a - mean_a * mean_a).clamp_min(0)
@@ -40,6 +57,10 @@ def squared_correlation(a: Tensor, b: Tensor, window: int = 9, epsilon: float = 
         covariance = product - mean_a * mean_b
         squared: Tensor = covariance * covariance / (variance_a * variance_b + epsilon)
         return squared
+
+
+def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum() / weight.sum().clamp_min(1)
 
 
 def affine_distance(affine: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def measure_signs(pair: RegisteredPair, appearances: Sequence[Appearance] | None
     if measures is None:
         raise ValueError("signs need the measures of the registration")
     dice = structure_dice(pair)
-    abnormal = [FREESURFER[i].name for i in ABNORMAL]
+    abnormal = [structure.name for structure in pair.scheme.classes if structure.id in ABNORMAL] if pair.scheme else []
     known = [value for name, value in dice.items() if value is not None and name not in abnormal]
     moving, fixed = appearances or (
         appearance(pair.moving, pair.moving_brain),

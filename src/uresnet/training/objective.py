@@ -10,11 +10,11 @@ from torch import Tensor
 
 from uresnet.config import LossConfig
 from uresnet.core.coordinates import coarser_map
-from uresnet.core.labels import LabelScheme, label_scheme
+from uresnet.core.labels import ABNORMAL, LabelScheme, label_scheme
 from uresnet.core.sampling import sample
 from uresnet.model import losses
 from uresnet.model.network import UResNetOutput
-from uresnet.training.data.classes import class_shares, class_table
+from uresnet.training.data.classes import abnormal_table, class_shares, class_table
 from uresnet.training.examples.blocks import NOT_JUDGED
 from uresnet.transform import (
     GridConvention,
@@ -54,7 +54,11 @@ def at_resolution(output: UResNetOutput, downsampling: int) -> UResNetOutput:
 
 
 class PairObjective:
-    """The paper's loss on pairs; holds the class tables on the device."""
+    """The paper's loss on pairs; holds the class tables on the device.
+
+    Where ``scheme`` has classes of abnormal tissue, the terms that compare warped with fixed leave out where either
+    image has such tissue, by its labels: nothing of the other image belongs to it. The segmentation learns it.
+    """
 
     def __init__(
         self, config: LossConfig, scheme: LabelScheme, convention: GridConvention, device: torch.device | str
@@ -63,6 +67,8 @@ class PairObjective:
         self.convention = convention
         self.classes = scheme.number_of_classes
         self.table = class_table(scheme, device)
+        self.abnormal = abnormal_table(scheme, device)
+        self.matched = [c - 1 for c in range(1, self.classes) if c not in scheme.classes_of(ABNORMAL)]
         warped = label_scheme(config.warped_label_scheme)
         self.warped_classes = warped.number_of_classes
         self.warped_table = class_table(warped, device)
@@ -78,25 +84,27 @@ class PairObjective:
         moving, fixed = _blocks(batch.moving, block), _blocks(batch.fixed, block)
         terms: dict[str, Tensor] = {}
         warped = sample(moving, coordinates)
-        terms["mse"] = losses.mean_squared_error(warped, fixed)
+        side = block * batch.downsampling
+        weight = healthy_share(batch, coordinates, self.abnormal, side)
+        terms["mse"] = losses.mean_squared_error(warped, fixed, weight)
         if c.lcc:
-            terms["lcc"] = 1 - losses.local_cross_correlation(warped, fixed, c.lcc_window)
+            terms["lcc"] = 1 - losses.local_cross_correlation(warped, fixed, c.lcc_window, weight=weight)
         terms["alpha"] = losses.affine_distance(output.affine)
         terms["beta"] = losses.gradient_distance(output.spatial_gradients)
         if c.roughness:
             terms["roughness"] = losses.roughness(output.spatial_gradients)
-        side = block * batch.downsampling
         if c.warped_labels:
             moving_truth = class_shares(batch.moving_labels, self.warped_table, self.warped_classes, side)[:, 1:]
             fixed_truth = class_shares(batch.fixed_labels, self.warped_table, self.warped_classes, side)[:, 1:]
-            terms["warped_labels"] = _dice(sample(moving_truth, coordinates), fixed_truth, side)
+            terms["warped_labels"] = _dice(sample(moving_truth, coordinates), fixed_truth, side, weight)
         if output.segmentation_logits is not None:
             probabilities = output.segmentation_logits.float().softmax(dim=1)[:, 1:]
             moving_truth = class_shares(batch.moving_labels, self.table, self.classes, batch.downsampling)[:, 1:]
             terms["gamma"] = _dice(probabilities, moving_truth, batch.downsampling)
             if c.delta:
                 fixed_truth = class_shares(batch.fixed_labels, self.table, self.classes, side)[:, 1:]
-                terms["delta"] = _dice(sample(_blocks(probabilities, block), coordinates), fixed_truth, side)
+                found = sample(_blocks(probabilities, block), coordinates)
+                terms["delta"] = _dice(found[:, self.matched], fixed_truth[:, self.matched], side, weight)
         of_registration = ("mse", "lcc", "alpha", "beta", "roughness")
         weighted = [(c.w1 if n in of_registration else c.w2) * getattr(c, n) * term for n, term in terms.items()]
         terms["total"] = torch.stack(weighted).sum()
@@ -107,8 +115,26 @@ def _blocks(volume: Tensor, block: int) -> Tensor:
     return volume if block == 1 else F.avg_pool3d(volume, block)
 
 
-def _dice(predicted: Tensor, target: Tensor, side: int) -> Tensor:
-    """The paper's Dice loss where every voxel has one label, else the Dice loss of shares of labels."""
+@torch.no_grad()
+def healthy_share(batch: Batch, coordinates: Tensor, abnormal: Tensor | None, side: int) -> Tensor | None:
+    """The share of healthy tissue in blocks of ``side`` labelled voxels, (B, 1, i, j, k) in [0, 1]: in the fixed image
+    and in what ``coordinates`` bring there of the moving one. ``abnormal`` is an :func:`abnormal_table`; None for None.
+
+    It has no gradient: otherwise the map would hide what does not match behind abnormal tissue.
+    """
+    if abnormal is None:
+        return None
+    moving, fixed = (
+        class_shares(labels, abnormal, 2, side)[:, 1:] for labels in (batch.moving_labels, batch.fixed_labels)
+    )
+    return (1 - sample(moving, coordinates)) * (1 - fixed)
+
+
+def _dice(predicted: Tensor, target: Tensor, side: int, weight: Tensor | None = None) -> Tensor:
+    """The paper's Dice loss where every voxel has one label, else the Dice loss of shares of labels; ``weight``
+    (B, 1, I, J, K) is what each voxel counts."""
+    if weight is not None:
+        predicted, target = predicted * weight, target * weight
     return losses.dice_loss(predicted, target) if side == 1 else losses.share_dice_loss(predicted, target)
 
 

@@ -23,7 +23,10 @@ from uresnet.training.context import TrainingContext
 from uresnet.training.data.pairs import random_pairs, ring_pairs
 from uresnet.training.data.store import DeviceStore
 from uresnet.training.examples.augment import Augmenter
+from uresnet.training.examples.draws import chance
 from uresnet.training.examples.geometry import mirror, mirror_slope, ventricle_slope
+from uresnet.training.examples.painted_scans import ScanPainter
+from uresnet.training.examples.synthesis import grey_values
 from uresnet.training.loop import Trainer
 from uresnet.training.objective import Batch, PairObjective, at_resolution
 from uresnet.training.optimisers.soap import Soap
@@ -43,6 +46,7 @@ class PairTrainer(Trainer[PairNetwork]):
         self.stores = {1: training}
         self.validation_stores = {1: validation} if validation is not None else {}
         self.slopes = [ventricle_slope(volume) for volume in training.labels] if config.augment.ventricles else None
+        self.greys = grey_values(training)[0] if config.abnormal else None
         torch.manual_seed(config.training.seed)
         network = pair_network(config.model)
         for stage in config.training.stages:
@@ -124,17 +128,28 @@ class PairTrainer(Trainer[PairNetwork]):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The moving and the fixed image of a pair, then their labels, each (1, 1, I, J, K)."""
         augmenter = Augmenter(self.config.augment, store.downsampling)
+        painter = self._painter(store.downsampling)
         mirrored = augmenter.flips(generator)
         changed = []
-        for number in pair:
+        for number, role in zip(pair, ("moving", "fixed"), strict=True):
             image, labels = store.batch([number])
             slope = self.slopes[number] if self.slopes else None
             if mirrored:
                 image, labels = mirror(image, labels)
                 slope = mirror_slope(slope) if slope is not None else None
+            if painter is not None and chance(getattr(painter.config, role), generator):
+                image, labels = painter(image, labels, generator)
             changed.append(augmenter(image, labels, generator, slope))
         (moving, moving_labels), (fixed, fixed_labels) = changed
         return moving, fixed, moving_labels, fixed_labels
+
+    def _painter(self, downsampling: int) -> ScanPainter | None:
+        """What paints abnormal tissue into images of this resolution; None where the scans stay as they are."""
+        if self.config.abnormal is None or self.greys is None:
+            return None
+        conform = self.context.description.conform
+        voxel_mm = conform.blocks * math.prod(conform.zooms) ** (1 / 3)
+        return ScanPainter(self.config.abnormal, self.greys, voxel_mm, downsampling)
 
     # -- validation ----------------------------------------------------------------------------------------------
 
@@ -142,17 +157,22 @@ class PairTrainer(Trainer[PairNetwork]):
     def validate(self) -> Validation | None:
         """Score the validation pairs in float32 at the present stage's resolution; None without validation images.
 
-        Processes share the pairs; all get the whole result.
+        Processes share the pairs; all get the whole result. Where the training paints abnormal tissue, the moving scan
+        of every pair has some too, always the same.
         """
         if not self.validation_stores:
             return None
         network = self.judged.eval()
         store = _store_of(self.validation_stores, self.stage())
         pairs = ring_pairs(len(store.scans))
+        painter = self._painter(store.downsampling)
         axes = self.context.description.conform.axis_codes
         own: list[tuple[int, PairScore, Sample | None]] = []
         for number in range(self.team.rank, len(pairs), self.team.size):
             (moving, moving_labels), (fixed, fixed_labels) = (store.batch([scan]) for scan in pairs[number])
+            if painter is not None:
+                generator = torch.Generator(moving.device).manual_seed(number)
+                moving, moving_labels = painter(moving, moving_labels, generator)
             batch = Batch(moving, fixed, moving_labels, fixed_labels, store.downsampling)
             output: UResNetOutput = at_resolution(network(moving, fixed), store.downsampling)
             seen = sample_pair(output, batch, self.scheme, self.convention, axes) if number < PAIRS else None

@@ -18,8 +18,8 @@ from uresnet.core.sampling import sample
 from uresnet.measures.overlap import dice_per_class
 from uresnet.model import losses
 from uresnet.model.network import UResNetOutput
-from uresnet.training.data.classes import class_table
-from uresnet.training.objective import Batch, sampling_map
+from uresnet.training.data.classes import abnormal_table, class_table
+from uresnet.training.objective import Batch, healthy_share, sampling_map
 from uresnet.training.samples import Sample
 from uresnet.transform import GridConvention, lattice_determinant
 
@@ -29,7 +29,8 @@ class PairScore:
     """Measures of one validation pair."""
 
     registration: float
-    """Mean Dice over the fifteen structures of Table 1 of the warped labels, nearest-neighbour."""
+    """Mean Dice over the fifteen structures of Table 1 of the warped labels, nearest-neighbour, outside of the abnormal
+    tissue of either image where the network knows such a class."""
     segmentation: tuple[float, ...]
     """Dice of every structure that the network finds in the moving image (arg-max); empty without segmentation."""
     mse: float
@@ -45,7 +46,13 @@ def score_pair(output: UResNetOutput, batch: Batch, scheme: LabelScheme, convent
     coordinates = sampling_map(output, convention)
     fine = finer_map(coordinates, batch.downsampling)
     warped = sample(batch.moving_labels, fine, mode="nearest").to(torch.uint8)
-    dice = dice_per_class(table[warped.long()], table[batch.fixed_labels.long()], table1.number_of_classes)
+    found, fixed = table[warped.long()], table[batch.fixed_labels.long()]
+    abnormal = abnormal_table(scheme, coordinates.device)
+    if abnormal is not None:
+        healthy = 1 - torch.maximum(abnormal[warped.long()], abnormal[batch.fixed_labels.long()])
+        found, fixed = found * healthy, fixed * healthy
+    dice = dice_per_class(found, fixed, table1.number_of_classes)
+    weight = healthy_share(batch, coordinates, abnormal, batch.downsampling)
     segmentation: tuple[float, ...] = ()
     if output.segmentation_logits is not None:
         truth = class_table(scheme, batch.moving.device)[batch.moving_labels.long()]
@@ -59,7 +66,7 @@ def score_pair(output: UResNetOutput, batch: Batch, scheme: LabelScheme, convent
     return PairScore(
         registration=float(dice.nanmean()),
         segmentation=segmentation,
-        mse=float(losses.mean_squared_error(sample(batch.moving, coordinates), batch.fixed)),
+        mse=float(losses.mean_squared_error(sample(batch.moving, coordinates), batch.fixed, weight)),
         folding=float((determinant[batch.fixed[0, 0] > 0] <= 0).double().mean()),
     )
 

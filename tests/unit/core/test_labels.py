@@ -53,6 +53,14 @@ def test_tissue3_is_merged_and_written_as_2_3_4() -> None:
     np.testing.assert_array_equal(scheme.to_ids(np.array([0, 1, 2, 3])), [0, 2, 3, 4])
 
 
+def test_all_abnormal_tissue_is_one_class_beside_the_three() -> None:
+    scheme = SCHEMES["tissue3_abnormal"]
+    assert scheme.classes[:3] == SCHEMES["tissue3"].classes
+    np.testing.assert_array_equal(scheme.to_classes(np.array([25, 57, 77, 4, 0, 17])), [4, 4, 4, 3, 0, 0])
+    assert scheme.to_ids(np.array([4])) == [25] and not scheme.sided
+    assert scheme.classes[3].name == "Lesion"
+
+
 def test_freesurfer28_has_28_structures_that_return_to_their_ids() -> None:
     scheme = SCHEMES["freesurfer28"]
     ids = np.array(scheme.ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from grids import made_from_scratch, turned
+from uresnet.config import ConformSpec, ModelConfig
 from uresnet.core.grid import Grid
+from uresnet.core.labels import SCHEMES
 from uresnet.coupling import couple, pair_transform, segment_conformed
-from uresnet.model.checkpoint import load_model
+from uresnet.model.checkpoint import Model, load_model, uresnet_card
 from uresnet.model.network import UResNetOutput
 from uresnet.preprocess import Conformed
 from uresnet.transform import GridConvention
@@ -142,3 +145,33 @@ def test_one_image_alone_is_its_own_partner(tiny_model: Path) -> None:
     paired = couple(model, image, image).moving_segmented
     assert paired is not None
     assert torch.equal(segment_conformed(model, image)[0].data, paired.data)
+
+
+@pytest.mark.parametrize("millilitres", [0.9, 1.1])
+def test_abnormal_tissue_has_a_class_from_one_millilitre_on(millilitres: float) -> None:
+    """Fewer voxels are what comes second there."""
+    grid = made_from_scratch(SHAPE, (4.0, 4.0, 4.0), "RAS", (0.0, 0.0, 0.0))
+    logits = torch.zeros(1, 5, *SHAPE)
+    logits[:, 2] = 1.0
+    found = torch.arange(grid.shape[0] * grid.shape[1] * grid.shape[2]).view(SHAPE) < 1000 * millilitres / 64
+    logits[:, 4][:, found] = 2.0
+
+    class Sees(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> UResNetOutput:
+            return replace(output(), segmentation_logits=logits.clone())
+
+    card = uresnet_card("sees", ModelConfig(scheme="tissue3_abnormal"), ConformSpec())
+    model = Model(card, Sees(), SCHEMES["tissue3_abnormal"], ConformSpec(), "")
+    for segmented in (
+        segment_conformed(model, conformed(grid, 1))[0],
+        couple(model, conformed(grid, 1), conformed(grid, 2)).fixed_segmented,
+    ):
+        assert segmented is not None
+        classes = segmented.data.argmax(dim=0)
+        assert torch.equal(classes == 4, found if millilitres > 1 else torch.zeros_like(found))
+        assert bool((classes[~found] == 2).all())
+        torch.testing.assert_close(segmented.data.sum(dim=0), torch.ones(SHAPE))

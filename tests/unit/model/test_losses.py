@@ -33,6 +33,48 @@ def test_mean_squared_error_by_hand() -> None:
     assert losses.mean_squared_error(a, b).item() == pytest.approx((4 + 1) / 4)
 
 
+def test_voxels_of_weight_zero_do_not_count_in_the_squared_error() -> None:
+    a, b = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 0.0, 3.0, 5.0])
+    weight = torch.tensor([1.0, 0.0, 0.5, 1.0])
+    assert losses.mean_squared_error(a, b, weight).item() == pytest.approx(1 / 2.5)
+    assert losses.mean_squared_error(a, b, torch.zeros(4)).item() == 0
+
+
+@pytest.mark.parametrize("window", [3, 5])
+def test_lcc_with_weights_equals_the_loop(window: int) -> None:
+    a, b = volume(6, 7, 8), volume(6, 7, 8, seed=1)
+    b = 0.6 * a + 0.4 * b
+    weight = volume(6, 7, 8, seed=2).round()
+    weight[..., :2] = 0  # whole windows that do not count
+    r, total = window // 2, 0.0
+    pa, pb = (np.pad(x[0, 0].double().numpy(), r) for x in (a, b))
+    pw = np.pad(weight[0, 0].double().numpy(), r, constant_values=1)
+    for i, j, k in np.ndindex(6, 7, 8):
+        u, v, w = (p[i : i + window, j : j + window, k : k + window] for p in (pa, pb, pw))
+        if weight[0, 0, i, j, k]:
+            u, v = u - (w * u).sum() / w.sum(), v - (w * v).sum() / w.sum()
+            covariance, first, second = ((w * x).sum() / w.sum() for x in (u * v, u * u, v * v))
+            total += covariance**2 / (first * second + 1e-9)
+    found = losses.local_cross_correlation(a, b, window, weight=weight).item()
+    assert found == pytest.approx(total / float(weight.sum()), abs=1e-4)
+
+
+def test_what_does_not_count_may_be_anything() -> None:
+    a, b, other = volume(9, 9, 9), volume(9, 9, 9, seed=1), volume(9, 9, 9, seed=2)
+    weight = torch.ones_like(a)
+    weight[..., 3:6, 3:6, 3:6] = 0
+    changed = torch.where(weight > 0, a, other)
+    error, correlation = losses.mean_squared_error, losses.local_cross_correlation
+    assert error(a, b, weight).item() == pytest.approx(error(changed, b, weight).item(), rel=1e-4)
+    expected = correlation(a, b, 5, weight=weight).item()
+    assert correlation(changed, b, 5, weight=weight).item() == pytest.approx(expected, rel=1e-4)
+    # All voxels alike are no weights at all.
+    ones = torch.ones_like(a)
+    assert losses.mean_squared_error(a, b, ones).item() == pytest.approx(losses.mean_squared_error(a, b).item())
+    plain = losses.local_cross_correlation(a, b, 5).item()
+    assert losses.local_cross_correlation(a, b, 5, weight=ones).item() == pytest.approx(plain, rel=1e-5)
+
+
 @pytest.mark.parametrize("window", [3, 5])
 def test_lcc_equals_the_loop(window: int) -> None:
     a, b = volume(6, 7, 8), volume(6, 7, 8, seed=1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from uresnet.config import ModelConfig
+from uresnet.config import ModelConfig, load_config
 from uresnet.errors import UserError
 from uresnet.model.network import UResNet
 from uresnet.transform import GridConvention, apply_voxel_affine, integrate_spatial_gradients
@@ -36,6 +36,12 @@ def test_every_further_class_costs_one_filter_of_the_last_layer() -> None:
     # 3 × 3 × 3 weights for every channel that the decoder ends with, and a bias
     width = UResNet(ModelConfig()).deformable_decoder.channels_out
     assert weights(ModelConfig(scheme="freesurfer28")) - weights(ModelConfig()) == (29 - 4) * (width * 27 + 1)
+
+
+def test_the_network_that_knows_abnormal_tissue_is_as_small() -> None:
+    config = load_config("paper_abnormal").model
+    assert weights(config) == 39_183 + 8 * 27 + 1 < 40_000
+    assert UResNet(config)(*pair()).segmentation_logits.shape[1] == 5
 
 
 @pytest.mark.parametrize("channels", [(2, 4), (4, 8, 16), (4, 8, 16, 32)], ids=str)

@@ -68,6 +68,7 @@ def test_ablations_differ_from_the_paper_only_in_what_they_are_named_for() -> No
         "registration_labels": {"model.segmentation", "losses.warped_labels", "losses.warped_label_scheme"},
         "joint_no_affine": {"model.affine", "losses.alpha"},
         "joint_28": {"model.scheme", "losses.gamma", "losses.delta"},
+        "paper_abnormal": {"model.scheme", "losses.gamma"},
     }
     for name, differing in expected.items():
         other = load_config(FOLDER / f"{name}.yaml")
@@ -79,6 +80,7 @@ def test_ablations_differ_from_the_paper_only_in_what_they_are_named_for() -> No
         }
         silent = {"losses.gamma", "losses.delta"} if not other.model.segmentation else set()
         assert found - silent == differing, name
+        assert (other.abnormal is not None) == (name == "paper_abnormal")
 
 
 def test_images_that_cannot_be_divided_into_blocks_are_refused(tmp_path: Path) -> None:

@@ -13,9 +13,16 @@ from uresnet.core.coordinates import coarser_map
 from uresnet.core.labels import label_scheme
 from uresnet.model import losses
 from uresnet.model.network import UResNetOutput
-from uresnet.training.data.classes import class_shares, class_table
+from uresnet.training.data.classes import abnormal_table, class_shares, class_table
 from uresnet.training.examples.blocks import NOT_JUDGED
-from uresnet.training.objective import Batch, PairObjective, at_resolution, sampling_map, segmentation_terms
+from uresnet.training.objective import (
+    Batch,
+    PairObjective,
+    at_resolution,
+    healthy_share,
+    sampling_map,
+    segmentation_terms,
+)
 from uresnet.training.validation import score_pair
 from uresnet.transform import GridConvention
 
@@ -186,6 +193,89 @@ def test_the_score_of_a_known_pair() -> None:
     mirrored = UResNetOutput(torch.ones(1, 3, *SHAPE), torch.eye(3, 4)[None] * torch.tensor([[[-1.0], [1], [1]]]), None)
     assert score_pair(mirrored, pair, SCHEME, CONVENTION).folding == 1
     assert score_pair(mirrored, pair, SCHEME, CONVENTION).segmentation == ()
+
+
+# -- abnormal tissue --------------------------------------------------------------------------------------------------
+
+WITH_ABNORMAL = label_scheme("tissue3_abnormal")
+
+
+def with_tissue(labels: torch.Tensor, ids: tuple[int, ...], first: int) -> torch.Tensor:
+    """Labels with abnormal tissue in three planes from ``first`` on along the last axis."""
+    painted = labels.clone()
+    for n, number in enumerate(ids):
+        painted[..., first + n] = number
+    return painted
+
+
+def abnormal_terms(b: Batch, shift: float = 0.0, scheme: str = "tissue3_abnormal", **change: float) -> dict[str, Any]:
+    settings: dict[str, Any] = {"lcc_window": 3, "warped_labels": 1.0, **change}
+    found = PairObjective(LossConfig(**settings), label_scheme(scheme), CONVENTION, "cpu")
+    classes = label_scheme(scheme).number_of_classes
+    logits = 50 * class_shares(b.moving_labels, class_table(label_scheme(scheme)), classes)
+    return found(output(shift=shift, logits=logits), b)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_nothing_is_compared_where_either_image_is_abnormal(shift: float) -> None:
+    """Moving planes 6 to 8 come to lie ``shift`` planes earlier. What the fixed image holds there, and in its own
+    abnormal tissue, changes no term that compares warped with fixed; elsewhere it does."""
+    b = batch()
+    moving = with_tissue(b.moving_labels, (25, 57, 77), 6)
+    fixed = with_tissue(b.fixed_labels, (77, 77, 25), 0)
+    left_out = [0, 1, 2, *(n - int(shift) for n in (6, 7, 8))]
+    terms = abnormal_terms(Batch(b.moving, b.fixed, moving, fixed), shift)
+    other, other_labels = b.fixed.clone(), fixed.clone()
+    other[..., left_out] = 0.5
+    other_labels[..., [n for n in left_out if n > 2]] = 17
+    same = abnormal_terms(Batch(b.moving, other, moving, other_labels), shift)
+    # The window of the correlation of a voxel outside reaches inside, where nothing counts.
+    for name in ("mse", "lcc", "delta", "warped_labels", "gamma"):
+        assert same[name].item() == pytest.approx(terms[name].item(), rel=1e-4, abs=1e-6), name
+    other[..., 10] = 0.5
+    other_labels[..., 10] = 17
+    differs = abnormal_terms(Batch(b.moving, other, moving, other_labels), shift)
+    for name in ("mse", "lcc", "delta", "warped_labels"):
+        assert abs(differs[name].item() - terms[name].item()) > 1e-3, name
+
+
+def test_a_scheme_without_abnormal_tissue_compares_everything() -> None:
+    b = batch()
+    painted = Batch(b.moving, b.fixed, with_tissue(b.moving_labels, (25, 57, 77), 6), b.fixed_labels)
+    terms = abnormal_terms(painted, scheme="tissue3")
+    assert terms["mse"].item() == pytest.approx((b.moving - b.fixed).square().mean().item(), rel=1e-5)
+
+
+def test_the_segmentation_learns_the_abnormal_class() -> None:
+    b = batch()
+    painted = Batch(b.moving, b.fixed, with_tissue(b.moving_labels, (25, 57, 77), 6), b.fixed_labels)
+    assert abnormal_terms(painted)["gamma"].item() == pytest.approx(0, abs=1e-4)
+    blind = 50 * class_shares(b.moving_labels, class_table(WITH_ABNORMAL), 5)  # sees what was there before
+    found = PairObjective(LossConfig(lcc_window=3), WITH_ABNORMAL, CONVENTION, "cpu")(output(logits=blind), painted)
+    assert found["gamma"].item() > 0.25
+
+
+def test_no_map_is_rewarded_for_hiding_what_does_not_match() -> None:
+    """The share of healthy tissue has no gradient."""
+    b = batch()
+    painted = Batch(b.moving, b.fixed, with_tissue(b.moving_labels, (25, 57, 77), 6), b.fixed_labels)
+    coordinates = sampling_map(output(), CONVENTION).requires_grad_()
+    share = healthy_share(painted, coordinates, abnormal_table(WITH_ABNORMAL), 1)
+    assert share is not None and not share.requires_grad
+    expected = torch.ones(SHAPE)
+    expected[..., 6:9] = 0
+    assert torch.equal(share[0, 0], expected)
+
+
+def test_the_score_leaves_abnormal_tissue_out() -> None:
+    b = batch()
+    moving = with_tissue(b.moving_labels, (25, 57, 77), 6)
+    pair = Batch(b.moving, b.moving, moving, b.moving_labels)
+    out = output(logits=50 * class_shares(moving, class_table(WITH_ABNORMAL), 5))
+    score = score_pair(out, pair, WITH_ABNORMAL, CONVENTION)
+    assert score.registration == pytest.approx(1)
+    assert score.segmentation == pytest.approx((1, 1, 1, 1))
+    assert score_pair(output(logits=sure(moving)), pair, SCHEME, CONVENTION).registration < 0.95
 
 
 # -- the segmenter's --------------------------------------------------------------------------------------------------

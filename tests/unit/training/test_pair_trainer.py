@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from small_training import assert_identical, config, trainer, weights
-from uresnet.config import Stage
+from small_training import SMALL, assert_identical, blobs, config, trainer, weights
+from uresnet.config import AbnormalConfig, ConformSpec, Stage
 from uresnet.model.checkpoint import load_model
+from uresnet.training.context import ModelDescription, TrainingContext
 from uresnet.training.events import Event
 from uresnet.training.objective import at_resolution
+from uresnet.training.pair_trainer import PairTrainer
 from uresnet.training.validation import Validation
 
 
@@ -43,6 +47,36 @@ def test_a_training_on_blocks_makes_a_model_that_sees_blocks(tmp_path: Path) -> 
     torch.testing.assert_close(loaded.affine, trained.affine)
     torch.testing.assert_close(loaded.spatial_gradients, trained.spatial_gradients)
     assert float(trained.affine[0, 0, 3]) == pytest.approx(0.3 * small.config.model.affine_translation_scale / 2)
+
+
+def test_abnormal_tissue_is_painted_and_learned_as_a_class(tmp_path: Path) -> None:
+    """Two masses a pair, where both are asked for; the labels hold their ids, and the model knows the class."""
+    settings = replace(config(epochs=1), model=replace(SMALL, scheme="tissue3_abnormal"))
+    masses = AbnormalConfig(moving=1.0, fixed=1.0, mass=1.0, mass_radius=(3.0, 3.0))
+    small = trainer(replace(settings, abnormal=masses), tmp_path)
+    batch = small._next_batch(0)
+    for labels in (batch.moving_labels, batch.fixed_labels):
+        assert bool(torch.isin(labels, torch.tensor([25, 57], dtype=torch.uint8)).any())
+    healthy = trainer(replace(settings, abnormal=replace(masses, moving=0.0, fixed=0.0)), tmp_path)._next_batch(0)
+    plain = trainer(settings, tmp_path)._next_batch(0)
+    assert torch.equal(healthy.moving_labels, plain.moving_labels) and torch.equal(healthy.moving, plain.moving)
+    first, second = small.validate(), small.validate()
+    assert first is not None and second is not None
+    assert len(first.segmentation) == 4 and not any(math.isnan(dice) for dice in first.segmentation)
+    assert first.segmentation == second.segmentation and first.mse == second.mse
+    small.run()
+    model = load_model(tmp_path / "best.safetensors")
+    assert model.scheme is not None and model.scheme.ids == (2, 3, 4, 25)
+    assert "segmentation Dice, Lesion" in model.card.figures
+
+
+def test_a_mass_is_as_large_on_blocks(tmp_path: Path) -> None:
+    """The radius is in millimetres of the world, whatever the voxels and the stage."""
+    conform = ConformSpec(zooms=(2.0, 2.0, 2.0), blocks=2, multiple_of=4)
+    context = TrainingContext(tmp_path, description=ModelDescription(conform=conform))
+    settings = replace(config(stages=(Stage(2),)), abnormal=AbnormalConfig())
+    painter = PairTrainer(settings, blobs(4), None, context)._painter(2)
+    assert painter is not None and painter.voxel_mm == pytest.approx(4.0) and painter.downsampling == 2
 
 
 def test_heads_have_their_own_rates(tmp_path: Path) -> None:

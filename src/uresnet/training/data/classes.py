@@ -8,13 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.core.labels import FREESURFER, LabelScheme, mirrored_id
+from uresnet.core.labels import ABNORMAL, FREESURFER, LabelScheme, mirrored_id
 
 
 def class_table(scheme: LabelScheme, device: torch.device | str = "cpu") -> Tensor:
     """(256,) int64: FreeSurfer id → class of ``scheme``."""
     ids = np.array([i if i in FREESURFER else 0 for i in range(256)])
     return torch.from_numpy(scheme.to_classes(ids).astype(np.int64)).to(device)
+
+
+def abnormal_table(scheme: LabelScheme, device: torch.device | str = "cpu") -> Tensor | None:
+    """(256,) int64: 1 for the FreeSurfer ids in the scheme's classes of abnormal tissue; None where it has none."""
+    classes = torch.tensor(scheme.classes_of(ABNORMAL), device=device)
+    return torch.isin(class_table(scheme, device), classes).long() if len(classes) else None
 
 
 @functools.cache
