@@ -10,7 +10,7 @@ import torch
 
 from uresnet.config import AugmentConfig, BlockConfig, Config, LossConfig, ModelConfig, TrainingConfig
 from uresnet.training.context import TrainingContext
-from uresnet.training.data.dataset import Scan
+from uresnet.training.data.dataset import Scan, write_index, write_scan
 from uresnet.training.data.store import DeviceStore
 from uresnet.training.events import Event
 from uresnet.training.pair_trainer import PairTrainer
@@ -85,3 +85,17 @@ def weights(of: PairTrainer) -> dict[str, torch.Tensor]:
 def assert_identical(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for name, value in found.items():
         assert torch.equal(value, expected[name]), name
+
+
+def write_data(folder: Path, side: int, heads: bool = False) -> Path:
+    """Four made-up brains, or ``heads``, on a cube of ``side`` voxels, two to train on."""
+    shape = (side, side, side)
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    scans = []
+    for n in range(4):
+        away = np.sqrt((((grid - side / 2) / (side * np.array([0.4, 0.4, 0.4 + 0.02 * n]))) ** 2).sum(-1))
+        labels = np.select([away < 0.3, away < 0.75, away < 1], [4, 2, 3], 0)
+        scans.append(Scan(f"s{n}", f"p{n}", "train" if n < 2 else "val"))
+        write_scan(folder, scans[-1], np.select([labels == 4, labels == 2, labels == 3], [0.2, 0.9, 0.5], 0.0), labels)
+    write_index(folder, shape, scans, heads=heads)
+    return folder

@@ -46,6 +46,7 @@ _EXAMPLES = {
     "info": ("uresnet info", "uresnet info --json"),
     "pairs": ("uresnet prepare pairs table.tsv -o data", "uresnet prepare pairs table.tsv -o data --help"),
     "freesurfer": ("uresnet prepare freesurfer subjects -o data", "uresnet prepare freesurfer subjects -o data --help"),
+    "heads": ("uresnet prepare heads label_maps -o data", "uresnet train brain --data data -o run"),
     "bundle": (
         "uresnet prepare bundle data -o data.tar.xz --label-maps maps",
         "uresnet train any --data data.tar.xz -o run",

@@ -70,6 +70,7 @@ _VERBS: tuple[Callable[..., None], ...] = (
 _PREPARE_VERBS: tuple[Callable[..., None], ...] = (
     preparation.pairs,
     preparation.freesurfer,
+    preparation.heads,
     preparation.bundle,
 )
 

@@ -134,6 +134,38 @@ def freesurfer(
         _prepare(run, sources, skipped, output, options)
 
 
+def heads(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder of label maps of whole heads.", show_default=False)
+    ],
+    output: DataOption,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE", help="A table (id, split) that says the split of each head.", show_default="random"
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    name: NameOption = "",
+    licence: LicenceOption = "",
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Prepare label maps of whole heads, without images, for uresnet train brain.
+
+    They hold FreeSurfer ids in the brain, and any other values in the tissues around it.
+    """
+    with session("cpu", None, quiet, debug) as run:
+        run.load_torch()
+        from uresnet.training.data.prepare import PrepareOptions
+        from uresnet.training.data.sources import sources_from_heads
+        from uresnet.training.data.splits import with_random_splits, with_splits_of
+
+        sources = sources_from_heads(folder)
+        sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed)
+        _prepare(run, sources, [], output, PrepareOptions(name=name, licence=licence, heads=True))
+
+
 def bundle(
     data: Annotated[
         Path, typer.Argument(metavar="DATA", help="A folder that uresnet prepare wrote.", show_default=False)
@@ -160,7 +192,7 @@ def bundle(
         run.load_torch()
         from uresnet.training.data.bundle import Extras, number_of_arrays, write_bundle
         from uresnet.training.data.dataset import open_dataset
-        from uresnet.training.examples.label_maps import read_label_maps, read_shapes
+        from uresnet.training.data.label_maps import read_label_maps, read_shapes
 
         dataset = open_dataset(data)
         maps = read_label_maps(label_maps, dataset.conform) if label_maps else None
@@ -188,4 +220,4 @@ def _prepare(
     size = " × ".join(map(str, prepared.shape))
     earlier = f" ({prepared.reused} from an earlier run)" if prepared.reused else ""
     say(f"{len(prepared.scans)} scans of {size} voxels{earlier}: {counts}\nsplit  {folder / SPLIT}")
-    say(f"Train with: uresnet train CONFIG --data {folder}")
+    say(f"Train with: uresnet train {'brain' if options.heads else 'CONFIG'} --data {folder}")

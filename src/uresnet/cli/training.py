@@ -106,7 +106,8 @@ def train(
         best = folder / "best.safetensors"
         if report:
             terminal_session.terminal.say(f"Open {folder / 'report.html'}")
-        terminal_session.terminal.say(f"{best}\nUse it with: uresnet register MOVING FIXED -o OUT --model {best}")
+        used = "" if settings.heads else f"\nUse it with: uresnet register MOVING FIXED -o OUT --model {best}"
+        terminal_session.terminal.say(f"{best}{used}")
 
 
 def _costs(found: Cost, device: str) -> str:

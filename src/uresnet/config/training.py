@@ -223,6 +223,35 @@ class ContrastConfig:
 
 
 @dataclass(frozen=True)
+class HeadConfig:
+    """Whole heads of any contrast, in which the brain is to be found (:mod:`uresnet.training.examples.heads`).
+
+    With probability ``families`` the brain has the order of tissues of T1, T2, FLAIR or PD, else every structure may
+    have any grey value; with ``dark_bone`` what looks like bone is dark. Probabilities in one block: ``abnormal``
+    tissue; a head that is ``stripped`` or ``defaced`` already; ``slices`` of ``thickness`` (from, to) mm; ``cut``, a
+    field of view that ends early by up to ``cut_share``. ``bias`` and ``noise`` are largest values as in ``blocks``, of
+    which the shape and its changes are used, and ``flip``.
+    """
+
+    families: Share = 0.7
+    dark_bone: Share = 0.5
+    abnormal: Share = 0.25
+    stripped: Share = 0.2
+    defaced: Share = 0.2
+    slices: Share = 0.35
+    thickness: tuple[Thickness, Thickness] = (2.0, 6.0)
+    cut: Share = 0.35
+    cut_share: Share = 0.25
+    bias: NotNegative = 0.4
+    noise: NotNegative = 0.05
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "heads")
+        require(_is_range(self.thickness), "heads.thickness must be two numbers, from and to")
+        require(self.cut_share < 1, "heads.cut_share must be below 1")
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of the training: the ``fraction`` of it spent at images averaged over blocks of ``downsampling`` voxels.
 
@@ -293,8 +322,8 @@ class Config:
     """Everything a training needs to know besides where the data are and where to write.
 
     With ``segmenter``, the segmenter of a midspace model is trained on ``blocks``, with ``contrasts`` for images of any
-    contrast; otherwise ``model``, a network that takes a pair, with ``losses`` and ``augment``.
-    ``abnormal`` tissue may be painted into the scans of pairs.
+    contrast, or, with ``heads``, the network that finds the brain in a head; otherwise ``model``, a network that takes
+    a pair, with ``losses`` and ``augment``. ``abnormal`` tissue may be painted into the scans of pairs.
     """
 
     data: str = ""
@@ -305,6 +334,7 @@ class Config:
     segmenter: SegmenterConfig | None = None
     blocks: BlockConfig = field(default_factory=BlockConfig)
     contrasts: ContrastConfig | None = None
+    heads: HeadConfig | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
@@ -315,6 +345,10 @@ class Config:
         )
         require(self.segmenter is None or self.abnormal is None, "abnormal is for pairs; with segmenter, use contrasts")
         require(self.segmenter is not None or self.contrasts is None, "contrasts need a segmenter")
+        require(self.segmenter is not None or self.heads is None, "heads need a segmenter")
+        require(self.contrasts is None or self.heads is None, "choose contrasts or heads, not both")
+        from_folder = self.heads is not None and self.blocks.label_maps
+        require(not from_folder, "with heads, the label maps are the data: prepare them with uresnet prepare heads")
         # Settings that a training would silently ignore are errors.
         chosen = self.training.optimiser
         require(

@@ -228,13 +228,15 @@ SCHEMES: dict[str, LabelScheme] = {
                 *((17, 53), (14,), (15,), (18, 54), (3, 42)),
             ),
         ),
+        LabelScheme("brain", (LabelClass("Brain", "Brain", (3, *(i for i in FREESURFER if i not in (0, 3, 24)))),)),
     )
 }
 """``tissue3`` (the paper's three), ``tissue3_abnormal`` (these, and all of ``ABNORMAL`` in one class),
 ``freesurfer28`` (the paper's sided all-label set), ``freesurfer32`` (with the inferior lateral ventricles and the
 accumbens areas), ``freesurfer34`` (what a network for any contrast tells apart:
 ``freesurfer32``, lesions of the white matter, and masses of either side in one class), ``freesurfer35`` (what is
-written where abnormal tissue is: ``freesurfer32``, then ``ABNORMAL``), ``table1`` (15 merged, evaluation)."""
+written where abnormal tissue is: ``freesurfer32``, then ``ABNORMAL``), ``table1`` (15 merged, evaluation), ``brain``
+(all in one class, but for the fluid around)."""
 
 
 def label_scheme(name: str) -> LabelScheme:

@@ -12,12 +12,14 @@ import yaml
 from uresnet.config import Config, to_dict
 from uresnet.core.files import write_text
 from uresnet.errors import UserError
+from uresnet.model.catalogue import BRAIN, ModelFile, brain_finder, read_model_file
 from uresnet.model.checkpoint import load_model
 from uresnet.training.context import ModelDescription, TrainingContext
 from uresnet.training.data.bundle import Extras, open_bundle
 from uresnet.training.data.dataset import PackedDataset, open_dataset
 from uresnet.training.data.store import DeviceStore, load_other_contrasts, load_store
 from uresnet.training.events import Event, Report
+from uresnet.training.finder_trainer import FinderTrainer
 from uresnet.training.log import Logbook
 from uresnet.training.loop import Trainer
 from uresnet.training.memory import memory_explained
@@ -57,14 +59,14 @@ def open_training(config: Config, options: RunOptions, device: str, team: Team, 
         )
     is_bundle = options.data.is_file()
     dataset, extras = open_bundle(options.data) if is_bundle else (open_dataset(options.data), Extras())
+    _check_content(config, dataset)
     with memory_explained(config):
         training, validation = _load_stores(config, dataset, device)
         if config.contrasts:
             extras = replace(extras, others=load_other_contrasts(dataset, config.training.splits, device))
         description = _describe(dataset, options.folder, len(training.scans))
         context = TrainingContext(options.folder, report, team, description, options.report_every, extras)
-        kind = SegmenterTrainer if config.segmenter else PairTrainer
-        trainer = kind(config, training, validation, context)
+        trainer: Trainer[Any] = _kind_of(config)(config, training, validation, context)
     if config.training.start:
         _start_from(trainer, config.training.start)
     if options.resume and state.exists():
@@ -102,6 +104,22 @@ def with_limits(config: Config, data: Path | None, minutes: float | None) -> Con
     return replace(changed, training=replace(changed.training, max_minutes=minutes))
 
 
+def _kind_of(config: Config) -> type[PairTrainer] | type[SegmenterTrainer]:
+    if config.heads:
+        return FinderTrainer
+    return SegmenterTrainer if config.segmenter else PairTrainer
+
+
+def _check_content(config: Config, dataset: PackedDataset) -> None:
+    """Raises :class:`UserError` for heads where brains are needed, or the converse."""
+    if dataset.heads and not config.heads:
+        raise UserError(
+            f"{dataset.folder} holds heads without images, for uresnet train brain; give a folder of scans."
+        )
+    if config.heads and not dataset.heads:
+        raise UserError(f"{dataset.folder} holds scans of brains; make a folder of heads with uresnet prepare heads.")
+
+
 def _load_stores(config: Config, dataset: PackedDataset, device: str) -> tuple[DeviceStore, DeviceStore | None]:
     """The scans to train on, and those to validate on if there are at least two that are not trained on."""
     training = load_store(dataset, config.training.splits, device)
@@ -113,13 +131,17 @@ def _load_stores(config: Config, dataset: PackedDataset, device: str) -> tuple[D
 
 
 def _start_from(trainer: Trainer[Any], name: str) -> None:
-    model = load_model(name)
+    model = load_model(_finder(name) if trainer.config.heads else name)
     try:
         trainer.start_from(model.network.state_dict())
     except RuntimeError as error:
         raise UserError(
             f"The model {name} has another network than the configuration; change training.start."
         ) from error
+
+
+def _finder(name: str) -> ModelFile:
+    return brain_finder() if name == BRAIN else read_model_file(Path(name))
 
 
 def _describe(dataset: PackedDataset, folder: Path, scans: int) -> ModelDescription:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from uresnet.model.network import placed
 from uresnet.model.segmenter import Segmenter, blocks_to_channels, channels_to_blocks
 from uresnet.training.context import TrainingContext
 from uresnet.training.data.classes import class_table
+from uresnet.training.data.label_maps import read_label_maps, read_shapes
 from uresnet.training.data.store import DeviceStore
 from uresnet.training.examples.any_contrast import AnyContrastMaker, Remapper, Sources
 from uresnet.training.examples.blocks import Block, BlockMaker
-from uresnet.training.examples.label_maps import read_label_maps, read_shapes
 from uresnet.training.loop import Trainer
 from uresnet.training.objective import segmentation_terms, t1_terms
 from uresnet.training.optimisers.muon import Muon
@@ -46,17 +47,39 @@ class SegmenterTrainer(Trainer[Segmenter]):
         self, config: Config, training: DeviceStore, validation: DeviceStore | None, context: TrainingContext
     ) -> None:
         settings = config.segmenter or SegmenterConfig()
-        scheme = ANY_SCHEME if config.contrasts else SCHEME
-        _check_fit(settings, training, scheme)
+        scheme = self.scheme_of(config)
+        if settings.classes != scheme.number_of_classes:
+            raise UserError(f"segmenter.classes must be {scheme.number_of_classes}, those of {scheme.name}.")
         device = training.images.device
         self.training, self.validation = training, validation
-        self.make_block = _block_maker(config, training, context, scheme)
+        self.make_block = self.maker_of(config, training, context)
         self.make_other = Remapper(validation) if config.contrasts and validation else None
         torch.manual_seed(config.training.seed)
         network = Segmenter(settings)
         placed(network, device, config.training.channels_last)
         super().__init__(config, network, scheme, device, context)
         self.class_weights = _class_weights(config, scheme, device)
+
+    @staticmethod
+    def scheme_of(config: Config) -> LabelScheme:
+        """What the network tells apart."""
+        return ANY_SCHEME if config.contrasts else SCHEME
+
+    @staticmethod
+    def maker_of(config: Config, training: DeviceStore, context: TrainingContext) -> Callable[[torch.Generator], Block]:
+        """What makes the examples, with the label maps and masks that the configuration names, or that came with the
+        data. Raises :class:`UserError` for scans that the network cannot see whole."""
+        _check_shape(config.segmenter or SegmenterConfig(), training)
+        scheme = ANY_SCHEME if config.contrasts else SCHEME
+        device, folder = training.images.device, config.blocks.label_maps
+        maps = read_label_maps(Path(folder), context.description.conform) if folder else context.extras.label_maps
+        maps = None if maps is None else maps.to(device)
+        if config.contrasts is None:
+            return BlockMaker(config.blocks, training, maps, scheme)
+        masks = config.contrasts.stroke_masks
+        shapes = [shape.to(device) for shape in (read_shapes(Path(masks)) if masks else context.extras.shapes)]
+        sources = Sources(training, maps, shapes, context.extras.others)
+        return AnyContrastMaker(config.contrasts, config.blocks, sources, scheme)
 
     @property
     def examples_per_epoch(self) -> int:
@@ -201,9 +224,13 @@ class SegmenterTrainer(Trainer[Segmenter]):
         }
 
     def write(self, path: Path) -> None:
-        """Write a model of the kind midspace, with 16 bits a weight."""
+        """Write the model, with 16 bits a weight."""
+        save_model(path, self.judged, self.card(), half=True)
+
+    def card(self) -> ModelCard:
+        """The card of a model of the kind midspace."""
         about = self.context.description
-        card = ModelCard(
+        return ModelCard(
             name=about.name,
             kind=MIDSPACE,
             network=to_dict(self.judged.config),
@@ -214,23 +241,6 @@ class SegmenterTrainer(Trainer[Segmenter]):
             trained_on=about.trained_on,
             figures=self._figures,
         )
-        save_model(path, self.judged, card, half=True)
-
-
-def _block_maker(
-    config: Config, training: DeviceStore, context: TrainingContext, scheme: LabelScheme
-) -> BlockMaker | AnyContrastMaker:
-    """What makes the examples, with the label maps and masks that the configuration names, or that came with the
-    data."""
-    device, folder = training.images.device, config.blocks.label_maps
-    maps = read_label_maps(Path(folder), context.description.conform) if folder else context.extras.label_maps
-    maps = None if maps is None else maps.to(device)
-    if config.contrasts is None:
-        return BlockMaker(config.blocks, training, maps, scheme)
-    masks = config.contrasts.stroke_masks
-    shapes = [shape.to(device) for shape in (read_shapes(Path(masks)) if masks else context.extras.shapes)]
-    sources = Sources(training, maps, shapes, context.extras.others)
-    return AnyContrastMaker(config.contrasts, config.blocks, sources, scheme)
 
 
 def _predicted_t1(network: Segmenter, features: Tensor, image: Tensor) -> Tensor:
@@ -261,10 +271,8 @@ def _widened(found: Tensor, own: Tensor) -> Tensor:
     return torch.cat([known, least.expand(8, missing, *found.shape[1:])], dim=1).flatten(0, 1)
 
 
-def _check_fit(settings: SegmenterConfig, training: DeviceStore, scheme: LabelScheme) -> None:
-    """Raises :class:`UserError` when the network does not fit the label scheme or the images."""
-    if settings.classes != scheme.number_of_classes:
-        raise UserError(f"segmenter.classes must be {scheme.number_of_classes}, those of {scheme.name}.")
+def _check_shape(settings: SegmenterConfig, training: DeviceStore) -> None:
+    """Raises :class:`UserError` when the network does not fit the images."""
     shape, multiple = training.images.shape[2:], 2 ** len(settings.channels)
     if any(n % multiple for n in shape):
         raise UserError(

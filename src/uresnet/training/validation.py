@@ -77,9 +77,9 @@ class Validation:
 
     ``segmentation`` is the Dice of every structure of the network's scheme. ``is_best``: no validation before was as
     good. ``samples`` are pictures of the first pairs or scans. A network that segments single images has NaN for
-    ``registration``, ``mse`` and ``folding``, and ``table1``, the Dice of the structures of Table 1; one for any
-    contrast has ``other_contrasts``, the same in the scans remapped to other contrasts, and its ``segmentation`` is the
-    mean of both.
+    ``registration``, ``mse`` and ``folding``, and ``table1``, the Dice of the structures of Table 1, where it knows
+    them; one for any contrast has ``other_contrasts``, the same in the scans remapped to other contrasts, and its
+    ``segmentation`` is the mean of both.
     """
 
     segmentation: tuple[float, ...]
@@ -103,7 +103,9 @@ class Validation:
 
     def __str__(self) -> str:
         if math.isnan(self.registration):
-            shown = f"segmentation Dice {float(np.nanmean(self.table1)):.4f} in the structures of Table 1"
+            shown = f"segmentation Dice {self.quality:.4f}"
+            if self.table1:
+                shown = f"segmentation Dice {float(np.nanmean(self.table1)):.4f} in the structures of Table 1"
             if self.other_contrasts:
                 shown += f", {float(np.nanmean(self.other_contrasts)):.4f} in other contrasts"
         else:

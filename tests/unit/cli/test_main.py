@@ -36,7 +36,7 @@ def test_the_help_lists_the_verbs_in_order() -> None:
 def test_every_verb_and_option_explains_itself() -> None:
     root: Any = typer.main.get_command(app)
     commands = {**root.commands, **root.commands["prepare"].commands}
-    assert len(commands) == len(VERBS.split()) + 3
+    assert len(commands) == len(VERBS.split()) + 4
     for name, command in commands.items():
         assert command.help.endswith("."), name
         for option in command.params:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from small_training import write_data
 from uresnet.cli.main import app
 from uresnet.config import load_config
 from uresnet.config.loading import PACKAGED
 from uresnet.errors import UserError
-from uresnet.training.data.dataset import Scan, write_index, write_scan
 
 FOLDER = PACKAGED["paper"].parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -30,20 +29,6 @@ def test_a_name_is_the_packaged_file_and_a_file_of_that_name_comes_first(
     assert load_config("paper") == load_config("default")
 
 
-def write_data(folder: Path, side: int) -> Path:
-    """Four made-up brains on a cube of ``side`` voxels, two to train on."""
-    shape = (side, side, side)
-    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
-    scans = []
-    for n in range(4):
-        away = np.sqrt((((grid - side / 2) / (side * np.array([0.4, 0.4, 0.4 + 0.02 * n]))) ** 2).sum(-1))
-        labels = np.select([away < 0.3, away < 0.75, away < 1], [4, 2, 3], 0)
-        scans.append(Scan(f"s{n}", f"p{n}", "train" if n < 2 else "val"))
-        write_scan(folder, scans[-1], np.select([labels == 4, labels == 2, labels == 3], [0.2, 0.9, 0.5], 0.0), labels)
-    write_index(folder, shape, scans)
-    return folder
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_dry_run_accepts_it_and_writes_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
@@ -52,7 +37,7 @@ def test_a_dry_run_accepts_it_and_writes_nothing(name: str, tmp_path: Path, monk
     smallest = 16 if config.segmenter else 10 if config.model.network == "christodoulidis" else 12
     coarsest = max(max(s.downsampling, s.loss_downsampling or 1) for s in config.training.stages)
     (tmp_path / "data").mkdir()
-    data = write_data(tmp_path / "data", smallest * coarsest)
+    data = write_data(tmp_path / "data", smallest * coarsest, heads=config.heads is not None)
     arguments = ["train", f"{FOLDER / name}.yaml", "--data", f"{data}", "-o", f"{tmp_path / 'run'}", "--dry-run"]
     done = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
     assert done.exit_code == 0, done.output + done.stderr

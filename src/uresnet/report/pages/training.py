@@ -100,6 +100,8 @@ def training_page(folder: Path) -> str:
         charts.append(chart(DICE_TITLE, curves, shown))
     elif "registration_dice" in validations:
         charts.append(chart(DICE_TITLE, validations, ["registration_dice", *structures]))
+    elif structures:
+        charts.append(chart("Dice on validation images", validations, structures))
     if "folding" in validations:
         charts.append(chart("Share of folded voxels", validations, ["folding"]))
     facts = _facts(steps, validations)

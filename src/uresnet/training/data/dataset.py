@@ -4,7 +4,8 @@ A data folder holds ``dataset.json`` and, for every scan, ``<id>_image.npy`` and
 shape that the JSON gives; a scan of another contrast than T1 may have ``<id>_t1.npy`` too, the T1 of the same brain.
 Images are conformed intensities times 1 / ``image_scale``; labels are FreeSurfer ids (cortical parcels folded into
 cortex, so that every id fits in a byte), from which every label scheme derives its classes. Processes that open one
-folder share its memory pages. Beside ``format``, ``shape``, ``image_scale`` and ``scans``, the JSON may say how the
+folder share its memory pages. With ``heads``, there are no images but brain masks, and ids of what is around the brain
+too (``label_maps.OUTSIDE``). Beside ``format``, ``shape``, ``image_scale`` and ``scans``, the JSON may say how the
 images were conformed (``conform``, the fields of a ``ConformSpec``), and ``name`` and ``licence`` of the data, for the
 cards of models trained on them.
 """
@@ -67,6 +68,7 @@ class PackedDataset:
     conform: ConformSpec = field(default_factory=ConformSpec)
     name: str = ""
     licence: str = ""
+    heads: bool = False
     arrays: Mapping[str, Volume] | None = None
     """The arrays by the names of their files, where they are in memory."""
 
@@ -165,6 +167,7 @@ def dataset_of(text: str, folder: Path) -> PackedDataset:
             conform_spec_from_dict(index.get("conform", {}), str(path)),
             _text(index.get("name", "")),
             _text(index.get("licence", "")),
+            index.get("heads", False) is True,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged; prepare the data again.") from error
@@ -186,11 +189,18 @@ def check_split(scans: Sequence[Scan], where: str) -> None:
             )
 
 
-def write_scan(folder: Path, scan: Scan, image: np.ndarray, labels: np.ndarray, t1: np.ndarray | None = None) -> None:
-    """Write one scan: conformed intensities in [0, 1], FreeSurfer ids and, if it ``has_t1``, the conformed T1, all
-    (I, J, K). Whole files or none."""
+def write_scan(
+    folder: Path,
+    scan: Scan,
+    image: np.ndarray,
+    labels: np.ndarray,
+    t1: np.ndarray | None = None,
+    others: Sequence[int] = (),
+) -> None:
+    """Write one scan: conformed intensities in [0, 1], FreeSurfer ids or ``others``, and, if it ``has_t1``, the
+    conformed T1, all (I, J, K). Whole files or none."""
     ids = fold_parcels(np.asarray(labels))
-    known = np.isin(ids, list(FREESURFER))
+    known = np.isin(ids, [*FREESURFER, *others])
     if not known.all():
         raise UserError(
             f"The labels of {scan.id} hold {ids[~known].flat[0]}, which is not a known FreeSurfer id; check that "

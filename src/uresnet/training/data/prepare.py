@@ -22,7 +22,7 @@ from uresnet.config import ConformSpec
 from uresnet.core.choices import BrainMethod, LabelConvention
 from uresnet.core.coordinates import affine_coordinates
 from uresnet.core.files import write_text, written_whole
-from uresnet.core.grid import Shape, voxel_to_voxel
+from uresnet.core.grid import Grid, Shape, voxel_to_voxel
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import FREESURFER, fold_parcels, left_of_midline, neuromorphometrics_to_freesurfer
 from uresnet.core.reading import parse_json, read_text
@@ -33,6 +33,7 @@ from uresnet.model.catalogue import find_model
 from uresnet.model.checkpoint import conform_spec
 from uresnet.preprocess import Conformed, conform, extract_brain
 from uresnet.training.data.dataset import Scan, array_names, check_split, mapped_array, write_index, write_scan
+from uresnet.training.data.label_maps import OUTSIDE, read_head
 from uresnet.training.data.sources import Skipped, Source, check_names
 from uresnet.training.data.tables import write_table
 
@@ -41,7 +42,8 @@ SKIPPED, SPLIT = "skipped.tsv", "split.tsv"
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """How images become training data. ``method`` finds the brain where no mask is given.
+    """How images become training data. ``method`` finds the brain where no mask is given. ``heads``: there are label
+    maps of whole heads and no images.
 
     ``name`` and ``licence`` of the data are copied into the cards of models trained on them.
     """
@@ -52,6 +54,7 @@ class PrepareOptions:
     device: str = "cpu"
     name: str = ""
     licence: str = ""
+    heads: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def prepare(
     rows = [(scan.id, scan.subject, scan.split) for scan in scans]
     write_table(folder / SPLIT, ("id", "subject", "split"), rows)
     about = {"conform": asdict(options.spec), "name": options.name, "licence": options.licence}
-    write_index(folder, shape, scans, labels=options.convention, **about)
+    write_index(folder, shape, scans, labels=options.convention, heads=options.heads, **about)
     return Prepared(tuple(scans), reused, tuple(left_out), shape)
 
 
@@ -135,18 +138,26 @@ class _Unusable(Exception):
 def _write(source: Source, folder: Path, options: PrepareOptions) -> Shape:
     """Conform one source and write it with its note; the shape that it got."""
     try:
-        conformed, ids, t1 = conformed_scan(source, options)
+        arrays, grid, notes = _arrays(source, options)
     except UserError as error:
         raise _Unusable(str(error)) from error
-    beside = None if t1 is None else t1.tensor[0, 0].numpy()
-    write_scan(folder, _scan(source), conformed.tensor[0, 0].numpy(), ids, beside)
-    note = _note(source, options) | {
-        "shape": list(conformed.grid.shape),
-        "voxel_to_world": conformed.grid.voxel_to_world.tolist(),
-        "notes": conformed.notes,
-    }
+    write_scan(folder, _scan(source), *arrays, others=OUTSIDE if options.heads else ())
+    where = {"shape": list(grid.shape), "voxel_to_world": grid.voxel_to_world.tolist(), "notes": notes}
+    note = _note(source, options) | where
     write_text(json.dumps(note, indent=1, ensure_ascii=False), _note_path(folder, source.id))
-    return conformed.grid.shape
+    return grid.shape
+
+
+def _arrays(
+    source: Source, options: PrepareOptions
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray | None], Grid, list[str]]:
+    """What is written of one source: image or brain mask, ids, and the T1 if it has one; their grid, and notes."""
+    if options.heads:
+        head = read_head(source.labels)
+        return (head.brain, head.ids, None), head.grid, []
+    conformed, ids, t1 = conformed_scan(source, options)
+    beside = None if t1 is None else t1.tensor[0, 0].numpy()
+    return (conformed.tensor[0, 0].numpy(), ids, beside), conformed.grid, conformed.notes
 
 
 def conformed_scan(
@@ -220,6 +231,8 @@ def _note(source: Source, options: PrepareOptions) -> dict[str, Any]:
             status = path.stat()
             files[role] = [str(path.resolve()), status.st_size, status.st_mtime_ns]
     how = {"conform": asdict(options.spec), "brain": options.method, "brain_from_labels": source.brain_from_labels}
+    if options.heads:
+        how = {"heads": True}
     as_read_back: dict[str, Any] = json.loads(json.dumps(how))
     return {"files": files, "labels": options.convention} | as_read_back
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from uresnet.errors import UserError, quoted
 from uresnet.training.data.dataset import Scan, check_split
+from uresnet.training.data.label_maps import label_map_files
 from uresnet.training.data.tables import read_table
 
 SPLITS = ("train", "val", "test")
@@ -96,6 +97,14 @@ def sources_from_subjects(folder: Path) -> tuple[list[Source], list[Skipped]]:
             f"{folder} holds no FreeSurfer subject (SUBJECT/mri/orig.mgz, or ID_orig.mgz); check the folder."
         )
     return sources, skipped
+
+
+def sources_from_heads(folder: Path) -> list[Source]:
+    """The label maps of a folder, each of a person of its own. Raises :class:`UserError` where there is none."""
+    paths = label_map_files(folder, "label maps", "the folder")
+    sources = [Source(_SUFFIX.sub("", path.name), _SUFFIX.sub("", path.name), "", path, path) for path in paths]
+    _check_ids([source.id for source in sources], folder)
+    return sources
 
 
 def _candidates(folder: Path) -> dict[str, Mapping[str, Path]]:

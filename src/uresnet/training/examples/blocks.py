@@ -18,11 +18,11 @@ from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.labels import LabelScheme
 from uresnet.core.sampling import sample
 from uresnet.training.data.classes import class_table
+from uresnet.training.data.label_maps import UNCERTAIN_IDS
 from uresnet.training.data.store import DeviceStore
 from uresnet.training.examples.draws import chance, fraction, smooth_field, uniform
 from uresnet.training.examples.geometry import grown_ventricles, linear_map, mirror, ventricle_slope
 from uresnet.training.examples.intensities import blurred, thick_slices
-from uresnet.training.examples.label_maps import UNCERTAIN_IDS
 from uresnet.training.examples.synthesis import grey_values, synthesise
 
 NOT_JUDGED = 255
@@ -51,6 +51,26 @@ class _Volumes:
     @classmethod
     def of(cls, labels: Tensor, class_of_id: Tensor) -> _Volumes:
         return cls(labels, [ventricle_slope(volume) for volume in labels], class_of_id)
+
+
+def bent_voxels(config: BlockConfig, size: Sequence[int], generator: torch.Generator) -> Tensor:
+    """The voxels of a block (1, 3, i, j, k), perhaps moved by a smooth displacement."""
+    x = identity_coordinates(size, device=generator.device)
+    if not chance(config.elastic, generator):
+        return x
+    low, high = config.knots
+    knots = low + (high - low) * fraction(generator)
+    spacing = max(4, round(max(size) / knots))
+    strength = config.elastic_strength * spacing * fraction(generator)
+    return x + strength * smooth_field(3, tuple(size), spacing, generator)[None]
+
+
+def random_matrix(config: BlockConfig, generator: torch.Generator) -> Tensor:
+    """(3, 3): a random stretch and rotation."""
+    degrees = config.rare_rotation if chance(config.rare, generator) else config.rotation
+    angles = uniform((1, 3), generator) * math.radians(degrees)
+    scales = torch.exp(uniform((1, 3), generator) * config.scaling)
+    return linear_map(angles, scales, uniform((1, 3), generator) * config.shear)[0]
 
 
 class BlockMaker:
@@ -92,27 +112,14 @@ class BlockMaker:
         size = [min(n, m) for n, m in zip(c.shape, shape, strict=True)]
         free = torch.tensor([n - m for n, m in zip(shape, size, strict=True)], device=device)
         start = (torch.rand(3, generator=generator, device=device) * free).view(1, 3, 1, 1, 1)
-        x = identity_coordinates(size, device=device)
-        if chance(c.elastic, generator):
-            low, high = c.knots
-            knots = low + (high - low) * fraction(generator)
-            spacing = max(4, round(max(size) / knots))
-            strength = c.elastic_strength * spacing * fraction(generator)
-            x = x + strength * smooth_field(3, tuple(size), spacing, generator)[None]
+        x = bent_voxels(c, size, generator)
         centre = torch.tensor([(n - 1) / 2 for n in shape], device=device).view(1, 3, 1, 1, 1)
-        matrix = self._matrix(generator)
+        matrix = random_matrix(c, generator)
         shift = (c.translation * uniform(3, generator)).view(1, 3, 1, 1, 1)
         coordinates = torch.einsum("cd,bdijk->bcijk", matrix, x + start - centre) + centre + shift
         if chance(c.ventricles, generator):
             coordinates = grown_ventricles(coordinates, slope, c.ventricle_growth, generator)
         return coordinates
-
-    def _matrix(self, generator: torch.Generator) -> Tensor:
-        c = self.config
-        degrees = c.rare_rotation if chance(c.rare, generator) else c.rotation
-        angles = uniform((1, 3), generator) * math.radians(degrees)
-        scales = torch.exp(uniform((1, 3), generator) * c.scaling)
-        return linear_map(angles, scales, uniform((1, 3), generator) * c.shear)[0]
 
     # -- intensities ---------------------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ from small_training import STILL, cubes
 from uresnet.config import BlockConfig, ConformSpec
 from uresnet.core.labels import SCHEMES
 from uresnet.training.data.classes import class_table
+from uresnet.training.data.label_maps import read_label_maps
 from uresnet.training.data.store import DeviceStore
 from uresnet.training.examples.blocks import NOT_JUDGED, BlockMaker
-from uresnet.training.examples.label_maps import read_label_maps
 
 SCHEME = SCHEMES["freesurfer32"]
 
