@@ -157,13 +157,16 @@ def heads(
     """
     with session("cpu", None, quiet, debug) as run:
         run.load_torch()
+        from uresnet.config import ConformSpec
+        from uresnet.training.data.label_maps import HEAD_AXES
         from uresnet.training.data.prepare import PrepareOptions
         from uresnet.training.data.sources import sources_from_heads
         from uresnet.training.data.splits import with_random_splits, with_splits_of
 
         sources = sources_from_heads(folder)
         sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed)
-        _prepare(run, sources, [], output, PrepareOptions(name=name, licence=licence, heads=True))
+        spec = ConformSpec(axis_codes=HEAD_AXES)
+        _prepare(run, sources, [], output, PrepareOptions(spec=spec, name=name, licence=licence, heads=True))
 
 
 def bundle(

@@ -28,8 +28,7 @@ def open_pairs(folder: Path, split: str, limit: int | None = None) -> tuple[Pack
     ``limit`` takes the first pairs only. Raises :class:`UserError` when there is no such data, or fewer than two scans.
     """
     dataset = open_dataset(folder)
-    if dataset.heads:
-        raise UserError(f"{folder} holds heads without images, for uresnet train brain; give a folder of scans.")
+    dataset.check_images()
     scans = dataset.of_split(split)
     if len(scans) < 2:
         raise UserError(f"{folder} holds a single scan in the split '{split}'; a pair needs two.")

@@ -22,8 +22,6 @@ from uresnet.training.validation import Validation, mean_per_structure
 LOOKS = 4
 """How many images are made of every held-out head, always the same ones."""
 
-_AXES = ("R", "A", "S")
-
 
 class FinderTrainer(SegmenterTrainer):
     """Trains the network of ``preprocess.skull`` on a store of heads (:func:`~.data.label_maps.read_head`)."""
@@ -31,8 +29,7 @@ class FinderTrainer(SegmenterTrainer):
     def __init__(
         self, config: Config, training: DeviceStore, validation: DeviceStore | None, context: TrainingContext
     ) -> None:
-        described = replace(context.description, conform=replace(context.description.conform, axis_codes=_AXES))
-        super().__init__(config, training, validation, replace(context, description=described))
+        super().__init__(config, training, validation, context)
         self.make_unseen = self.maker_of(config, validation, context) if validation else None
 
     @staticmethod
@@ -55,6 +52,7 @@ class FinderTrainer(SegmenterTrainer):
         """Dice of the brain in ``LOOKS`` random images of each held-out head."""
         if self.validation is None or self.make_unseen is None:
             return None
+        axes = self.context.description.conform.axis_codes
         network, heads = self.judged.eval(), len(self.validation.scans)
         own: list[tuple[int, list[float], Sample | None]] = []
         for number in range(self.team.rank, LOOKS * heads, self.team.size):
@@ -65,7 +63,7 @@ class FinderTrainer(SegmenterTrainer):
             seen = None
             if number < PAIRS:
                 true = block.classes * self.scheme.ids[0]
-                seen = sample_alone(block.image, predicted, true, self.scheme, _AXES)
+                seen = sample_alone(block.image, predicted, true, self.scheme, axes)
             own.append((number, dice.tolist(), seen))
         results = sorted(self.team.gathered(own), key=lambda result: result[0])
         _, dice_of_all, samples = zip(*results, strict=True)

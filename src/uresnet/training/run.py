@@ -112,11 +112,9 @@ def _kind_of(config: Config) -> type[PairTrainer] | type[SegmenterTrainer]:
 
 def _check_content(config: Config, dataset: PackedDataset) -> None:
     """Raises :class:`UserError` for heads where brains are needed, or the converse."""
-    if dataset.heads and not config.heads:
-        raise UserError(
-            f"{dataset.folder} holds heads without images, for uresnet train brain; give a folder of scans."
-        )
-    if config.heads and not dataset.heads:
+    if not config.heads:
+        dataset.check_images()
+    elif not dataset.heads:
         raise UserError(f"{dataset.folder} holds scans of brains; make a folder of heads with uresnet prepare heads.")
 
 
@@ -146,7 +144,8 @@ def _finder(name: str) -> ModelFile:
 
 def _describe(dataset: PackedDataset, folder: Path, scans: int) -> ModelDescription:
     data = dataset.name or dataset.folder.resolve().name
-    return ModelDescription(folder.resolve().name, dataset.conform, dataset.licence, f"{data}, {scans} scans")
+    what = "heads" if dataset.heads else "scans"
+    return ModelDescription(folder.resolve().name, dataset.conform, dataset.licence, f"{data}, {scans} {what}")
 
 
 def _write_configuration(config: Config, options: RunOptions) -> None:

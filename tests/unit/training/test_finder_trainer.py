@@ -123,7 +123,8 @@ def test_commands_go_from_label_maps_to_a_model_and_a_page(tmp_path: Path) -> No
     code, said = run("train", tiny(tmp_path), "--data", bundle, "-o", folder, "--device", "cpu")
     assert code == 0 and "best.safetensors" in said and "uresnet register" not in said, said
     card = read_model_file(folder / "best.safetensors").card
-    assert card is not None and card.kind == BRAIN and card.licence == "free" and card.figures["validation heads"] == 2
+    assert card is not None and (card.kind, card.licence, card.trained_on) == (BRAIN, "free", "data.tar.xz, 3 heads")
+    assert card.figures["validation heads"] == 2
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Dice on validation images" in page and "A training example, with its true structures" in page
     # It goes on from a file, and not from one of another network.

@@ -79,6 +79,12 @@ class PackedDataset:
             raise UserError(f"{self.folder} holds no scan of the split '{split}'; choose another, or prepare it again.")
         return found
 
+    def check_images(self) -> None:
+        """Raises :class:`UserError` for a folder of heads, which have none."""
+        if self.heads:
+            where = self.folder
+            raise UserError(f"{where} holds heads without images, for uresnet train brain; give a folder of scans.")
+
     def image(self, scan: Scan) -> Volume:
         """(I, J, K) uint8, memory-mapped; times ``image_scale`` it is the conformed intensity in [0, 1]."""
         return self._open(array_names(scan)[0])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from uresnet.config import ConformSpec
 from uresnet.core.coordinates import affine_coordinates
-from uresnet.core.grid import Grid, voxel_to_voxel
+from uresnet.core.grid import AxisCodes, Grid, voxel_to_voxel
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import FREESURFER, fold_parcels
 from uresnet.core.sampling import sample_labels
@@ -36,8 +36,10 @@ OUTSIDE = range(200, 250)
 """Ids of tissues outside the brain: 500 to 549, as SynthSeg's label maps have them, less 300; any other value that is
 no FreeSurfer id becomes one of them."""
 
+HEAD_AXES: AxisCodes = ("R", "A", "S")
+"""Where the array axes of a :class:`Head` point."""
+
 _NAMES = (".nii.gz", ".nii", ".mgz")
-_AXES = ("R", "A", "S")
 _CLOSED_MM, _AROUND_MM = 6.0, 2.0  # what FreeSurfer's brain masks hold beside tissue, about
 
 
@@ -79,10 +81,9 @@ def read_head(path: Path) -> Head:
     labels = read_labels(path)
     ids = fold_parcels(labels.data.numpy().astype(int))
     ids = np.where(np.isin(ids, list(FREESURFER)), ids, OUTSIDE.start + (ids - 500) % len(OUTSIDE)).astype(np.uint8)
-    tissue = (ids > 0) & (ids != _FLUID) & (ids < OUTSIDE.start)
-    if not tissue.any() or not (ids >= OUTSIDE.start).any():
+    if not _tissue(ids).any() or not np.isin(ids, OUTSIDE).any():
         raise UserError(f"{path} does not show a brain inside of a head; give label maps with the tissues around it.")
-    aligned = labels.grid.reoriented(_AXES)
+    aligned = labels.grid.reoriented(HEAD_AXES)
     box = ndimage.find_objects((ids > 0).astype(np.uint8))[0]
     corners = np.array(np.meshgrid(*[(side.start, side.stop - 1) for side in box])).reshape(3, -1).T
     voxels = aligned.points_to_voxel(labels.grid.points_to_world(corners))
@@ -95,7 +96,7 @@ def read_head(path: Path) -> Head:
 
 def _brain_in(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """The brain among ids on voxels of 1 mm: tissue, closed by ``_CLOSED_MM``, without holes, ``_AROUND_MM`` larger."""
-    tissue = (ids > 0) & (ids != _FLUID) & (ids < OUTSIDE.start)
+    tissue = _tissue(ids)
     margin = round(2 * _CLOSED_MM)
     box = ndimage.find_objects(tissue.astype(np.uint8))[0]
     inside = np.pad(tissue[box], margin)
@@ -106,6 +107,10 @@ def _brain_in(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     brain[tuple(slice(side.start, side.stop + 2 * margin) for side in box)] = around
     kept: npt.NDArray[np.bool_] = brain[margin:-margin, margin:-margin, margin:-margin]
     return kept
+
+
+def _tissue(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    return (ids > 0) & (ids != _FLUID) & ~np.isin(ids, OUTSIDE)
 
 
 def label_map_files(folder: Path, what: str, setting: str) -> list[Path]:

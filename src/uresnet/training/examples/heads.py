@@ -81,7 +81,7 @@ class HeadMaker:
         image = grained(painted(volume, coordinates, table), labels, between(0.02, 0.14, generator), generator)
         # Muscle, fat and skin share labels: what is around the brain is uneven.
         field = smooth_field(1, labels.shape[2:], int(between(3, 14, generator)), generator)[None]
-        uneven = between(0, 0.3, generator) * field * (labels >= OUTSIDE.start)
+        uneven = between(0, 0.3, generator) * field * _is_outside(labels)
         shade = smooth_field(1, labels.shape[2:], int(between(8, 30, generator)), generator)[None]
         return (image + uneven + between(0, 0.06, generator) * shade * (labels > 0)).clamp_min(0)
 
@@ -120,15 +120,23 @@ def block_shape(most: tuple[int, ...], shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(n, 16 * math.ceil(m / (16 * SIDE))) for n, m in zip(most, shape, strict=True))
 
 
+def _is_outside(labels: Tensor) -> Tensor:
+    return (labels >= OUTSIDE.start) & (labels < OUTSIDE.stop)
+
+
 def _centre(brain: Tensor) -> Tensor:
     """(3,) the mean voxel of a mask (1, I, J, K)."""
-    return brain[0, ::4, ::4, ::4].nonzero().float().mean(dim=0) * 4
+    means = []
+    for axis in range(3):
+        counts = (brain[0] > 0).sum(dim=[other for other in range(3) if other != axis]).float()
+        means.append((counts * torch.arange(len(counts), device=counts.device)).sum() / counts.sum())
+    return torch.stack(means)
 
 
 def _with_abnormal_tissue(image: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
     """Blobs of one brightness, anywhere in the brain: lesions of any kind."""
     field = smooth_field(1, image.shape[2:], int(between(3, 12, generator)), generator)[None]
-    share = (field > between(1.0, 2.5, generator)) & (labels > 0) & (labels < OUTSIDE.start)
+    share = (field > between(1.0, 2.5, generator)) & (labels > 0) & ~_is_outside(labels)
     return abnormal.blended(image, share.float(), between(0, 1.1, generator), 0.1, generator)
 
 

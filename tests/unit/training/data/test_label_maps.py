@@ -93,9 +93,11 @@ def test_heads_lie_where_they_lay_in_upright_axes_and_voxels_of_1_mm(name: str, 
 def test_any_other_value_is_tissue_around_the_brain_and_parcels_are_cortex(tmp_path: Path) -> None:
     ids = np.full((24, 24, 24), 258, dtype=np.int16)
     ids[6:18, 6:18, 6:18] = 1030
+    ids[11:13, 11:13, 11:13] = 253  # a part of the corpus callosum
     nib.save(nib.Nifti1Image(ids, np.eye(4)), tmp_path / "a.nii.gz")
     found = read_head(tmp_path / "a.nii.gz").ids
-    assert set(np.unique(found)) - set(OUTSIDE) == {3} and int((found == 3).sum()) == 12**3
+    assert set(np.unique(found)) - set(OUTSIDE) == {3, 253} and int(np.isin(found, (3, 253)).sum()) == 12**3
+    assert read_head(tmp_path / "a.nii.gz").brain[6:18, 6:18, 6:18].all()
 
 
 @pytest.mark.parametrize("value", [2, 507, 0])
