@@ -84,11 +84,11 @@ def keep_freed_memory() -> None:
             _set(arena_max=1, mmap_max=0, trim_threshold=2**31 - 1, top_pad=2**26)
 
 
-def return_freed_memory() -> None:
-    """Gives back to the system what was freed, unless it is kept; what a next step needs may lie elsewhere, and both
-    would be counted."""
+def return_freed_memory(also_kept: bool = False) -> None:
+    """Gives back to the system what was freed, where it is kept only if ``also_kept``; what a next step needs may lie
+    elsewhere, and both would be counted."""
     trim = _c_function("malloc_trim")
-    if trim is not None and not _kept:
+    if trim is not None and (also_kept or not _kept):
         trim(0)
 
 

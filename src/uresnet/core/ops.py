@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from uresnet.core.coordinates import identity_coordinates
@@ -258,14 +259,20 @@ def newton_half_steps(both: Tensor, inside: Tensor, steps: int, tolerance: float
     """
     pending = inside.clone()
     if is_plain(both) and min(both.shape[2:]) > 1:
-        out, done = torch.empty_like(both).numpy(), torch.empty_like(pending).numpy()
-        fields, points, each = both.numpy(), pending.numpy(), pending[0].numel()
+        fields, points = both.numpy(), pending.numpy()
         for _ in range(steps):
-            arrays = fields, points, np.float32(tolerance), out, done
-            in_parallel(interpolation.newton_half_step, len(points), *arrays, each=each)
-            in_parallel(interpolation.accept, len(points), out, points, done, fields, each=each)
-            if not pending.any():
+            box = next(iter(ndimage.find_objects(points.view(np.uint8))), None)
+            if box is None:
                 return
+            low = np.array([side.start for side in box])
+            out = np.empty((2, 3, *(side.stop - side.start for side in box)), np.float32)
+            done, each = np.empty_like(points), out[0, 0, 0].size
+            in_parallel(
+                interpolation.newton_half_step, out.shape[2], fields, points, np.float32(tolerance), low, out, done,
+                each=each,
+            )  # fmt: skip
+            in_parallel(interpolation.accept, out.shape[2], out, low, points, done, fields, each=each)
+            del out, done  # as large as the fields
         return
     voxels = identity_coordinates(both.shape[2:], device=both.device)
     for _ in range(steps):

@@ -287,27 +287,28 @@ def _residuals_between(own, other, pending, i, four, out):  # type: ignore[no-un
 
 
 @_kernel
-def newton_half_step(both, pending, tolerance, out, done, start, stop):  # type: ignore[no-untyped-def]
+def newton_half_step(both, pending, tolerance, low, out, done, start, stop):  # type: ignore[no-untyped-def]
     """Half of Newton's step of two displacements ``both`` (2, 3, I, J, K), voxels, towards inverting each other.
 
-    → ``out``, where ``pending`` (I, J, K) is 1; ``done`` becomes 1 where neither residual was above ``tolerance``. The
+    → ``out`` (2, 3, i, j, k), a box of them whose first voxel is ``low`` (3,) and outside of which nothing is pending.
+    It is right where ``pending`` (I, J, K) is 1; ``done`` becomes 1 where neither residual was above ``tolerance``. The
     residual is the mean of that of a voxel and of those of the eight points half-way to its neighbours: a field that is
-    right at its voxels and read linearly is wrong by all of its curvature between them. A range of axis i.
+    right at its voxels and read linearly is wrong by all of its curvature between them. A range of the box's axis i.
     """
     _, _, size_i, size_j, size_k = both.shape
     half, sixteenth = np.float32(0.5), np.float32(0.0625)
     fields = both.reshape(2, -1)
     between = np.zeros((2, 2, 3, size_j, size_k), np.float32)  # by side, and before and after the plane
     four, row = np.zeros((3, size_k), np.float32), np.zeros((3, size_k), np.float32)
-    for i in range(start, stop):
+    for i in range(low[0] + start, low[0] + stop):
         for s in range(2):
-            own, corrected, other = both[s], out[s], fields[1 - s]
-            if i == start and i > 0:
+            own, other = both[s], fields[1 - s]
+            if i == low[0] + start and i > 0:
                 _residuals_between(own, other, pending, i - 1, four, between[s, (i - 1) % 2])
             if i < size_i - 1:
                 _residuals_between(own, other, pending, i, four, between[s, i % 2])
             before, after = between[s, (i - 1) % 2], between[s, i % 2]
-            for j in range(size_j):
+            for j in range(low[1], low[1] + out.shape[3]):
                 here, found = pending[i, j], False
                 for k in range(size_k):
                     if here[k] == 0:
@@ -327,47 +328,44 @@ def newton_half_step(both, pending, tolerance, out, done, start, stop):  # type:
                 for k in range(size_k):
                     good = row[0, k] ** 2 + row[1, k] ** 2 + row[2, k] ** 2 <= tolerance * tolerance
                     done[i, j, k] = good if s == 0 else good & done[i, j, k]
-                _less_half_derivative(own, i, j, row, corrected)
+                _less_half_derivative(own, i, j, row, low[2], out[s, :, i - low[0], j - low[1]])
 
 
 @_kernel
-def _less_half_derivative(own, i, j, along, out):  # type: ignore[no-untyped-def]
-    """u - (r + ∂u/∂x r) / 2 for one row of a displacement u = ``own`` (3, I, J, K) and r = ``along`` (3, K), by central
-    differences → ``out`` (3, I, J, K): the derivative of x + u is the inverse of that of the other map."""
+def _less_half_derivative(own, i, j, along, low, out):  # type: ignore[no-untyped-def]
+    """u - (r + ∂u/∂x r) / 2 for a row of a displacement u = ``own`` (3, I, J, K) and r = ``along`` (3, K), by central
+    differences, from voxel ``low`` on → ``out`` (3, k): the derivative of x + u is the inverse of that of the other
+    map."""
     _, size_i, size_j, size_k = own.shape
     before_i, after_i = max(i - 1, 0), min(i + 1, size_i - 1)
     before_j, after_j = max(j - 1, 0), min(j + 1, size_j - 1)
-    half = np.float32(0.5)
+    half, quarter, last = np.float32(0.5), np.float32(0.25), size_k - 1
     per_i = half / np.float32(max(after_i - before_i, 1))
     per_j = half / np.float32(max(after_j - before_j, 1))
-    quarter, last = np.float32(0.25), size_k - 1
+    high = low + out.shape[1]
     for c in range(3):
-        u, to = own[c, i, j], out[c, i, j]
-        ahead_i, behind_i, ahead_j, behind_j = (
-            own[c, after_i, j],
-            own[c, before_i, j],
-            own[c, i, after_j],
-            own[c, i, before_j],
-        )
-        for k in range(size_k):
-            change = along[0, k] * (per_i * (ahead_i[k] - behind_i[k])) + along[1, k] * (
-                per_j * (ahead_j[k] - behind_j[k])
-            )
-            to[k] = u[k] - half * along[c, k] - change
-        for k in range(1, last):
-            to[k] -= along[2, k] * (quarter * (u[k + 1] - u[k - 1]))
-        to[0] -= along[2, 0] * (half * (u[1] - u[0]))
-        to[last] -= along[2, last] * (half * (u[last] - u[last - 1]))
+        u, to = own[c, i, j], out[c]
+        ahead_i, behind_i = own[c, after_i, j], own[c, before_i, j]
+        ahead_j, behind_j = own[c, i, after_j], own[c, i, before_j]
+        for k in range(low, high):
+            change = along[0, k] * per_i * (ahead_i[k] - behind_i[k]) + along[1, k] * per_j * (ahead_j[k] - behind_j[k])
+            to[k - low] = u[k] - half * along[c, k] - change
+        for k in range(max(low, 1), min(high, last)):
+            to[k - low] -= along[2, k] * (quarter * (u[k + 1] - u[k - 1]))
+        if low == 0:
+            to[0] -= along[2, 0] * (half * (u[1] - u[0]))
+        if high == size_k:
+            to[last - low] -= along[2, last] * (half * (u[last] - u[last - 1]))
 
 
 @_kernel
-def accept(out, pending, done, both, start, stop):  # type: ignore[no-untyped-def]
+def accept(out, low, pending, done, both, start, stop):  # type: ignore[no-untyped-def]
     """The result of :func:`newton_half_step` becomes ``both``; what is ``done`` is no longer ``pending``."""
-    for i in range(start, stop):
-        for j in range(pending.shape[1]):
-            for k in range(pending.shape[2]):
+    for i in range(low[0] + start, low[0] + stop):
+        for j in range(low[1], low[1] + out.shape[3]):
+            for k in range(low[2], low[2] + out.shape[4]):
                 if pending[i, j, k]:
                     for s in range(2):
                         for c in range(3):
-                            both[s, c, i, j, k] = out[s, c, i, j, k]
+                            both[s, c, i, j, k] = out[s, c, i - low[0], j - low[1], k - low[2]]
                     pending[i, j, k] = not done[i, j, k]
