@@ -50,7 +50,7 @@ def test_it_learns_to_find_brains_of_any_brightness_and_the_file_does_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[Event] = []
-    small = trainer(tmp_path, events, PLAIN, epochs=15, learning_rate=3e-2)
+    small = trainer(tmp_path, events, PLAIN, epochs=10, learning_rate=3e-2, averaging=0.0, schedule="cosine")
     assert small.run()
     losses = [event.terms["total"] for event in events if isinstance(event, StepDone)]
     assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:8])

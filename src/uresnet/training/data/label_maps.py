@@ -110,7 +110,8 @@ def _brain_in(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def _tissue(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    return (ids > 0) & (ids != _FLUID) & ~np.isin(ids, OUTSIDE)
+    tissue: npt.NDArray[np.bool_] = (ids > 0) & (ids != _FLUID) & ~np.isin(ids, OUTSIDE)
+    return tissue
 
 
 def label_map_files(folder: Path, what: str, setting: str) -> list[Path]:
