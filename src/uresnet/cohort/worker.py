@@ -21,7 +21,7 @@ from uresnet.cohort.jobs import HIDDEN, Job, Options, Outcome
 from uresnet.cohort.results import result_of
 from uresnet.cohort.scans import KnownScans
 from uresnet.core.choices import ExtraName
-from uresnet.core.limits import is_out_of_memory
+from uresnet.core.limits import is_out_of_memory, keep_freed_memory, return_freed_memory
 from uresnet.core.memory import peak_memory, reset_peak_memory
 from uresnet.coupling import segments_alone
 from uresnet.errors import UserError, quoted, told_by_the_command
@@ -41,6 +41,7 @@ class Worker:
         self.name = f"{platform.node()}:{os.getpid()}"
         self._computing = threading.Lock()
         torch.set_num_threads(options.threads)
+        keep_freed_memory()
         self.model = self._loaded()
 
     def run(self, job: Job) -> Outcome:
@@ -67,6 +68,7 @@ class Worker:
             save, quality, warnings = self._computed(job)
             computed, looks = time.monotonic() - started, self._looks() - looks
             peaks = [peak_memory(self.options.device)]  # the next job measures anew
+            return_freed_memory(also_kept=True)  # what writing needs is smaller
         started = time.monotonic()
         save()
         peaks.append(peak_memory(self.options.device))
