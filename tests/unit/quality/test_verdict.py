@@ -219,6 +219,20 @@ def test_signs_of_a_made_up_pair() -> None:
     assert signs.fixed.grey_over_csf > 1
 
 
+def test_abnormal_tissue_is_a_mass_and_no_structure_that_has_to_agree() -> None:
+    """A class that holds masses and lesions of both sides, found in the fixed image alone: its Dice is 0."""
+    results = made_up_results()
+    before = measure_signs(results)
+    labels = results.fixed_segmentation
+    values = labels.data.clone()
+    values[:2, :2, :2] = 25
+    painted = LabelMap(values, labels.grid)
+    after = measure_signs(replace(results, fixed_segmentation=painted, scheme=SCHEMES["tissue3_abnormal"]))
+    assert after.dice["Lesion"] == 0
+    assert after.mean_dice == pytest.approx(before.mean_dice, abs=0.01)
+    assert after.fixed.mass_ml == pytest.approx(8 * labels.grid.voxel_volume / 1000)
+
+
 def test_signs_ignore_the_scale_of_intensities() -> None:
     results = made_up_results()
     assert results.fixed is not None
