@@ -130,7 +130,7 @@ def test_every_number_is_found() -> None:
 @pytest.mark.parametrize("path", NUMBERS, ids=".".join)
 def test_no_number_is_absurd(path: tuple[str, ...], value: float) -> None:
     """Every number of every configuration is finite, has a plausible size, and is not negative unless it may be."""
-    needed = {"segmenter": ("segmenter",), "contrasts": ("segmenter", "contrasts")}
+    needed = {name: ("segmenter", name) for name in ("segmenter", "contrasts", "heads")} | {"abnormal": ("abnormal",)}
     default = config_from_dict({block: {} for block in needed.get(path[0], ())})
     tree = to_dict(default)
     place = tree
