@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from uresnet.config import SegmenterConfig
 from uresnet.model.catalogue import packaged_models
-from uresnet.model.segmenter import Segmenter, blocks_to_channels, channels_to_blocks
+from uresnet.model.segmenter import Convolution, Segmenter, blocks_to_channels, channels_to_blocks
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +107,16 @@ def test_the_packaged_default_model_is_small() -> None:
     file = packaged_models()["default"]
     assert file.path.stat().st_size <= 8_000_000
     assert file.card is not None and file.card.kind == "midspace"
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_small_volume_is_convolved_as_a_large_one(stride: int) -> None:
+    """By oneDNN without gradients, by PyTorch's own loop with them: the same values."""
+    torch.manual_seed(0)
+    convolution = Convolution(6, 5, 3, stride=stride, padding=1)
+    x = torch.rand(1, 6, 7, 8, 9)
+    with torch.inference_mode():
+        fast = convolution(x)
+    torch.testing.assert_close(fast, convolution(x).detach(), atol=1e-5, rtol=0)
+    exact = torch.nn.functional.conv3d(x.double(), convolution.weight.double(), convolution.bias.double(), stride, 1)
+    torch.testing.assert_close(fast.double(), exact.detach(), atol=1e-5, rtol=0)
