@@ -7,10 +7,9 @@ from pathlib import Path
 
 
 def write_part(page: Path, name: str, text: str) -> None:
-    """Replaces what stands between the marks ``<!-- NAME: written by make NAME -->`` and ``<!-- NAME: end -->``."""
-    begin, end = f"<!-- {name}: written by make {name} -->", f"<!-- {name}: end -->"
+    """Replaces what stands between the marks ``<!-- NAME: written by … -->`` and ``<!-- NAME: end -->``."""
     old = page.read_text(encoding="utf-8")
-    assert begin in old and end in old, f"{page} has no place for {name}"
-    pattern = f"{re.escape(begin)}.*{re.escape(end)}"
-    new = re.sub(pattern, lambda _: f"{begin}\n\n{text}\n\n{end}", old, flags=re.DOTALL)
+    pattern = f"(<!-- {re.escape(name)}: written by [^>]*-->).*(<!-- {re.escape(name)}: end -->)"
+    new, count = re.subn(pattern, lambda marks: f"{marks[1]}\n\n{text}\n\n{marks[2]}", old, flags=re.DOTALL)
+    assert count == 1, f"{page} has no place for {name}"
     page.write_text(new, encoding="utf-8")

@@ -9,7 +9,8 @@ from uresnet.errors import UserError, quoted
 
 WORKER_BYTES = 5_000_000_000
 """Of a worker, at most, while it computes one pair and writes another, with images of 1 mm: 2.2 to 3.5 GB were measured
-over four pairs of stripped brains; raw heads of 256³ voxels take half a gigabyte more."""
+over four pairs of stripped brains; in an earlier version a pair of raw heads of 256³ voxels took half a gigabyte
+more."""
 
 
 def read_bytes(text: str, option: str) -> int:

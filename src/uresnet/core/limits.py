@@ -63,6 +63,9 @@ def freed_memory_kept() -> Iterator[None]:
     On a CPU this halves the time of a network whose feature maps are large. Nothing happens elsewhere than on glibc, or
     where memory is limited: there OpenBLAS would try for ever to get what it is refused.
     """
+    if _memory_limit() is not None:
+        yield
+        return
     keep_freed_memory()
     try:
         yield
@@ -77,9 +80,11 @@ def freed_memory_kept() -> Iterator[None]:
 
 def keep_freed_memory() -> None:
     """As :func:`freed_memory_kept`, until the process ends."""
+    if _memory_limit() is not None:
+        return
     with _LOCK:
         _kept.append(True)
-        if len(_kept) == 1 and _memory_limit() is None:
+        if len(_kept) == 1:
             # One heap for all threads: what one has freed is of use to the others.
             _set(arena_max=1, mmap_max=0, trim_threshold=2**31 - 1, top_pad=2**26)
 
