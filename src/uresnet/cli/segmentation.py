@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from uresnet.results.record import Quality
 
 
+_TOLD_ML = 0.5  # of abnormal tissue: less is often none
+
+
 @dataclass(frozen=True)
 class _Request:
     """What the command line asks for, the same for every image."""
@@ -201,7 +204,14 @@ def _segment_one(
     result.save(place, request.report, run.terminal.progress, request.overwrite, command_line(), extras=request.extras)
     run.terminal.warn(result.warnings)
     anatomy = [volume for structure, volume in result.volumes.items() if structure not in ABNORMAL]
-    run.terminal.say(f"{sum(map(bool, anatomy))} of {len(anatomy)} structures found → {place}")
+    lesions = sum(volume for structure, volume in result.volumes.items() if structure in ABNORMAL) / 1000
+    contrast = result.record.inputs["image"].contrast
+    seen = "" if contrast is None else f"{contrast}; "
+    abnormal = f", {lesions:.1f} ml of abnormal tissue" if lesions >= _TOLD_ML else ""
+    run.terminal.say(
+        f"{seen}model {result.record.model.name}; "
+        f"{sum(map(bool, anatomy))} of {len(anatomy)} structures found{abnormal} → {place}"
+    )
     tell_verdict(run, result.record.quality, str(image) if request.named else "")
     if not request.piped:
         log_result(run, result.record, segmentation_files(place, False)["log"])

@@ -40,6 +40,7 @@ HEAD_AXES: AxisCodes = ("R", "A", "S")
 """Where the array axes of a :class:`Head` point."""
 
 _NAMES = (".nii.gz", ".nii", ".mgz")
+_MOST_LABELS = 200  # of a label map: those of SynthSeg have 54 values, whole heads as images 256 and more
 _CLOSED_MM, _AROUND_MM = 6.0, 2.0  # what FreeSurfer's brain masks hold beside tissue, about
 
 
@@ -76,9 +77,13 @@ def read_shapes(folder: Path) -> list[Tensor]:
 def read_head(path: Path) -> Head:
     """A label map of a whole head, in right-anterior-superior axes, cut out to what it holds.
 
-    Raises :class:`UserError` for a file that cannot be read, and for one that holds no brain or nothing around it.
+    Raises :class:`UserError` for a file that cannot be read, for an image, and for a map that holds no brain or nothing
+    around it.
     """
     labels = read_labels(path)
+    values = len(np.unique(labels.data.numpy()))
+    if values > _MOST_LABELS:
+        raise UserError(f"{path} has {values} different values: it is an image, not a label map; give label maps.")
     ids = fold_parcels(labels.data.numpy().astype(int))
     ids = np.where(np.isin(ids, list(FREESURFER)), ids, OUTSIDE.start + (ids - 500) % len(OUTSIDE)).astype(np.uint8)
     if not _tissue(ids).any() or not np.isin(ids, OUTSIDE).any():

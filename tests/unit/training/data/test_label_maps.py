@@ -105,3 +105,9 @@ def test_what_is_no_brain_inside_of_a_head_is_refused(value: int, tmp_path: Path
     nib.save(nib.Nifti1Image(np.full((8, 8, 8), value, dtype=np.int16), np.eye(4)), tmp_path / "a.nii.gz")
     with pytest.raises(UserError, match="does not show a brain inside of a head; give label maps with the tissues"):
         read_head(tmp_path / "a.nii.gz")
+
+
+def test_an_image_is_no_label_map(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.arange(8**3, dtype=np.int16).reshape(8, 8, 8), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(UserError, match="has 512 different values: it is an image, not a label map"):
+        read_head(tmp_path / "a.nii.gz")
