@@ -20,6 +20,7 @@ from uresnet.cli.options import (
     ThreadsOption,
 )
 from uresnet.cli.session import fail, session
+from uresnet.core.choices import PACKAGED_CONFIGURATIONS
 from uresnet.core.files import check_output_folder
 from uresnet.evaluation.names import TABLES
 from uresnet.model.catalogue import find_model
@@ -33,7 +34,9 @@ def train(
     config: Annotated[
         Path,
         typer.Argument(
-            metavar="CONFIG", help="A packaged configuration (paper, default, …), or a YAML file.", show_default=False
+            metavar="CONFIG",
+            help=f"A packaged configuration ({', '.join(PACKAGED_CONFIGURATIONS)}), or a YAML file.",
+            show_default=False,
         ),
     ],
     data: Annotated[
@@ -80,6 +83,8 @@ def train(
 
         if chosen == "cuda" and "LOCAL_RANK" in os.environ:  # set by torchrun
             chosen = f"cuda:{os.environ['LOCAL_RANK']}"
+        if data is None:
+            run.check_named_data(settings, str(config))
         options = run.RunOptions(data or Path(settings.data), folder, resume, tensorboard)
         settings = run.with_limits(settings, data, max_minutes)
         team = join_team(chosen)

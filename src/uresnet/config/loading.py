@@ -16,26 +16,24 @@ from uresnet.config.conform import ConformSpec
 from uresnet.config.model import ModelConfig, SegmenterConfig
 from uresnet.config.training import Config
 from uresnet.config.yaml_text import MOST_YAML, parse_yaml
+from uresnet.core.choices import PACKAGED_CONFIGURATIONS
 from uresnet.core.reading import read_text
 from uresnet.errors import UserError, quoted
 
 Built = TypeVar("Built")
 
 
-PACKAGED = {path.stem: path for path in sorted((Path(__file__).parent / "files").glob("*.yaml"))}
-"""Name → file of the configurations that come with uresnet."""
-
-
 def load_config(path: Path | str) -> Config:
-    """Read a YAML file, or the packaged configuration of that name (:data:`PACKAGED`). Raises :class:`UserError` for a
-    file or a value that does not fit, naming the key."""
+    """Read a YAML file, or the packaged configuration of that name. Raises :class:`UserError` for a file or a value
+    that does not fit, naming the key."""
     found = Path(path)
     if not found.suffix and not found.exists():
-        if str(path) not in PACKAGED:
+        if str(path) not in PACKAGED_CONFIGURATIONS:
             raise UserError(
-                f"There is no configuration {quoted(path)}; choose from {', '.join(PACKAGED)}, or give a YAML file."
+                f"There is no configuration {quoted(path)}; choose from {', '.join(PACKAGED_CONFIGURATIONS)}, or give "
+                "a YAML file."
             )
-        found = PACKAGED[str(path)]
+        found = PACKAGED_CONFIGURATIONS[str(path)]
     return config_from_dict(_tree(found), str(path))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from uresnet.errors import UserError
@@ -43,6 +44,11 @@ LabelConvention = Literal["freesurfer", "neuromorphometrics"]
 
 FailOn = Literal["look", "failed"]
 """The mildest verdict that ends a command with exit code 3."""
+
+PACKAGED_CONFIGURATIONS = {
+    path.stem: path for path in sorted((Path(__file__).parent.parent / "config" / "files").glob("*.yaml"))
+}
+"""Name → file of the configurations of trainings that come with uresnet."""
 
 
 def check_choices(function: str, **given: tuple[Any, Any]) -> None:

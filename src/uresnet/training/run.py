@@ -11,12 +11,12 @@ import yaml
 
 from uresnet.config import Config, to_dict
 from uresnet.core.files import write_text
-from uresnet.errors import UserError
+from uresnet.errors import UserError, quoted
 from uresnet.model.catalogue import BRAIN, ModelFile, brain_finder, read_model_file
 from uresnet.model.checkpoint import load_model
 from uresnet.training.context import ModelDescription, TrainingContext
 from uresnet.training.data.bundle import Extras, open_bundle
-from uresnet.training.data.dataset import PackedDataset, open_dataset
+from uresnet.training.data.dataset import INDEX, PackedDataset, open_dataset
 from uresnet.training.data.store import DeviceStore, load_other_contrasts, load_store
 from uresnet.training.events import Event, Report
 from uresnet.training.finder_trainer import FinderTrainer
@@ -94,6 +94,20 @@ def train(trainer: Trainer[Any], options: RunOptions, stop: Callable[[], bool] =
     finally:
         trainer.report = report
         logbook.close()
+
+
+def check_named_data(config: Config, where: str) -> None:
+    """Raises :class:`UserError` where the data folder, or bundle, that the configuration ``where`` names is not
+    prepared."""
+    folder = Path(config.data)
+    if folder.is_file() or (folder / INDEX).is_file():
+        return
+    prepare = "heads" if config.heads else "pairs"
+    raise UserError(
+        f"The configuration {quoted(where)} names the data folder {quoted(config.data)}, which "
+        f"{'is not prepared' if folder.exists() else 'does not exist'} here; give yours with --data FOLDER, or "
+        f"prepare it with uresnet prepare {prepare}."
+    )
 
 
 def with_limits(config: Config, data: Path | None, minutes: float | None) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from typer.testing import CliRunner
 from small_training import write_data
 from uresnet.cli.main import app
 from uresnet.config import load_config
-from uresnet.config.loading import PACKAGED
+from uresnet.core.choices import PACKAGED_CONFIGURATIONS
 from uresnet.errors import UserError
 
-FOLDER = PACKAGED["paper"].parent
+FOLDER = PACKAGED_CONFIGURATIONS["paper"].parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -27,6 +28,26 @@ def test_a_name_is_the_packaged_file_and_a_file_of_that_name_comes_first(
         load_config("papper")
     (tmp_path / "paper").write_text((FOLDER / "default.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     assert load_config("paper") == load_config("default")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_data_it_says_which_folder_the_configuration_names(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = load_config(name).data
+    for _ in range(2):  # where there is no such folder, and where it holds nothing
+        done = CliRunner().invoke(app, ["train", name, "--dry-run", "--device", "cpu"])
+        said = " ".join((done.output + done.stderr).split())
+        assert done.exit_code == 2
+        assert f"The configuration {name} names the data folder {named}, which " in said
+        assert "--data FOLDER" in said and f"uresnet prepare {'heads' if name == 'brain' else 'pairs'}" in said
+        (tmp_path / named).mkdir(parents=True, exist_ok=True)
+
+
+def test_the_help_lists_every_packaged_configuration() -> None:
+    shown = CliRunner().invoke(app, ["train", "--help"]).output
+    assert set(NAMES) <= set(re.findall(r"\w+", shown.partition("A packaged")[2].partition("YAML")[0]))
 
 
 @pytest.mark.parametrize("name", NAMES)
