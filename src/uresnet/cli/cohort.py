@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -265,7 +267,7 @@ def options_of(
             model=file.path,
             model_sha256=file.sha256 if file.general is None else f"{file.sha256} {file.general.sha256}",
             general=None if file.general is None else file.general.path,
-            device=run.load_torch(),
+            device=run.device_of_workers(),
             command=("uresnet", *sys.argv[1:]),
             threads=each,
             kept_encodings=cache,
@@ -275,9 +277,11 @@ def options_of(
 
 
 def _formats(export: list[str] | None) -> tuple[FormatName, ...]:
+    if not export:
+        return ()
     from uresnet.transform_files import parse_formats
 
-    return tuple(parse_formats(",".join(export))) if export else ()
+    return tuple(parse_formats(",".join(export)))
 
 
 def _engine(
@@ -288,7 +292,8 @@ def _engine(
             raise UserError("--scheduler goes with --engine dask, and --cluster with --engine slurm.")
         from uresnet.cohort.local import LocalWorkers
 
-        return LocalWorkers(options, count)
+        # What the pages need takes seconds to load.
+        return LocalWorkers(options, count, meanwhile=partial(import_module, "uresnet.cohort.group"))
     from uresnet.cohort.dask_engine import connect, slurm
 
     if name == "dask":

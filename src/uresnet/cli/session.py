@@ -52,6 +52,15 @@ class Session:
         self.terminal.close()
         return device
 
+    def device_of_workers(self) -> str:
+        """The device that other processes are told: which one "auto" is, each of them finds out where it runs.
+
+        Raises as :meth:`load_torch`, and loads torch to look for a device that is named.
+        """
+        check_device_name(self.device)
+        check_memory_limit()
+        return self.device if self.device in ("auto", "cpu") else self.load_torch()
+
 
 @contextmanager
 def session(

@@ -32,12 +32,20 @@ class _Process:
 
 
 class LocalWorkers:
-    """So many worker processes, which ``work`` each in :func:`serve`. ``close`` ends them."""
+    """So many worker processes, which ``work`` each in :func:`serve`. ``close`` ends them. ``meanwhile`` is called
+    once, while the first of them begin."""
 
-    def __init__(self, options: Options, count: int, work: Callable[[Connection, Options], None] | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        count: int,
+        work: Callable[[Connection, Options], None] | None = None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
         self.options = options
         self.count = count
         self._work = work or serve
+        self._meanwhile = meanwhile
         self._processes: list[_Process] = []
         self._deaths: dict[str, int] = {}
 
@@ -47,8 +55,12 @@ class LocalWorkers:
         while waiting or any(worker.jobs for worker in self._processes):
             while len(self._processes) < min(self.count, len(waiting) + len(self._processes)):
                 self._processes.append(self._started())
-            for worker in self._processes:
-                self._give(worker, waiting)
+            for at_once in range(1, _AT_ONCE + 1):  # each has one before any has two
+                for worker in self._processes:
+                    self._give(worker, waiting, at_once)
+            if self._meanwhile is not None:
+                self._meanwhile()
+                self._meanwhile = None
             by_connection = {worker.connection: worker for worker in self._processes}
             for ready in wait([worker.connection for worker in self._processes]):
                 worker = by_connection[ready]  # type: ignore[index]
@@ -72,9 +84,10 @@ class LocalWorkers:
             worker.process.join()
         self._processes.clear()
 
-    def _give(self, worker: _Process, waiting: deque[Job]) -> None:
-        """As many jobs as it takes; what may have killed a worker goes to one alone, so that it is certain."""
-        while waiting and len(worker.jobs) < _AT_ONCE:
+    def _give(self, worker: _Process, waiting: deque[Job], at_once: int) -> None:
+        """Jobs until it has so many. What may have killed a worker goes to one alone, so that it is certain; the last
+        jobs wait for whoever is free first."""
+        while len(worker.jobs) < at_once and len(waiting) >= (1 if not worker.jobs else len(self._processes)):
             suspect = waiting[0].id in self._deaths
             if worker.jobs and (suspect or any(name in self._deaths for name in worker.jobs)):
                 return

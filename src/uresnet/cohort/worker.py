@@ -21,6 +21,7 @@ from uresnet.cohort.jobs import HIDDEN, Job, Options, Outcome
 from uresnet.cohort.results import result_of
 from uresnet.cohort.scans import KnownScans
 from uresnet.core.choices import ExtraName
+from uresnet.core.device import chosen_device
 from uresnet.core.limits import is_out_of_memory, keep_freed_memory, return_freed_memory
 from uresnet.core.memory import peak_memory, reset_peak_memory
 from uresnet.coupling import segments_alone
@@ -33,7 +34,8 @@ from uresnet.results.record import Quality, now
 
 
 class Worker:
-    """Does jobs with the same ``options``. Raises :class:`UserError` for a model that cannot be loaded."""
+    """Does jobs with the same ``options``. Raises :class:`UserError` for a model that cannot be loaded, and for a
+    device that is not here."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -42,6 +44,7 @@ class Worker:
         self._computing = threading.Lock()
         torch.set_num_threads(options.threads)
         keep_freed_memory()
+        self.device = chosen_device(options.device)
         self.model = self._loaded()
 
     def run(self, job: Job) -> Outcome:
@@ -64,14 +67,14 @@ class Worker:
             self.scans.image(scan)  # ahead, while another pair is computed
         with self._computing:
             started, looks = time.monotonic(), self._looks()
-            reset_peak_memory(self.options.device)
+            reset_peak_memory(self.device)
             save, quality, warnings = self._computed(job)
             computed, looks = time.monotonic() - started, self._looks() - looks
-            peaks = [peak_memory(self.options.device)]  # the next job measures anew
+            peaks = [peak_memory(self.device)]  # the next job measures anew
             return_freed_memory(also_kept=True)  # what writing needs is smaller
         started = time.monotonic()
         save()
-        peaks.append(peak_memory(self.options.device))
+        peaks.append(peak_memory(self.device))
         peak = max(filter(None, peaks), default=None)
         return Outcome(
             id=job.id,
@@ -91,7 +94,7 @@ class Worker:
         options, folder = self.options, self.options.folder / job.id
         if job.fixed is None:
             image = self.scans.image(job.moving)
-            found = segment(image, model=self.model, brain=options.brain, mask=job.moving.mask, device=options.device)
+            found = segment(image, model=self.model, brain=options.brain, mask=job.moving.mask, device=self.device)
             segmented = replace(found, record=replace(found.record, key=job.key))
             extras = [name for name in get_args(ExtraName) if name in options.outputs]
             report = "report" in options.outputs
@@ -109,7 +112,7 @@ class Worker:
             refine=options.refine,
             brain=options.brain,
             masks=(job.moving.mask, job.fixed.mask),
-            device=options.device,
+            device=self.device,
             keep=self.scans.keep,
         )
         result = replace(result, record=replace(result.record, key=job.key), compact=True)
@@ -128,7 +131,7 @@ class Worker:
         file = find_model(self.options.model)
         if self.options.general is not None:
             file = replace(file, general=find_model(self.options.general))
-        model = load_model(file).to(self.options.device)
+        model = load_model(file).to(self.device)
         if not segments_alone(model) or not self.options.kept_encodings:
             return model
         folder = self.options.encodings or self.options.folder / HIDDEN / "encodings"

@@ -20,7 +20,7 @@ from uresnet.errors import UserError
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder; what the local engine would do in processes is done in this one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("uresnet.cohort.local.LocalWorkers", lambda options, count: Here(options))
+    monkeypatch.setattr("uresnet.cohort.local.LocalWorkers", lambda options, count, meanwhile=None: Here(options))
     return tmp_path
 
 

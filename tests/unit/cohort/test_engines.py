@@ -41,6 +41,15 @@ def test_local_workers_that_die_cost_one_job(options: Options) -> None:
     assert not any(psutil.pid_exists(process) for process in processes)
 
 
+def test_each_local_worker_has_a_job_before_any_has_two(options: Options) -> None:
+    called = []
+    engine = LocalWorkers(options, 2, cohort_workers.serve, lambda: called.append(len(engine._processes)))
+    outcomes = list(engine.outcomes([Job("wait0", Scan("x")), Job("wait1", Scan("x"))]))
+    engine.close()
+    assert len({outcome.worker for outcome in outcomes}) == 2
+    assert called == [2]  # once, after both were started
+
+
 def test_dask_workers_over_tcp(options: Options) -> None:
     """A scheduler and workers as people start them; one worker is killed while it works."""
     pytest.importorskip("distributed")
