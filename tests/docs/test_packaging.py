@@ -27,7 +27,7 @@ def project() -> dict[str, Any]:
 def test_the_conda_recipe_has_the_dependencies_and_commands_of_the_package() -> None:
     recipe = yaml.safe_load((ROOT / "contrib/conda/recipe.yaml").read_text(encoding="utf-8"))
     listed = {line.replace(" ", "") for line in recipe["requirements"]["run"]}
-    names = {"torch": "pytorch", "isal": "python-isal", "zlib-ng": "python-zlib-ng"}  # conda-forge's
+    names = {"torch": "pytorch", "isal": "python-isal"}  # conda-forge's
     asked = [line.split(";")[0].replace(" ", "") for line in project()["dependencies"]]
     wanted = {re.sub(r"^[\w-]+", lambda name: names.get(name[0], name[0]), line) for line in asked}
     assert listed == wanted | {f"python{project()['requires-python']}"}

@@ -132,9 +132,7 @@ def _bring(
             (forward, there, labels, "transform.h5"),
             (back, labels, there, "inverse_transform.h5"),
         ):
-            write_itk_composite(
-                stored_transform(way, start, end, compact=True), beside / file, exact=True, compact=True
-            )
+            write_itk_composite(stored_transform(way, start, end, compact=True), beside / file, exact=True)
         warped = resample(forward, image, grid, fill=scan_background(image.data.numpy()))
         write_image(stored_image(warped), beside / "warped.nii.gz")
         write_labels(resample(forward, labels, grid), beside / "warped_dseg.nii.gz")

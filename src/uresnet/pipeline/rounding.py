@@ -23,8 +23,8 @@ from uresnet.transform import Affine, Composite, DisplacementField, Transform, d
 _QUANTA_MM = ((0.0, 2.0**-7), (2.0, 2.0**-4), (np.inf, 2.0**-2))
 """Up to so many mm from where brain may be read → what a displacement is a multiple of, mm."""
 
-_QUANTA_OF_MANY_MM = (*_QUANTA_MM[:2], (np.inf, 2.0**-1))
-"""The same for transforms of which there are many, and the disk is what is scarce."""
+_COMPACT_QUANTA_MM = (_QUANTA_MM[0], (np.inf, 2.0**-1))
+"""The same for transforms of which there are many, or which are large: the disk is what is scarce."""
 
 _JACOBIAN_QUANTA = ((0.0, 2.0**-9), (np.inf, 2.0**-4))
 _SMALLEST_ROUNDED = 2.0**-3
@@ -43,7 +43,7 @@ def stored_transform(
     brain where points come from, ``end`` the one where they go. With a ``spacing``, displacements are on voxels of that
     many mm, and their inverse is less accurate.
     """
-    steps = _QUANTA_OF_MANY_MM if compact else _QUANTA_MM
+    steps = _COMPACT_QUANTA_MM if compact else _QUANTA_MM
     parts = list(transform.parts)
     for n, part in enumerate(parts):
         if isinstance(part, DisplacementField):

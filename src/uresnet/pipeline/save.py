@@ -50,6 +50,9 @@ Writers = dict[str, Callable[[Path], None]]
 _ONE_FIELD = Lock()
 """Held while a field is rounded and compressed, which takes some hundred megabytes and all threads."""
 
+_LARGE = 30_000_000
+"""Bytes of a transform from which on it is written as a compact one: that of two large heads."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Registration(RegisteredPair, Shown):
@@ -57,7 +60,7 @@ class Registration(RegisteredPair, Shown):
 
     ``transform`` maps fixed world mm to moving world mm, ``inverse`` moving world mm to fixed world mm. ``measures``
     are exact; ``record`` has them rounded. Where it is ``compact``, its transforms are written into smaller files, with
-    more time and, far from the brain, with displacements rounded to 0.25 mm: for cohorts.
+    displacements rounded to 0.25 mm outside the brain: for cohorts.
 
     >>> import uresnet
     >>> result = uresnet.register("moving.nii.gz", "fixed.nii.gz")
@@ -261,8 +264,9 @@ class Segmentation(SegmentedImage, Shown):
 
 def _write_transform(transform: Composite, start: LabelMap, end: LabelMap, compact: bool, path: Path) -> None:
     with _ONE_FIELD:
-        stored = stored_transform(transform, start, end, compact=compact)
-        write_itk_composite(stored, path, exact=True, compact=compact)
+        write_itk_composite(stored_transform(transform, start, end, compact=compact), path, exact=True)
+        if not compact and path.stat().st_size > _LARGE:
+            write_itk_composite(stored_transform(transform, start, end, compact=True), path, exact=True)
 
 
 def _write_stripped(image: Image, brain: LabelMap, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from grids import turned
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
+from uresnet.pipeline import save
 from uresnet.pipeline.rounding import check_spacing, stored_image, stored_jacobian, stored_transform
 from uresnet.transform import Affine, Composite, DisplacementField
 from uresnet.transform_files import read_transform, write_itk_composite
@@ -49,13 +51,26 @@ def test_what_is_stored_is_smaller(tmp_path: Path) -> None:
     stored = stored_transform(exact, brain("RAS"), brain("RAS"))
     compact = stored_transform(exact, brain("RAS"), brain("RAS"), compact=True)
     for name, kind in (("exact", exact), ("stored", stored), ("compact", compact)):
-        write_itk_composite(kind, tmp_path / f"{name}.h5", exact=True, compact=name == "compact")
+        write_itk_composite(kind, tmp_path / f"{name}.h5", exact=True)
     sizes = [(tmp_path / f"{name}.h5").stat().st_size for name in ("exact", "stored", "compact")]
     assert sizes[1] < 0.6 * sizes[0] and sizes[2] < 0.9 * sizes[1]
     points = np.array([[10.0, -20.0, 15.0], [-30.0, 5.0, 0.0]])
     for name, kind in (("stored", stored), ("compact", compact)):
         read = read_transform(tmp_path / f"{name}.h5")
         np.testing.assert_allclose(read.apply(points), kind.apply(points), atol=1e-5)
+
+
+def test_a_large_transform_is_written_as_a_compact_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, large, compact = (tmp_path / f"{name}.h5" for name in ("usual", "large", "compact"))
+    write = partial(save._write_transform, transform(), brain("RAS"), brain("LAS"))
+    write(False, usual)
+    write(True, compact)
+    monkeypatch.setattr(save, "_LARGE", usual.stat().st_size - 1)
+    write(False, large)
+    monkeypatch.setattr(save, "_LARGE", usual.stat().st_size)
+    write(False, usual)
+    assert large.read_bytes()[4096:] == compact.read_bytes()[4096:]
+    assert large.stat().st_size < 0.9 * usual.stat().st_size
 
 
 def test_a_spacing_is_kept() -> None:

@@ -26,7 +26,6 @@ from uresnet.transform_files import (
     write_transform,
     write_warp,
 )
-from uresnet.transform_files.formats import itk
 
 
 def itk_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
@@ -62,18 +61,6 @@ def test_several_are_written_at_a_time(tmp_path):
         back: Any = read_transform(path).parts[0]
         field: Any = transform.parts[0]
         assert back.grid.same_as(field.grid, 1e-9)
-
-
-def test_a_large_field_is_compressed_harder(tmp_path, monkeypatch):
-    transform, points = Composite([smooth_field(grid_of("LPS"))]), points_in(grid_of("LPS"), 50)
-    write_itk_composite(transform, tmp_path / "usual.h5")
-    monkeypatch.setattr(itk, "_LARGE", 0)
-    write_itk_composite(transform, tmp_path / "harder.h5")
-    usual, harder = (tmp_path / f"{name}.h5" for name in ("usual", "harder"))
-    assert harder.stat().st_size < 0.97 * usual.stat().st_size
-    values = [h5py.File(path)["TransformGroup/1/TransformParameters"][()] for path in (usual, harder)]
-    np.testing.assert_array_equal(*values)
-    np.testing.assert_allclose(itk_points(sitk.ReadTransform(harder), points), ours(transform, points), atol=3e-5)
 
 
 def test_a_mirror_image_is_told(tmp_path):
