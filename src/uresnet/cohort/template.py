@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ class Building:
     def __init__(self, scans: Sequence[tuple[str, Scan]], out: Path, options: TemplateOptions) -> None:
         self.scans, self.out, self.options = dict(scans), out, options
         self.rounds: list[Round] = []
-        self._reference = self._target = scans[0][1]
+        self._target = scans[0][1]
 
     @property
     def jobs(self) -> list[Job]:
@@ -109,10 +110,11 @@ class Building:
         self._target = Scan(str(drawn.absolute()))
 
     def _drawn(self, number: int, place: Path, names: Sequence[str], drawn: Path) -> Round:
-        grid = _grid_of(read_image(self._reference.image), self.options.spacing)
         members = _members(place, self.scans, names)
-        mean = _affine_mean(members, grid) if number == 0 else _mean(members, grid)
+        before = read_image(self._target.image).grid
+        mean = _affine_mean(members, before) if number == 0 else _mean(members, before)
         back = mean.inverse()
+        grid = _grid_around(members, back, self.options.spacing) if number == 0 else before
         picture, spread = _mean_image(members, back, grid)
         labels, scheme = _mean_labels(members, back, grid)
         moved, left = _lengths(mean, labels), _left_over(members, back, grid, labels)
@@ -258,8 +260,15 @@ def _left_over(members: Sequence[Member], back: Composite, grid: Grid, labels: L
 # -- the mean of images ------------------------------------------------------------------------------------------------
 
 
-def _grid_of(image: Image, spacing: float) -> Grid:
-    low, high = foreground_box(image)
+def _grid_around(members: Sequence[Member], back: Composite, spacing: float) -> Grid:
+    """A grid for the new mean: the mean, over all images, of the boxes of their foregrounds in it, and a margin."""
+    boxes = []
+    for member in members:
+        ends = foreground_box(read_image(member.image))
+        corners = torch.tensor(list(product(*zip(*ends, strict=True))), dtype=torch.float64)
+        there = _corrected(member, back).inverse().apply(corners)
+        boxes.append(torch.stack([there.amin(dim=0), there.amax(dim=0)]))
+    low, high = torch.stack(boxes).mean(dim=0).numpy()
     shape = np.ceil((high - low + 2 * _MARGIN_MM) / spacing).astype(int).tolist()
     return Grid.centred(shape, (spacing,) * 3, ("R", "A", "S"), (low + high) / 2)
 

@@ -20,14 +20,16 @@ from uresnet.io import read_image, read_labels
 from uresnet.transform import displacement_on
 from uresnet.transform_files import read_transform
 
-SHIFTS = ((-9.0, 3.0, -4.0), (9.0, 3.0, 8.0))
-GRID = Grid.centred((8, 8, 8), (10.0, 10.0, 10.0), ("R", "A", "S"), (0.0, 3.0, 2.0))  # about the mean of the shifts
+SHIFTS = ((-9.0, 3.0, -4.0), (9.0, 3.0, 64.0))
+GRID = Grid.centred((8, 8, 8), (10.0, 10.0, 10.0), ("R", "A", "S"), (0.0, 3.0, 30.0))  # about the mean of the shifts
 
 
 def test_the_mean_of_shifted_brains(tmp_path: Path, still_model: Path) -> None:
     """The model shifts centre of mass to centre of mass, to a voxel of 4 mm."""
-    view = FIELDS_OF_VIEW["RAS"]
-    images = [write_nifti(brain_on(view, shift), view, tmp_path / f"s{n}.nii.gz") for n, shift in enumerate(SHIFTS)]
+    view, images = FIELDS_OF_VIEW["RAS"], []
+    for n, shift in enumerate(SHIFTS):
+        around = Grid.centred(view.shape, view.zooms, "RAS", view.centre_world + shift)
+        images.append(write_nifti(brain_on(around, shift), around, tmp_path / f"s{n}.nii.gz"))
     scans = [(image.name.split(".")[0], scan_of(image)) for image in images]
     out, base, seen = tmp_path / "mean", options_for(tmp_path, still_model), list[str]()
     (out / "rounds").mkdir(parents=True)
@@ -58,4 +60,8 @@ def test_the_mean_of_shifted_brains(tmp_path: Path, still_model: Path) -> None:
         assert torch.allclose(back.apply(moved), point, atol=0.2)
     picture, labels = read_image(out / "template.nii.gz"), read_labels(out / "template_dseg.nii.gz")
     assert picture.grid.same_as(labels.grid) and float(picture.data.max()) > 50
+    bright = (picture.data > 20).nonzero()  # whole, though far from where the first image lies
+    assert bool((bright.amin(dim=0) > 0).all()) and bool(
+        (bright.amax(dim=0) < torch.tensor(picture.data.shape) - 1).all()
+    )
     assert "Mean brain mean" in (out / "template.html").read_text(encoding="utf-8")
