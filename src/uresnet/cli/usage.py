@@ -13,7 +13,7 @@ from uresnet.errors import quoted
 
 # Typer carries its own copy of click in some versions, and takes click's in others.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
-_CHOICE = re.compile(r"(?:Value error, )?'?(.*?)'? is not one of (.*?)\.?", re.DOTALL)
+_CHOICE = re.compile(r"'?(.*?)'? is not one of (.*?)\.?", re.DOTALL)
 
 
 class Verbs(TyperGroup):
@@ -52,7 +52,7 @@ def sentence_of(error: Any) -> str:
     if command:
         likely = (command[2] or "").replace("'", "").replace(", ", " or ")
         return f"{path} has no command {quoted(command[1])}; {_meant(likely, path)}"
-    value = re.fullmatch(r"Invalid value for '(.*?)': (?:Value error, )?(.*)", said)
+    value = re.fullmatch(r"Invalid value for '(.*?)': (.*)", said.replace("a valid float", "a number"))
     if value:
         return f"{value[1]} cannot have this value: {quoted(value[2][:1].lower() + value[2][1:], 200)}."
     extra = re.fullmatch(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", said)

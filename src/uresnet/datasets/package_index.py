@@ -20,7 +20,6 @@ from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
 import platformdirs
-import pooch
 import requests
 
 PYPI = "https://pypi.org/simple"
@@ -84,8 +83,13 @@ class PackageIndexes:
         if path is not None:
             shutil.copyfile(path, target)
             return
-        given = {} if auth is None else {"auth": auth}
-        pooch.HTTPDownloader(timeout=self.timeout_s, verify=self._verify, **given)(link, str(target), None)
+        with (
+            requests.get(link, auth=auth, timeout=self.timeout_s, verify=self._verify, stream=True) as response,
+            target.open("wb") as file,
+        ):
+            response.raise_for_status()
+            for block in response.iter_content(1 << 20):
+                file.write(block)
 
     @property
     def _verify(self) -> str | bool:

@@ -57,8 +57,8 @@ def test_every_verb_and_option_explains_itself() -> None:
         ("segment a -o b --overwrit", "uresnet segment has no option --overwrit; did you mean --overwrite?"),
         ("regster a b", "uresnet has no command regster; did you mean register?"),
         ("prepare foo", "uresnet prepare has no command foo; see uresnet prepare --help."),
-        ("register a b -o c --threads 0", "--threads cannot have this value: input should be greater"),
-        ("apply t i -o x --fill abc", "--fill cannot have this value: input should be a valid number"),
+        ("register a b -o c --threads 0", "--threads cannot have this value: 0 is not in the range x>=1."),
+        ("apply t i -o x --fill abc", "--fill cannot have this value: 'abc' is not a number."),
         ("register a b -o", "Option '-o' requires an argument; see uresnet"),
     ],
 )
