@@ -25,6 +25,8 @@ _HEALTHY = _LEFT  # classes below it are those of healthy brains
 _SMALLEST_MASS_ML = 0.2  # a piece
 FEWEST_ML = 1.0
 """Of masses, in all: less is found in healthy brains."""
+_LARGEST_HOLE_ML = 3.0
+"""What a mass encloses is a part of it up to this size; a ventricle that it surrounds is larger."""
 
 _BRIGHT = 1.5  # robust standard deviations of the cortex, above its median
 _SMALLEST_LESION = 5  # voxels of 1 mm
@@ -45,7 +47,7 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
         if look.contrast == "FLAIR":
             found[_bright_lesions(image.tensor[0, 0].numpy(), classes, look.scheme)] = _LESION
         mass = np.isin(classes, look.scheme.classes_of(MASSES))
-        found[_in_pieces(mass, _SMALLEST_MASS_ML * 1000, FEWEST_ML * 1000)] = _LEFT
+        found[_without_holes(_in_pieces(mass, _SMALLEST_MASS_ML * 1000, FEWEST_ML * 1000))] = _LEFT
     if image.abnormal is not None:
         found[image.abnormal.numpy()] = _LEFT
     return torch.from_numpy(found) if found.any() else None
@@ -97,6 +99,19 @@ def _in_pieces(found: np.ndarray, smallest: float, fewest: float) -> np.ndarray:
     large = sizes >= smallest
     large[0] = False
     return np.asarray(large[pieces]) if sizes[large].sum() >= max(1, fewest) else np.zeros_like(found)
+
+
+def _without_holes(mass: np.ndarray) -> np.ndarray:
+    """The mass with what it encloses on all sides, where that is small."""
+    if not mass.any():
+        return mass
+    (box,) = ndimage.find_objects(mass.astype(np.uint8))
+    pieces, _ = ndimage.label(ndimage.binary_fill_holes(mass[box]) & ~mass[box])
+    small = np.bincount(pieces.ravel()) <= _LARGEST_HOLE_ML * 1000
+    small[0] = False
+    filled = mass.copy()
+    filled[box] |= small[pieces]
+    return filled
 
 
 def _without_guesses(classes: np.ndarray) -> np.ndarray:

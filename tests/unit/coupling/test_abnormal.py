@@ -71,6 +71,23 @@ def test_less_than_a_millilitre_is_no_mass_and_becomes_what_is_around() -> None:
     np.testing.assert_array_equal(labels.data.numpy(), healthy)
 
 
+@pytest.mark.parametrize(("side", "open_to", "filled"), [(6, 0, True), (14, 0, True), (15, 0, False), (6, 1, False)])
+def test_what_a_mass_encloses_is_a_part_of_it_but_no_ventricle(side: int, open_to: int, filled: bool) -> None:
+    classes = head()
+    classes[8:32, 8:32, 8:32] = MASS
+    low = 20 - side // 2
+    hole = tuple(slice(low, low + side) for _ in range(3))  # 0.2, 2.7 or 3.4 ml
+    classes[hole] = class_of(4)
+    if open_to:
+        classes[20, 20, low:] = class_of(4)  # a canal of one voxel
+    abnormal = abnormal_classes(conformed(), seen(classes))
+    assert abnormal is not None
+    assert bool((abnormal[hole] > 0).all()) == filled and bool((abnormal[hole] > 0).any()) == filled
+    outside = torch.from_numpy(classes != MASS)
+    outside[hole] = False
+    assert not bool((abnormal[outside] > 0).any())
+
+
 def flair(classes: np.ndarray) -> np.ndarray:
     noise = 0.02 * np.random.default_rng(0).normal(size=SHAPE)
     white = np.isin(classes, [class_of(2), class_of(41)])
