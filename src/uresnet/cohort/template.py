@@ -53,6 +53,7 @@ ROUNDS, KEPT = "rounds", "encodings"
 MEAN, MEAN_LABELS, TRANSFORMS, PAGE = "template.nii.gz", "template_dseg.nii.gz", "transforms", "template.html"
 _MARGIN_MM = 12.0
 _BRIGHTNESS = 100.0  # of the middle of every brain
+_EMPTY = 1.0  # a voxel that is no brighter has nothing in it
 _OUTPUTS: tuple[OutputName, ...] = ("transform", "inverse", "segmentations", "tables")
 
 RunCohort = Callable[[Sequence[Job], Options], Sequence[Outcome]]
@@ -274,8 +275,10 @@ def _grid_around(members: Sequence[Member], back: Composite, spacing: float) -> 
 
 
 def _mean_image(members: Sequence[Member], back: Composite, grid: Grid) -> tuple[Image, float]:
-    """The mean of all images, each with its brain at one brightness, and their mean standard deviation in it."""
+    """The mean of all images, each with its brain at one brightness, and their mean standard deviation in it. It is 0
+    where most images are: what is left of a few stripped brains would make a rim around all."""
     total, squares = torch.zeros(grid.shape), torch.zeros(grid.shape)
+    filled = torch.zeros(grid.shape, dtype=torch.int32)
     for member in members:
         image = read_image(member.image)
         brain = read_labels(member.folder / "moving_dseg.nii.gz").mask
@@ -285,7 +288,8 @@ def _mean_image(members: Sequence[Member], back: Composite, grid: Grid) -> tuple
         values = resample(_corrected(member, back), scaled, grid).data
         total += values
         squares += values**2
-    mean = total / len(members)
+        filled += values > _EMPTY
+    mean = torch.where(2 * filled >= len(members), total / len(members), 0)
     variance = (squares / len(members) - mean**2).clamp(min=0)
     lit = mean > 0.2 * _BRIGHTNESS
     return Image(mean, grid), float(variance.sqrt()[lit].double().mean())

@@ -13,11 +13,11 @@ from cohorts import Here, options_for
 from uresnet.cohort.jobs import Job, Options, Outcome
 from uresnet.cohort.run import plan, run
 from uresnet.cohort.table import scan_of
-from uresnet.cohort.template import TemplateOptions, build_template
+from uresnet.cohort.template import Member, TemplateOptions, _mean_image, build_template
 from uresnet.core.grid import Grid
 from uresnet.core.reading import read_rows
 from uresnet.io import read_image, read_labels
-from uresnet.transform import displacement_on
+from uresnet.transform import Affine, Composite, displacement_on
 from uresnet.transform_files import read_transform
 
 SHIFTS = ((-9.0, 3.0, -4.0), (9.0, 3.0, 64.0))
@@ -65,3 +65,21 @@ def test_the_mean_of_shifted_brains(tmp_path: Path, still_model: Path) -> None:
         (bright.amax(dim=0) < torch.tensor(picture.data.shape) - 1).all()
     )
     assert "Mean brain mean" in (out / "template.html").read_text(encoding="utf-8")
+
+
+def test_the_mean_is_empty_where_most_images_are(tmp_path: Path) -> None:
+    grid, still = FIELDS_OF_VIEW["LPS"], Composite([Affine.identity()])
+    sizes, members = (3, 5, 7), []
+    for size in sizes:
+        cube = np.zeros(grid.shape, np.float32)
+        cube[20 - size : 20 + size, 20 - size : 20 + size, 20 - size : 20 + size] = 50 * size
+        folder = tmp_path / f"{size}"
+        folder.mkdir()
+        write_nifti(cube, grid, folder / "image.nii.gz")
+        write_nifti((cube > 0).astype(np.uint8), grid, folder / "moving_dseg.nii.gz")
+        members.append(Member(f"{size}", str(folder / "image.nii.gz"), folder, still))
+    mean = _mean_image(members, still, grid)[0].data.numpy()
+    inside = np.all([(i >= 15) & (i < 25) for i in np.indices(grid.shape)], axis=0)  # in two of three
+    np.testing.assert_array_equal(mean > 0, inside)
+    np.testing.assert_allclose(mean[20, 20, 20], 100, rtol=1e-5)
+    np.testing.assert_allclose(mean[16, 16, 16], 200 / 3, rtol=1e-5)
