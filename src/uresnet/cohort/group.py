@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,8 @@ _SHOWN = 200  # outliers on the page; the table has all
 @dataclass(frozen=True)
 class Measured:
     """An image whose structures were measured: in the result ``id`` it was the ``role`` ("moving", "fixed", "image").
-    ``volumes`` are mm³ by FreeSurfer id; ``intracranial`` is mm³ or None."""
+    ``volumes`` are mm³ by FreeSurfer id; ``intracranial`` is mm³ or None; ``predicted`` is the predicted Dice of
+    structures, by name."""
 
     id: str
     role: str
@@ -43,6 +44,7 @@ class Measured:
     verdict: str
     intracranial: float | None
     volumes: Mapping[int, float]
+    predicted: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def labels(self) -> str:
@@ -128,7 +130,8 @@ def _measured(folder: Path, record: RunRecord) -> list[Measured]:
             with suppress(ValueError, KeyError):
                 volumes[int(row["index"])] = float(row[f"{role}_mm3"])
         if volumes:
-            found.append(Measured(folder.name, role, image.path, verdict, image.intracranial_mm3, volumes))
+            predicted = image.predicted_dice or {}
+            found.append(Measured(folder.name, role, image.path, verdict, image.intracranial_mm3, volumes, predicted))
     return found
 
 
@@ -138,13 +141,14 @@ def _names(record: RunRecord) -> dict[int, str]:
 
 
 def _long(images: Sequence[Measured], names: Mapping[int, str]) -> str:
-    rows: list[Sequence[str]] = [("id", "image", "verdict", "intracranial_mm3", "index", "name", "mm3", "path")]
+    columns = ("id", "image", "verdict", "intracranial_mm3", "index", "name", "mm3", "predicted_dice", "path")
+    rows: list[Sequence[str]] = [columns]
     for image in images:
         about = (image.id, image.role, image.verdict, _number(image.intracranial))
-        rows += [
-            (*about, str(index), names.get(index, "n/a"), _number(volume), image.path)
-            for index, volume in image.volumes.items()
-        ]
+        for index, volume in image.volumes.items():
+            name = names.get(index, "n/a")
+            predicted = f"{image.predicted[name]:.3f}" if name in image.predicted else "n/a"
+            rows.append((*about, str(index), name, _number(volume), predicted, image.path))
     return _table(rows)
 
 

@@ -381,3 +381,21 @@ def classify(logits: Tensor) -> tuple[Tensor, Tensor]:
     arrays = logits.contiguous().numpy(), chosen.numpy(), probabilities.numpy()
     in_parallel(classes.classify, len(logits), *arrays, each=logits.shape[1])
     return chosen, probabilities
+
+
+def common_voxels(chosen: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """``chosen`` classes (I, J, K) uint8 and ``probabilities`` (C, I/2, J/2, K/2), means over blocks of 2×2×2 voxels →
+    how many voxels each class has, and how many it shares with what is probable, (C,) float64 each: in every block the
+    smaller of its number of voxels and eight times its probability."""
+    if is_plain(probabilities) and chosen.device.type == "cpu":
+        sums = np.zeros((2, probabilities.shape[1], len(probabilities)))
+        arrays = chosen.contiguous().numpy(), probabilities.contiguous().numpy(), *sums
+        in_parallel(classes.common, sums.shape[1], *arrays, each=chosen[0].numel() * 2)
+        count, shared = torch.from_numpy(sums.sum(axis=1))
+        return count, shared
+    chosen, found = chosen.to(probabilities.device), []
+    for c, probability in enumerate(probabilities):
+        voxels = 8 * F.avg_pool3d((chosen[None] == c).float(), 2)[0]
+        found.append(torch.stack([voxels.sum(), torch.minimum(voxels, 8 * probability).sum()]))
+    count, shared = torch.stack(found).double().cpu().unbind(dim=1)
+    return count, shared

@@ -14,14 +14,16 @@ from uresnet.coupling.dispatch import (
 )
 from uresnet.coupling.midspace import couple_midspace
 from uresnet.coupling.pair import pair_transform
-from uresnet.coupling.result import Coupling, Segmented
+from uresnet.coupling.result import Coupling, Expected, Segmented, Structures
 
 __all__ = [
     "COUPLERS",
     "Coupler",
     "Coupling",
+    "Expected",
     "Look",
     "Segmented",
+    "Structures",
     "check_leaves_out",
     "check_predicts_t1",
     "check_refinable",

@@ -9,12 +9,11 @@ from functools import partial
 import torch
 
 from uresnet.core.choices import Freedom
-from uresnet.core.labels import LabelScheme
 from uresnet.core.limits import freed_memory_kept
 from uresnet.coupling.contrast import Look, look_at, predicts_t1
 from uresnet.coupling.midspace import couple_midspace, segment_alone
 from uresnet.coupling.pair import couple_pair, segment_as_pair
-from uresnet.coupling.result import Coupling, Segmented
+from uresnet.coupling.result import Coupling, Structures
 from uresnet.coupling.translation import couple_centres
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import CHRISTODOULIDIS, MIDSPACE, PAIR, TRANSLATION, Model
@@ -31,7 +30,7 @@ class Coupler:
     """
 
     couple: Callable[..., Coupling]
-    segment: Callable[..., tuple[Segmented, LabelScheme]]
+    segment: Callable[..., Structures]
     refine: Callable[..., Coupling] | None = None
     matches_all: bool = True
 
@@ -112,9 +111,8 @@ def segments_alone(model: Model) -> bool:
     return COUPLERS[model.card.kind].segment is segment_alone
 
 
-def segment_conformed(model: Model, image: Conformed, looks: Sequence[Look] = ()) -> tuple[Segmented, LabelScheme]:
-    """Segment one image, with what :func:`look` saw in it; the scheme says what the classes are. Raises ``ValueError``
-    for a network without segmentation."""
+def segment_conformed(model: Model, image: Conformed, looks: Sequence[Look] = ()) -> Structures:
+    """Segment one image, with what :func:`look` saw in it. Raises ``ValueError`` for a network without segmentation."""
     if model.scheme is None:
         raise ValueError(f"{model.name} does not segment")
     with torch.inference_mode(), freed_memory_kept():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from uresnet.core.limits import freed_memory_kept
 from uresnet.core.steps import expect_steps
 from uresnet.coupling.abnormal import abnormal_classes, is_mass, with_abnormal
 from uresnet.coupling.contrast import Look
-from uresnet.coupling.result import Coupling
+from uresnet.coupling.result import Coupling, Expected, Structures
 from uresnet.errors import UserError
+from uresnet.measures.overlap import expected_dice
 from uresnet.model.checkpoint import Model
 from uresnet.preprocess import Conformed
 from uresnet.solver import (
@@ -68,7 +70,7 @@ def couple_midspace(
             _segment(model, image, settings.shifted_pass, look, tissue, as_it_is=alike)
             for image, look, tissue in zip((moving, fixed), seen, abnormal, strict=True)
         ]
-    (moving_image, moving_labels), (fixed_image, fixed_labels) = found
+    (moving_image, moving_labels, moving_expected), (fixed_image, fixed_labels, fixed_expected) = found
     affine_log = _affine_log(moving_image, fixed_image, freedom)
     fixed_to_middle = _half_way(affine_log, fixed.grid, 1)
     moving_to_middle = _half_way(affine_log, moving.grid, -1)
@@ -85,14 +87,15 @@ def couple_midspace(
         for labels, tissue in zip((moving_labels, fixed_labels), abnormal, strict=True)
     )
     scheme = max(first, second, key=lambda scheme: scheme.number_of_classes)
-    return Coupling(Composite(parts), moving_classes, fixed_classes, scheme)
+    return Coupling(Composite(parts), moving_classes, fixed_classes, scheme, moving_expected, fixed_expected)
 
 
-def segment_alone(model: Model, image: Conformed, look: Look | None = None) -> tuple[LabelMap, LabelScheme]:
+def segment_alone(model: Model, image: Conformed, look: Look | None = None) -> Structures:
     """The most probable class of every voxel of one image."""
     assert model.scheme is not None
     tissue = abnormal_classes(image, look)
-    return with_abnormal(_segment(model, image, True, look, tissue)[1], model.scheme, tissue)
+    _, labels, expected = _segment(model, image, True, look, tissue)
+    return Structures(*with_abnormal(labels, model.scheme, tissue), expected)
 
 
 def _segment(
@@ -102,9 +105,9 @@ def _segment(
     look: Look | None = None,
     abnormal: Tensor | None = None,
     as_it_is: bool = True,
-) -> tuple[SolverImage, LabelMap]:
-    """What the solver sees, and the most probable classes; the intensities ``as_it_is``, or as those of a T1-weighted
-    image."""
+) -> tuple[SolverImage, LabelMap, Expected]:
+    """What the solver sees, the most probable classes and what is expected of them; the intensities ``as_it_is``, or as
+    those of a T1-weighted image."""
     assert model.scheme is not None
     tensor = image.tensor.to(model.device)
     intensities = tensor
@@ -117,7 +120,18 @@ def _segment(
     ignored = [part for part in (image.unseen, None if abnormal is None else is_mass(abnormal)) if part is not None]
     mask = torch.stack(ignored).any(dim=0)[None, None].float().to(model.device) if ignored else None
     groups = _structures_of_classes(model.scheme).to(model.device)
-    return SolverImage(probabilities, intensities, groups, mask), LabelMap(classes.cpu(), image.grid)
+    labels = LabelMap(classes.cpu(), image.grid)
+    return (
+        SolverImage(probabilities, intensities, groups, mask),
+        labels,
+        _expected(labels.data, probabilities, model.scheme),
+    )
+
+
+def _expected(classes: Tensor, probabilities: Tensor, scheme: LabelScheme) -> Expected:
+    """Of the structures of a healthy brain that were found."""
+    by_class = zip(scheme.classes, expected_dice(classes, probabilities).tolist(), strict=True)
+    return {label.id: dice for label, dice in by_class if isfinite(dice) and label.id not in ABNORMAL}
 
 
 def _structures_of_classes(scheme: LabelScheme) -> Tensor:

@@ -13,7 +13,7 @@ from uresnet.core.grid import Grid
 from uresnet.core.image import ProbabilityMap
 from uresnet.core.labels import ABNORMAL, LabelScheme
 from uresnet.coupling.abnormal import FEWEST_ML
-from uresnet.coupling.result import Coupling
+from uresnet.coupling.result import Coupling, Structures
 from uresnet.model.checkpoint import Model
 from uresnet.model.network import UResNetOutput
 from uresnet.preprocess import Conformed
@@ -39,11 +39,11 @@ def couple_pair(model: Model, moving: Conformed, fixed: Conformed, freedom: Free
     return Coupling(transform, *segmented, model.scheme)
 
 
-def segment_as_pair(model: Model, image: Conformed) -> tuple[ProbabilityMap, LabelScheme]:
+def segment_as_pair(model: Model, image: Conformed) -> Structures:
     """The image paired with itself: the network needs a pair, and no other brain is as similar."""
     found = _probabilities(_forward(model, image, image), image.grid, model.scheme)
     assert found is not None and model.scheme is not None
-    return found, model.scheme
+    return Structures(found, model.scheme)
 
 
 def pair_transform(

@@ -49,6 +49,7 @@ from uresnet.pipeline.steps import (
     with_lesion,
 )
 from uresnet.preprocess import Conformed, conform_pair
+from uresnet.quality.predicted_dice import predicted_dice
 from uresnet.quality.signs import Appearance, appearance, measure_signs
 from uresnet.quality.verdict import judge
 from uresnet.results.record import Measures
@@ -178,9 +179,12 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
             measures = _measure(coupling.transform, inverse, dense, jacobian, (source.mask, target.mask), conformed)
             volumes = volumes_by_image(scheme, moving=moving_labels, fixed=fixed_labels)
     sentences.sort(key=lambda sentence: sentence.startswith(target.image.name))  # the two were looked at side by side
+    moving_dice, fixed_dice = (
+        predicted_dice(expected, network.sha256) for expected in (coupling.moving_expected, coupling.fixed_expected)
+    )
     inputs = {
-        "moving": input_record(source, conformed[0], moving_head, seen[:1]),
-        "fixed": input_record(target, conformed[1], fixed_head, seen[1:]),
+        "moving": input_record(source, conformed[0], moving_head, seen[:1], moving_dice),
+        "fixed": input_record(target, conformed[1], fixed_head, seen[1:], fixed_dice),
     }
     record = run_record(network, scheme, device, stages, sentences, inputs)
     registration = Registration(

@@ -287,7 +287,8 @@ def _label_tables(scheme: LabelScheme, names: Mapping[str, str]) -> Writers:
 def _volumes_text(scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]], record: RunRecord) -> str:
     brains = {name: image.brain_mm3 for name, image in record.inputs.items()}
     heads = {name: image.intracranial_mm3 for name, image in record.inputs.items()}
-    return volumes_table(scheme, volumes, brains, heads)
+    predicted = {name: image.predicted_dice for name, image in record.inputs.items()}
+    return volumes_table(scheme, volumes, brains, heads, predicted)
 
 
 def _sidecar_text(volumes: Mapping[str, Mapping[int, float]], record: RunRecord) -> str:

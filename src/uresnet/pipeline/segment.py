@@ -31,6 +31,7 @@ from uresnet.pipeline.steps import (
     with_lesion,
 )
 from uresnet.preprocess import Conformed, conform
+from uresnet.quality.predicted_dice import predicted_dice
 from uresnet.quality.signs import image_signs
 from uresnet.quality.verdict import judge_image
 from uresnet.transform import Affine, resample
@@ -96,10 +97,12 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
         with stages("recognise"):
             network, seen = look(network, conformed, whole=synthesise)
         with stages("segment"):
-            segmented, scheme = segment_conformed(network, conformed, seen)
-            labels = native_labels(segmented, scheme, given.grid)
+            structures = segment_conformed(network, conformed, seen)
+            scheme = structures.scheme
+            labels = native_labels(structures.segmented, scheme, given.grid)
             predicted = _predicted_t1(seen[0], conformed, found) if synthesise else None
-    inputs = {"image": input_record(found, conformed, intracranial_volume(labels), seen)}
+    dice = predicted_dice(structures.expected, network.sha256)
+    inputs = {"image": input_record(found, conformed, intracranial_volume(labels), seen, dice)}
     record = run_record(network, scheme, device, stages, sentences, inputs)
     signs = image_signs(given, found.mask, labels, scheme, contrast=inputs["image"].contrast)
     segmentation = Segmentation(

@@ -162,9 +162,13 @@ def run_record(
 
 
 def input_record(
-    found: FoundBrain, conformed: Conformed, intracranial_mm3: float | None, looks: Sequence[Look] = ()
+    found: FoundBrain,
+    conformed: Conformed,
+    intracranial_mm3: float | None,
+    looks: Sequence[Look] = (),
+    predicted: Mapping[str, float] | None = None,
 ) -> InputRecord:
-    """What is recorded of an image."""
+    """What is recorded of an image; ``predicted`` is the Dice of its structures."""
     grid = found.image.grid
     first, second, third = (round(float(zoom), 4) for zoom in grid.zooms)
     return InputRecord(
@@ -178,4 +182,5 @@ def input_record(
         notes=(*filter(None, [found.image.chosen]), *conformed.notes),
         intracranial_mm3=None if intracranial_mm3 is None else round(intracranial_mm3, 1),
         contrast=looks[0].contrast if looks else None,
+        predicted_dice=predicted,
     )

@@ -7,13 +7,14 @@ with it. The figures for print have a palette of their own (``figures.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from math import isfinite, nan
 
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import FREESURFER, LabelClass, LabelScheme, mirrored_id
 from uresnet.measures.volumes import structure_volumes
+from uresnet.results.record import InputRecord, RunRecord
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,15 @@ class Group:
 @dataclass(frozen=True)
 class Row:
     """One structure of a table. ``volumes`` in ml by image; ``asymmetry``, by image, is shown once for ``both`` sides;
-    ``dice`` is None where neither segmentation has the structure."""
+    ``dice`` is None where neither segmentation has the structure; ``predicted`` is the Dice with an expert's label that
+    is expected of each image's, None where none is."""
 
     structure: LabelClass
     volumes: dict[str, float]
     asymmetry: dict[str, float | None]
     both: bool
     dice: float | None = None
+    predicted: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -61,13 +64,17 @@ def groups(structures: Iterable[LabelClass]) -> list[Group]:
 
 
 def table_rows(
-    scheme: LabelScheme | None, volumes: dict[str, dict[int, float]], dice: dict[str, float] | None = None
+    scheme: LabelScheme | None,
+    volumes: dict[str, dict[int, float]],
+    dice: dict[str, float] | None = None,
+    inputs: Mapping[str, InputRecord] | None = None,
 ) -> list[Row]:
     """A row per structure, sides of a pair one below the other. ``volumes`` in mm³ by image and FreeSurfer id;
-    ``dice`` by structure's name."""
+    ``dice`` by structure's name; ``inputs`` are what the record says of the images."""
     if scheme is None or not volumes:
         return []
     rows = []
+    predicted = {image: found.predicted_dice or {} for image, found in (inputs or {}).items()}
     for group in groups(scheme.classes):
         for n, structure in enumerate(group.members):
             overlap = (dice or {}).get(structure.name, nan)
@@ -78,9 +85,15 @@ def table_rows(
                     {image: asymmetry(by_id, structure.id) for image, by_id in volumes.items()},
                     both=len(group.members) == 2 and n == 0,
                     dice=overlap if isfinite(overlap) else None,
+                    predicted={image: by_name.get(structure.name) for image, by_name in predicted.items()},
                 )
             )
     return rows
+
+
+def is_predicted(record: RunRecord) -> bool:
+    """Whether the Dice of any structure was predicted."""
+    return any(image.predicted_dice for image in record.inputs.values())
 
 
 def asymmetry(volumes: dict[int, float], structure: int) -> float | None:

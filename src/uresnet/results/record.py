@@ -47,7 +47,9 @@ class InputRecord:
     """One image as it was given: ``shape`` in voxels of ``voxel_mm``, ``axes`` where its axes point ("LAS"); ``brain``
     says how its brain was found; ``notes`` say how it was conformed, to a grid of ``conformed_shape``.
     ``intracranial_mm3`` is None where there is no estimate, ``contrast`` (a
-    :data:`~uresnet.core.choices.Contrast`) where nothing looked for it."""
+    :data:`~uresnet.core.choices.Contrast`) where nothing looked for it. ``predicted_dice`` is how well the label of
+    each structure that was found is expected to agree with an expert's, by name; None from a model that is not
+    calibrated (:mod:`uresnet.quality.predicted_dice`)."""
 
     path: str
     shape: tuple[int, int, int]
@@ -59,6 +61,7 @@ class InputRecord:
     notes: tuple[str, ...]
     intracranial_mm3: float | None = None
     contrast: str | None = None
+    predicted_dice: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

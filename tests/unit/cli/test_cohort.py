@@ -42,6 +42,7 @@ def test_a_cohort_with_a_bad_image(here: Path, tiny_model: Path) -> None:
     volumes = {row["name"]: row["image_mm3"] for row in single if row["index"] != "n/a"}
     assert [row["id"] for row in wide] == ["one", "two"] and volumes.items() <= wide[1].items()
     assert {row["name"]: row["mm3"] for row in long if row["id"] == "two"} == volumes
+    assert {row["predicted_dice"] for row in long} == {"n/a"}  # of a model that nobody has calibrated
     page = (here / "out" / "index.html").read_text(encoding="utf-8")
     assert page.index("broken.nii.gz") < page.index(">one<")  # the gravest first
     write_table(here / "images.tsv", "id image", ("one", images[0]), ("two", images[1]))

@@ -83,6 +83,16 @@ def test_classes_and_probabilities(scale: float, without_kernels: Without) -> No
     torch.testing.assert_close(probabilities, expected[1], atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(5, 3, 4), (40, 30, 20)])  # the larger in several threads, where there are
+def test_common_voxels(shape: tuple[int, int, int], without_kernels: Without) -> None:
+    probabilities = noise(7, *shape).softmax(dim=0)
+    chosen = torch.from_numpy(np.random.default_rng(0).integers(0, 7, [2 * n for n in shape]).astype(np.uint8))
+    chosen[: shape[0]] = 3  # most blocks have one class
+    found, expected = both_ways(lambda: torch.stack(ops.common_voxels(chosen, probabilities)), without_kernels)
+    assert found[0].tolist() == torch.bincount(chosen.flatten().long(), minlength=7).tolist()
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-6)
+
+
 def test_flows_and_their_inverses(without_kernels: Without) -> None:
     velocity, residual = smooth(1, 3, 16, 20, 12), smooth(1, 3, 32, 40, 24, seed=1) / 4
     where = torch.zeros(velocity.shape[2:], dtype=torch.bool)

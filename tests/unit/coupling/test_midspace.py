@@ -29,7 +29,7 @@ def couple(
     monkeypatch: pytest.MonkeyPatch, moving: Grid, fixed: Grid, freedom: Freedom, images: dict[int, SolverImage]
 ) -> Coupling:
     """Without a network: each grid has its image."""
-    monkeypatch.setattr(midspace, "_segment", lambda model, image, *_, **__: (images[id(image.grid)], None))
+    monkeypatch.setattr(midspace, "_segment", lambda model, image, *_, **__: (images[id(image.grid)], None, None))
     inside = torch.ones(SHAPE, dtype=torch.bool)
     conformed = [Conformed(torch.zeros(1, 1, *SHAPE), grid, inside) for grid in (moving, fixed)]
     model = replace(load_model("translation"), scheme=SCHEMES["tissue3"])

@@ -144,7 +144,7 @@ def test_one_image_alone_is_its_own_partner(tiny_model: Path) -> None:
     image = conformed(PAIRS["oblique"][0], 3)
     paired = couple(model, image, image).moving_segmented
     assert paired is not None
-    assert torch.equal(segment_conformed(model, image)[0].data, paired.data)
+    assert torch.equal(segment_conformed(model, image).segmented.data, paired.data)
 
 
 @pytest.mark.parametrize("millilitres", [0.9, 1.1])
@@ -167,7 +167,7 @@ def test_abnormal_tissue_has_a_class_from_one_millilitre_on(millilitres: float) 
     card = uresnet_card("sees", ModelConfig(scheme="tissue3_abnormal"), ConformSpec())
     model = Model(card, Sees(), SCHEMES["tissue3_abnormal"], ConformSpec(), "")
     for segmented in (
-        segment_conformed(model, conformed(grid, 1))[0],
+        segment_conformed(model, conformed(grid, 1)).segmented,
         couple(model, conformed(grid, 1), conformed(grid, 2)).fixed_segmented,
     ):
         assert segmented is not None

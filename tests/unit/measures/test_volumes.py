@@ -10,7 +10,7 @@ from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import label_scheme
 from uresnet.measures.intracranial import _ATLAS, _ATLAS_MM3, intracranial_volume
-from uresnet.measures.volumes import structure_volumes, volumes_table
+from uresnet.measures.volumes import structure_volumes, volumes_sidecar, volumes_table
 
 TISSUE = label_scheme("tissue3")
 
@@ -30,8 +30,8 @@ def test_volumes_count_voxels_of_any_size(grid: Grid) -> None:
 def test_the_table_is_tab_separated_with_a_row_per_structure() -> None:
     text = volumes_table(TISSUE, {"moving": {2: 1.25, 3: 0.0, 4: 7.0}, "fixed": {2: 3.0, 3: 2.0, 4: 1.0}})
     rows = [line.split("\t") for line in text.splitlines()]
-    assert rows[0] == ["index", "name", "moving_mm3", "fixed_mm3"]
-    assert rows[1] == ["2", "Cerebral-White-Matter", "1.2", "3.0"]
+    assert rows[0] == ["index", "name", "moving_mm3", "fixed_mm3", "moving_predicted_dice", "fixed_predicted_dice"]
+    assert rows[1] == ["2", "Cerebral-White-Matter", "1.2", "3.0", "n/a", "n/a"]
     assert [row[0] for row in rows[1:]] == ["2", "3", "4"]
     assert text.endswith("\n")
 
@@ -40,10 +40,22 @@ def test_rows_without_an_index_follow_where_there_is_a_value() -> None:
     volumes = {"moving": {2: 1.0, 3: 0.0, 4: 0.0}, "fixed": {2: 1.0, 3: 0.0, 4: 0.0}}
     text = volumes_table(TISSUE, volumes, {"moving": 5.0, "fixed": 6.0}, {"moving": None, "fixed": 7.25})
     assert [line.split("\t") for line in text.splitlines()[-2:]] == [
-        ["n/a", "Brain-Mask", "5.0", "6.0"],
-        ["n/a", "Estimated-Total-Intracranial", "n/a", "7.2"],
+        ["n/a", "Brain-Mask", "5.0", "6.0", "n/a", "n/a"],
+        ["n/a", "Estimated-Total-Intracranial", "n/a", "7.2", "n/a", "n/a"],
     ]
     assert "Intracranial" not in volumes_table(TISSUE, volumes, {"moving": 5.0, "fixed": 6.0}, {"moving": None})
+
+
+def test_a_predicted_dice_stands_beside_the_volume_of_its_image() -> None:
+    volumes = {"moving": {2: 1.0, 3: 0.0, 4: 0.0}, "fixed": {2: 1.0, 3: 0.0, 4: 0.0}}
+    predicted = {"fixed": {"Cerebral-White-Matter": 0.9341}, "moving": None}
+    text = volumes_table(TISSUE, volumes, {"moving": 5.0, "fixed": 6.0}, predicted=predicted)
+    columns, *rows = [line.split("\t") for line in text.splitlines()]
+    assert [row[columns.index("fixed_predicted_dice")] for row in rows] == ["0.934", "n/a", "n/a", "n/a"]
+    assert {row[columns.index("moving_predicted_dice")] for row in rows} == {"n/a"}
+    described = volumes_sidecar(list(volumes), "tiny")
+    assert list(described) == columns  # every column is explained
+    assert "no measurement" in described["fixed_predicted_dice"]["Description"]
 
 
 def test_the_head_grows_with_the_determinant_wherever_it_lies(grid: Grid) -> None:

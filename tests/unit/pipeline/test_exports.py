@@ -61,7 +61,7 @@ def test_a_registration_in_every_format(tmp_path: Path, tiny_model: Path) -> Non
         np.count_nonzero(brain_on(grid, at)) * grid.voxel_volume
         for grid, at in ((MOVING, (0, 0, 0)), (FIXED, (6, 18, -28)))
     ]
-    assert last[:2] == ["n/a", "Brain-Mask"] and np.allclose([float(v) for v in last[2:]], mask, rtol=0.02)
+    assert last[:2] == ["n/a", "Brain-Mask"] and np.allclose([float(v) for v in last[2:4]], mask, rtol=0.02)
 
 
 def test_a_segmentation_has_its_tables_beside_it(tmp_path: Path, tiny_model: Path) -> None:
@@ -76,4 +76,8 @@ def test_a_segmentation_has_its_tables_beside_it(tmp_path: Path, tiny_model: Pat
         line.split("\t")
         for line in (tmp_path / "out" / "sub-01_dseg_volumes.tsv").read_text(encoding="utf-8").splitlines()
     ]
-    assert rows[0] == ["index", "name", "image_mm3"] and rows[-1][1] == "Brain-Mask" and float(rows[-1][2]) > 1e6
+    assert (
+        rows[0] == ["index", "name", "image_mm3", "image_predicted_dice"]
+        and rows[-1][1] == "Brain-Mask"
+        and float(rows[-1][2]) > 1e6
+    )

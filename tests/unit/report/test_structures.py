@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from report_results import made_up_results
 from uresnet.core.labels import SCHEMES
 from uresnet.report.structures import groups, table_rows
 
@@ -39,6 +42,15 @@ def test_rows_hold_millilitres_and_asymmetry_once_a_pair() -> None:
     assert (left.dice, right.dice) == (0.8, None)
     assert rows[4].asymmetry["image"] is None
     assert rows[16].asymmetry["image"] is None
+
+
+def test_rows_hold_the_predicted_dice_of_each_image() -> None:
+    inputs = dict(made_up_results().record.inputs)
+    inputs["fixed"] = replace(inputs["fixed"], predicted_dice={"Left-Thalamus": 0.91})
+    volumes = {image: dict.fromkeys(SIDED.ids, 1000.0) for image in inputs}
+    rows = {row.structure.id: row for row in table_rows(SIDED, volumes, inputs=inputs)}
+    assert rows[10].predicted == {"moving": None, "fixed": 0.91}
+    assert rows[49].predicted == {"moving": None, "fixed": None}
 
 
 def test_difference_is_relative_to_the_fixed_image() -> None:

@@ -24,6 +24,9 @@ def record() -> RunRecord:
 
 def test_a_record_is_the_same_when_it_is_read_back(record: RunRecord) -> None:
     assert RunRecord.from_json(record.to_json()) == record
+    fixed = replace(record.inputs["fixed"], predicted_dice={"Left-Thalamus": 0.91})
+    predicted = replace(record, inputs={**record.inputs, "fixed": fixed})
+    assert RunRecord.from_json(predicted.to_json()) == predicted
     alone = made_up_segmentation(made_up_results()).record
     assert RunRecord.from_json(alone.to_json()) == alone
 

@@ -1,4 +1,4 @@
-"""The kernel that turns logits into classes and probabilities."""
+"""The kernels that turn logits into classes and probabilities, and compare the two."""
 
 from __future__ import annotations
 
@@ -43,3 +43,23 @@ def classify(logits, classes, probabilities, start, stop):  # type: ignore[no-un
             share = _ONE / (total * np.float32(parts))
             for c in range(count):
                 probabilities[v, c] += values[c] * share
+
+
+@_kernel
+def common(classes, probabilities, count, shared, start, stop):  # type: ignore[no-untyped-def]
+    """How many voxels of ``classes`` (2 I, 2 J, 2 K) uint8 have each class → ``count`` (I, C), and the smaller of their
+    number and of eight times the probability (C, I, J, K), over blocks of 2×2×2 voxels → ``shared`` (I, C). A range of
+    axis i."""
+    size, _, size_j, size_k = probabilities.shape
+    here, voxels = np.empty(8, np.int64), np.zeros(size, np.int64)
+    for i in range(start, stop):
+        for j in range(size_j):
+            for k in range(size_k):
+                for n in range(8):
+                    here[n] = classes[2 * i + (n >> 2), 2 * j + (n >> 1 & 1), 2 * k + (n & 1)]
+                    voxels[here[n]] += 1
+                for c in here:
+                    if voxels[c]:
+                        count[i, c] += voxels[c]
+                        shared[i, c] += min(np.float32(voxels[c]), np.float32(8) * probabilities[c, i, j, k])
+                        voxels[c] = 0

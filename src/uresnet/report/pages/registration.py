@@ -7,7 +7,7 @@ from math import isfinite, nan
 
 from uresnet._version import __version__
 from uresnet.core.labels import LabelClass
-from uresnet.measures.volumes import NOT_FREESURFER
+from uresnet.measures.volumes import NOT_FREESURFER, PREDICTED_DICE
 from uresnet.quality.signs import structure_dice
 from uresnet.quality.verdict import judge_record
 from uresnet.report.contours import SUBPIXELS
@@ -16,7 +16,7 @@ from uresnet.report.html import render
 from uresnet.report.pages.deformation_panels import deformation_panels
 from uresnet.report.pages.slice_panels import one_scale, shown_planes
 from uresnet.report.slices import view_of
-from uresnet.report.structures import groups, present, table_rows, words
+from uresnet.report.structures import groups, is_predicted, present, table_rows, words
 from uresnet.results.record import RunRecord
 from uresnet.results.record_text import image_names, plain_warnings
 from uresnet.results.registration import RegisteredPair
@@ -56,7 +56,8 @@ def registration_page(pair: RegisteredPair, title: str = "") -> str:
         has_fixed=pair.fixed is not None,
         warp=deformation_panels(warp_slices(pair, view, overall)),
         overall=overall,
-        rows=table_rows(pair.scheme, pair.volumes, dice),
+        rows=table_rows(pair.scheme, pair.volumes, dice, pair.record.inputs),
+        predicted_dice=PREDICTED_DICE if is_predicted(pair.record) else "",
         look_first=_look_first(dice),
         next_file="warped.nii.gz is the moving image on the fixed grid; transform.h5 takes any other image along; "
         "volumes.tsv has the volumes.",

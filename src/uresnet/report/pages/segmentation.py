@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from uresnet._version import __version__
-from uresnet.measures.volumes import NOT_FREESURFER
+from uresnet.measures.volumes import NOT_FREESURFER, PREDICTED_DICE
 from uresnet.quality.verdict import judge_record
 from uresnet.report.contours import SUBPIXELS
 from uresnet.report.html import render
 from uresnet.report.pages.slice_panels import one_scale, shown_planes
 from uresnet.report.slices import view_of
-from uresnet.report.structures import groups, present, table_rows
+from uresnet.report.structures import groups, is_predicted, present, table_rows
 from uresnet.results.record_text import image_name, plain_warnings
 from uresnet.results.segmentation import SegmentedImage
 
@@ -29,7 +29,8 @@ def segmentation_page(result: SegmentedImage, of: str = "") -> str:
         planes=planes,
         structures=structures,
         groups=groups(structures),
-        rows=table_rows(result.scheme, {"image": result.volumes}),
+        rows=table_rows(result.scheme, {"image": result.volumes}, inputs=result.record.inputs),
+        predicted_dice=PREDICTED_DICE if is_predicted(result.record) else "",
         look_first="Go through the slices: each outline should follow one structure, and none should be missing.",
         next_file="the label map (FreeSurfer ids) and volumes.tsv; the label tables name and colour it elsewhere.",
         not_freesurfer=NOT_FREESURFER,
