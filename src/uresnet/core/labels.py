@@ -195,8 +195,18 @@ _SIDED_32 = (*_SIDED_28, 5, 44, 26, 58)
 MASSES = (25, 57)
 """Ids of masses, cavities and strokes of the left and the right."""
 
-ABNORMAL = (*MASSES, 77)
-"""Ids of what is no anatomy: ``MASSES`` and lesions of the white matter."""
+LESION = 77
+"""Id of lesions of the white matter."""
+
+ABNORMAL = (*MASSES, LESION)
+"""Ids of what is no anatomy."""
+
+
+def looked_for(contrast: str | None) -> tuple[int, ...]:
+    """The ids of ``ABNORMAL`` that are looked for in an image of a contrast; none where the contrast was not asked."""
+    if contrast is None:
+        return ()
+    return ABNORMAL if contrast == "FLAIR" else MASSES
 
 
 def _each_its_own(ids: Sequence[int]) -> tuple[LabelClass, ...]:

@@ -12,14 +12,14 @@ from scipy import ndimage
 from torch import Tensor
 
 from uresnet.core.image import LabelMap
-from uresnet.core.labels import ABNORMAL, MASSES, SCHEMES, LabelScheme, mirrored_id
+from uresnet.core.labels import ABNORMAL, LESION, MASSES, SCHEMES, LabelScheme, looked_for, mirrored_id
 from uresnet.coupling.contrast import GREY, Look
 from uresnet.preprocess import Conformed
 
 WITH_ABNORMAL = SCHEMES["freesurfer35"]
 """The scheme of segmentations in which abnormal tissue was found: that of healthy brains, then three more classes."""
 
-_LEFT, _RIGHT, _LESION = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
+_LEFT, _RIGHT, _LESIONS = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
 _HEALTHY = _LEFT  # classes below it are those of healthy brains
 
 _SMALLEST_MASS_ML = 0.2  # a piece
@@ -44,8 +44,8 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
     found = np.zeros(tuple(shape), dtype=np.uint8)
     if look is not None and look.evaluated is not None:
         classes = look.evaluated.classes.cpu().numpy()
-        if look.contrast == "FLAIR":
-            found[_bright_lesions(image.tensor[0, 0].numpy(), classes, look.scheme)] = _LESION
+        if LESION in looked_for(look.contrast):
+            found[_bright_lesions(image.tensor[0, 0].numpy(), classes, look.scheme)] = _LESIONS
         mass = np.isin(classes, look.scheme.classes_of(MASSES))
         found[_without_holes(_in_pieces(mass, _SMALLEST_MASS_ML * 1000, FEWEST_ML * 1000))] = _LEFT
     if image.abnormal is not None:

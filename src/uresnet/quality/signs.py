@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
-from uresnet.core.labels import ABNORMAL, FREESURFER, MASSES, LabelScheme, mirrored_id
+from uresnet.core.labels import ABNORMAL, FREESURFER, LESION, MASSES, LabelScheme, looked_for, mirrored_id
 from uresnet.core.sampling import sample
 from uresnet.measures.overlap import dice_per_class
 from uresnet.measures.volumes import structure_volumes
@@ -131,6 +131,7 @@ def image_signs(
         missing=sum(volume == 0 for volume in volumes.values()),
         lopsided=_lopsided(volumes, scheme),
         mass_ml=sum(masses) / 1000 if masses else None,
+        lesion_ml=found.get(LESION, 0.0) / 1000 if LESION in looked_for(contrast) else None,
     )
 
 

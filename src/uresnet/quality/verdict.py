@@ -81,7 +81,7 @@ PAIR_RULES: tuple[Rule, ...] = (
         "correlation",
         "Images are similar (correlation)",
         Bounds(look_below=0.60, failed_below=0.25),
-        "the warped and the fixed image are not similar; check that both are T1-weighted",
+        "the warped and the fixed image are not similar; check that both are of the same contrast",
     ),
     Rule(
         "folding_fraction",
@@ -124,7 +124,7 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "distance",
         "Distance from training images",
         Bounds(look_above=5.0, failed_above=10.0),
-        "its shape and intensities differ from those of the T1-weighted brains that the model was trained on",
+        "its shape and intensities differ from those of T1-weighted images of healthy adults",
         " times the usual",
     ),
     Rule(
@@ -244,6 +244,8 @@ class Verdict:
 
     level: Level
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+    """What is worth knowing and makes no result worse, in sentences."""
 
     @property
     def headline(self) -> str:
@@ -271,12 +273,14 @@ def judge(signs: PairSigns, model: ModelRecord) -> Verdict:
     findings = [_finding(rule, "pair", signs, model, segmented) for rule in rules]
     for name, image in (("moving", signs.moving), ("fixed", signs.fixed)):
         findings += [_finding(rule, name, image, model, segmented) for rule in _image_rules(image)]
-    return _verdict(findings)
+    notes = [*_notes(signs.moving, "Moving image: "), *_notes(signs.fixed, "Fixed image: ")]
+    return _verdict(findings, notes)
 
 
 def judge_image(signs: ImageSigns, model: ModelRecord) -> Verdict:
     """The same for one segmented image."""
-    return _verdict([_finding(rule, "image", signs, model, segmented=True) for rule in _image_rules(signs)])
+    findings = [_finding(rule, "image", signs, model, segmented=True) for rule in _image_rules(signs)]
+    return _verdict(findings, _notes(signs))
 
 
 def judge_record(record: RunRecord) -> Verdict | None:
@@ -294,8 +298,24 @@ _OF_T1 = {"distance", "deep_over_rim", "white_over_grey", "grey_over_csf", "hand
 Where tissues were found in the order of brightness of T1-weighted images, the deep brain need not be asked."""
 
 
-def _verdict(findings: Sequence[Finding]) -> Verdict:
-    return Verdict(max((finding.level for finding in findings), key=SEVERITY.__getitem__), tuple(findings))
+_TOLD_ML = 1.0
+"""Of lesions of the white matter: less is found in healthy people."""
+
+
+def _verdict(findings: Sequence[Finding], notes: Sequence[str]) -> Verdict:
+    return Verdict(
+        max((finding.level for finding in findings), key=SEVERITY.__getitem__), tuple(findings), tuple(notes)
+    )
+
+
+def _notes(image: ImageSigns, whose: str = "") -> list[str]:
+    """Lesions of the white matter lower no verdict: they are matched as white matter, which they lie in."""
+    if image.lesion_ml is None or image.lesion_ml < _TOLD_ML:
+        return []
+    text = (
+        f"{image.lesion_ml:.3g} ml look like lesions of the white matter (id 77); registration matches them as white "
+    )
+    return [f"{whose}{text}matter, and the volumes count them apart."]
 
 
 def _image_rules(image: ImageSigns) -> list[Rule]:

@@ -233,6 +233,32 @@ def test_abnormal_tissue_is_a_mass_and_no_structure_that_has_to_agree() -> None:
     assert after.fixed.mass_ml == pytest.approx(8 * labels.grid.voxel_volume / 1000)
 
 
+def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
+    labels = made_up_results().fixed_segmentation
+    for contrast, painted, told in (("FLAIR", True, True), ("FLAIR", False, False), ("T2", True, False)):
+        results = made_up_results()
+        known = replace(results.record.inputs["fixed"], contrast=contrast)
+        values = labels.data.clone()
+        if painted:
+            values[values == 2] = 77
+        results = replace(
+            results,
+            record=replace(results.record, inputs={**results.record.inputs, "fixed": known}),
+            fixed_segmentation=LabelMap(values, labels.grid),
+            scheme=SCHEMES["freesurfer35"],
+        )
+        signs = measure_signs(results)
+        ml = float((values == 77).sum()) * labels.grid.voxel_volume / 1000
+        assert signs.fixed.lesion_ml == (pytest.approx(ml) if contrast == "FLAIR" else None)
+        assert signs.moving.lesion_ml is None
+        notes = judge(signs, MODEL).notes
+        assert [note.startswith(f"Fixed image: {ml:.3g} ml look like lesions") for note in notes] == [True] * told
+    good = replace(GOOD, fixed=replace(BRAIN, contrast="FLAIR", lesion_ml=50.0))
+    assert judge(good, MODEL).level is judge(replace(good, fixed=replace(BRAIN, contrast="FLAIR")), MODEL).level
+    assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=0.9), MODEL).notes == ()
+    assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=1.0), MODEL).notes[0].startswith("1 ml look like")
+
+
 def test_signs_ignore_the_scale_of_intensities() -> None:
     results = made_up_results()
     assert results.fixed is not None
