@@ -13,7 +13,7 @@ from uresnet.cohort.jobs import HIDDEN
 from uresnet.cohort.manifest import LINES, Manifest
 from uresnet.cohort.results import read_result
 from uresnet.core.files import write_text
-from uresnet.core.labels import SCHEMES
+from uresnet.core.labels import SCHEMES, tabulated
 from uresnet.core.reading import read_rows
 from uresnet.errors import UserError
 from uresnet.report.pages.cohort import CohortRow, Outlier, Thumbnails, cohort_page, outliers_page
@@ -35,7 +35,8 @@ _SHOWN = 200  # outliers on the page; the table has all
 @dataclass(frozen=True)
 class Measured:
     """An image whose structures were measured: in the result ``id`` it was the ``role`` ("moving", "fixed", "image").
-    ``volumes`` are mm³ by FreeSurfer id; ``intracranial`` is mm³ or None; ``predicted`` is the predicted Dice of
+    ``volumes`` are mm³ by FreeSurfer id, None where a structure was not looked for; ``intracranial`` is mm³ or None;
+    ``predicted`` is the predicted Dice of
     structures, by name."""
 
     id: str
@@ -43,7 +44,7 @@ class Measured:
     path: str
     verdict: str
     intracranial: float | None
-    volumes: Mapping[int, float]
+    volumes: Mapping[int, float | None]
     predicted: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -101,10 +102,10 @@ def find_outliers(images: Sequence[Measured], names: Mapping[int, str]) -> list[
     known = [image for image in images if image.intracranial] or list(images)
     found = []
     for structure, name in names.items():
-        having = [image for image in known if structure in image.volumes]
+        having = [image for image in known if image.volumes.get(structure) is not None]
         if len(having) < FEWEST:
             continue
-        volumes = np.array([image.volumes[structure] for image in having])
+        volumes = np.array([image.volumes[structure] for image in having], dtype=np.float64)
         shares = volumes / np.array([image.intracranial or 1.0 for image in having])
         deviations = shares - np.median(shares)
         spread = 1.4826 * float(np.median(np.abs(deviations)))
@@ -128,7 +129,8 @@ def _measured(folder: Path, record: RunRecord) -> list[Measured]:
         volumes = {}
         for row in rows:
             with suppress(ValueError, KeyError):
-                volumes[int(row["index"])] = float(row[f"{role}_mm3"])
+                index, volume = int(row["index"]), row[f"{role}_mm3"]
+                volumes[index] = None if volume == "n/a" else float(volume)
         if volumes:
             predicted = image.predicted_dice or {}
             found.append(Measured(folder.name, role, image.path, verdict, image.intracranial_mm3, volumes, predicted))
@@ -137,7 +139,7 @@ def _measured(folder: Path, record: RunRecord) -> list[Measured]:
 
 def _names(record: RunRecord) -> dict[int, str]:
     scheme = SCHEMES.get(record.model.scheme)
-    return {} if scheme is None else {structure.id: structure.name for structure in scheme.classes}
+    return {} if scheme is None else {structure.id: structure.name for structure in tabulated(scheme).classes}
 
 
 def _long(images: Sequence[Measured], names: Mapping[int, str]) -> str:

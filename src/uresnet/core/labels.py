@@ -256,6 +256,12 @@ def label_scheme(name: str) -> LabelScheme:
     return SCHEMES[name]
 
 
+def tabulated(scheme: LabelScheme) -> LabelScheme:
+    """What tables list of a scheme: with the structures of ``freesurfer32`` all of ``ABNORMAL`` too, found or not."""
+    healthy = SCHEMES["freesurfer32"].classes
+    return SCHEMES["freesurfer35"] if scheme.classes[: len(healthy)] == healthy else scheme
+
+
 # -- Neuromorphometrics (MICCAI 2012 multi-atlas labelling) ------------------------------------------------------------
 
 # value → FreeSurfer id. Values known to the convention without a counterpart map to 0: unlabelled.

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from uresnet.core.image import LabelMap
-from uresnet.core.labels import LabelScheme
+from uresnet.core.labels import ABNORMAL, SCHEMES, LabelScheme, looked_for, tabulated
 
 
 def structure_volumes(labels: LabelMap, scheme: LabelScheme) -> dict[int, float]:
@@ -31,6 +31,12 @@ PREDICTED_DICE = (
 )
 """What everybody who reads a predicted Dice has to know."""
 
+_ABSENT = (
+    "Abnormal tissue (rows 25, 57 and 77): 0 says that it was looked for and not found, n/a that it was not looked "
+    "for. Masses are looked for unless a model was named that sees none, lesions of the white matter (77) in FLAIR "
+    "images only."
+)
+
 
 def volumes_sidecar(columns: Collection[str], model: str) -> dict[str, dict[str, str]]:
     """What the columns of :func:`volumes_table` mean, as the JSON file beside it says it (BIDS)."""
@@ -38,7 +44,8 @@ def volumes_sidecar(columns: Collection[str], model: str) -> dict[str, dict[str,
         "index": {"Description": "FreeSurfer id of the structure; n/a for what is no structure"},
         "name": {"Description": "Name of the structure in FreeSurfer's colour table"},
     }
-    text = f"Volume of the structure in the {{}} image, counted in its own voxels. Model: {model}. {NOT_FREESURFER}"
+    text = "Volume of the structure in the {} image, counted in its own voxels. "
+    text += f"Model: {model}. {NOT_FREESURFER} {_ABSENT}"
     for name in columns:
         whose = text.format(name).replace("image image", "image")
         described[f"{name}_mm3"] = {"Description": whose, "Units": "mm^3"}
@@ -54,6 +61,7 @@ def volumes_table(
     brains: Mapping[str, float] | None = None,
     heads: Mapping[str, float | None] | None = None,
     predicted: Mapping[str, Mapping[str, float] | None] | None = None,
+    contrasts: Mapping[str, str | None] | None = None,
 ) -> str:
     """Tab-separated text: a row per structure with its ``index``, ``name`` and, per entry of ``volumes``, a column
     ``NAME_mm3``, then what has no index, from mm³ by the same names; and a column ``NAME_predicted_dice`` for each of
@@ -61,19 +69,29 @@ def volumes_table(
 
     ``brains`` adds ``Brain-Mask``: everything in the brain mask. ``heads`` adds ``Estimated-Total-Intracranial``
     (:mod:`uresnet.measures.intracranial`), n/a where there is no estimate; no row where there is none at all.
+    With the structures of ``freesurfer32`` come the rows of abnormal tissue, n/a where it was not looked for, which
+    depends on what an image was recognised as (``contrasts``), and not found either.
     """
     dice = [(predicted or {}).get(name) or {} for name in volumes]
     columns = [f"{name}_{what}" for what in ("mm3", "predicted_dice") for name in volumes]
     rows: list[Iterable[str]] = [("index", "name", *columns)]
-    for structure in scheme.classes:
-        cells = (f"{column[structure.id]:.1f}" for column in volumes.values())
+    for structure in tabulated(scheme).classes:
+        known = [_known(column, structure.id, scheme, (contrasts or {}).get(name)) for name, column in volumes.items()]
+        cells = ["n/a" if value is None else f"{value:.1f}" for value in known]
         rows.append((str(structure.id), structure.name, *cells, *(_dice(each.get(structure.name)) for each in dice)))
     for name, values in (("Brain-Mask", brains), ("Estimated-Total-Intracranial", heads)):
         shown = [(values or {}).get(column) for column in volumes]
         if any(value is not None for value in shown):
-            cells = ("n/a" if value is None else f"{value:.1f}" for value in shown)
+            cells = ["n/a" if value is None else f"{value:.1f}" for value in shown]
             rows.append(("n/a", name, *cells, *("n/a" for _ in dice)))
     return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def _known(volumes: Mapping[int, float], structure: int, scheme: LabelScheme, contrast: str | None) -> float | None:
+    """A volume, mm³; None of abnormal tissue that is not there and was not looked for."""
+    volume = volumes.get(structure, 0.0)
+    searched_for = structure in ABNORMAL and tabulated(scheme) is SCHEMES["freesurfer35"]
+    return None if searched_for and volume == 0 and structure not in looked_for(contrast) else volume
 
 
 def _dice(value: float | None) -> str:

@@ -288,7 +288,8 @@ def _volumes_text(scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]
     brains = {name: image.brain_mm3 for name, image in record.inputs.items()}
     heads = {name: image.intracranial_mm3 for name, image in record.inputs.items()}
     predicted = {name: image.predicted_dice for name, image in record.inputs.items()}
-    return volumes_table(scheme, volumes, brains, heads, predicted)
+    contrasts = {name: image.contrast for name, image in record.inputs.items()}
+    return volumes_table(scheme, volumes, brains, heads, predicted, contrasts)
 
 
 def _sidecar_text(volumes: Mapping[str, Mapping[int, float]], record: RunRecord) -> str:

@@ -46,6 +46,35 @@ def test_rows_without_an_index_follow_where_there_is_a_value() -> None:
     assert "Intracranial" not in volumes_table(TISSUE, volumes, {"moving": 5.0, "fixed": 6.0}, {"moving": None})
 
 
+def test_rows_of_abnormal_tissue_say_whether_it_was_looked_for() -> None:
+    healthy = {structure.id: 10.0 for structure in label_scheme("freesurfer32").classes}
+    for contrast, found, expected in (
+        (None, {}, ["n/a", "n/a", "n/a"]),
+        (None, {25: 3.0, 57: 0.0, 77: 0.0}, ["3.0", "n/a", "n/a"]),  # somebody has drawn it
+        ("T1", {}, ["0.0", "0.0", "n/a"]),
+        ("T1", {25: 0.0, 57: 4.0, 77: 0.0}, ["0.0", "4.0", "n/a"]),
+        ("unknown", {}, ["0.0", "0.0", "n/a"]),
+        ("FLAIR", {}, ["0.0", "0.0", "0.0"]),
+        ("FLAIR", {25: 0.0, 57: 0.0, 77: 5.0}, ["0.0", "0.0", "5.0"]),
+    ):
+        scheme = label_scheme("freesurfer35" if found else "freesurfer32")
+        text = volumes_table(scheme, {"image": healthy | found}, contrasts={"image": contrast})
+        rows = {line.split("	")[0]: line.split("	") for line in text.splitlines()}
+        assert len(rows) == 1 + 32 + 3
+        assert [rows[str(i)][2] for i in (25, 57, 77)] == expected, contrast
+    pair = volumes_table(
+        label_scheme("freesurfer35"),
+        {"moving": healthy, "fixed": healthy | {25: 0.0, 57: 0.0, 77: 5.0}},
+        contrasts={"moving": "T1", "fixed": "FLAIR"},
+    )
+    assert "77	WM-hypointensities	n/a	5.0	" in pair
+    described = volumes_sidecar(["image"], "tiny")["image_mm3"]["Description"]
+    assert "n/a that it was not looked for" in described
+    # What a model has as a class of its own is what it sees.
+    own = volumes_table(label_scheme("tissue3_abnormal"), {"image": {2: 1.0, 3: 1.0, 4: 1.0, 25: 0.0}})
+    assert own.splitlines()[-1].split("	")[2] == "0.0"
+
+
 def test_a_predicted_dice_stands_beside_the_volume_of_its_image() -> None:
     volumes = {"moving": {2: 1.0, 3: 0.0, 4: 0.0}, "fixed": {2: 1.0, 3: 0.0, 4: 0.0}}
     predicted = {"fixed": {"Cerebral-White-Matter": 0.9341}, "moving": None}
