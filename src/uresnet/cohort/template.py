@@ -72,12 +72,16 @@ class TemplateOptions:
 
 @dataclass(frozen=True)
 class Member:
-    """An image in the mean: its map from the present mean to it."""
+    """An image in the mean, and the ``folder`` of its registration to the present one."""
 
     id: str
     image: str
     folder: Path
-    transform: Transform
+
+    @property
+    def transform(self) -> Composite:
+        """From the present mean to the image; read anew, because those of all images would fill the memory."""
+        return read_transform(self.folder / "transform.h5")
 
 
 class Building:
@@ -111,7 +115,7 @@ class Building:
         self._target = Scan(str(drawn.absolute()))
 
     def _drawn(self, number: int, place: Path, names: Sequence[str], drawn: Path) -> Round:
-        members = _members(place, self.scans, names)
+        members = [Member(name, self.scans[name].image, place / name) for name in names]
         before = read_image(self._target.image).grid
         mean = _affine_mean(members, before) if number == 0 else _mean(members, before)
         back = mean.inverse()
@@ -201,12 +205,6 @@ def _noted(path: Path, key: str) -> Round | None:
         value = parse_json(read_text(path))
         return Round(**value["round"]) if value["key"] == key else None
     return None
-
-
-def _members(place: Path, scans: Mapping[str, Scan], names: Sequence[str]) -> list[Member]:
-    return [
-        Member(name, scans[name].image, place / name, read_transform(place / name / "transform.h5")) for name in names
-    ]
 
 
 def _affine_mean(members: Sequence[Member], grid: Grid) -> Composite:

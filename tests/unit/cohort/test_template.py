@@ -18,7 +18,7 @@ from uresnet.core.grid import Grid
 from uresnet.core.reading import read_rows
 from uresnet.io import read_image, read_labels
 from uresnet.transform import Affine, Composite, displacement_on
-from uresnet.transform_files import read_transform
+from uresnet.transform_files import read_transform, write_itk_composite
 
 SHIFTS = ((-9.0, 3.0, -4.0), (9.0, 3.0, 64.0))
 GRID = Grid.centred((8, 8, 8), (10.0, 10.0, 10.0), ("R", "A", "S"), (0.0, 3.0, 30.0))  # about the mean of the shifts
@@ -77,7 +77,8 @@ def test_the_mean_is_empty_where_most_images_are(tmp_path: Path) -> None:
         folder.mkdir()
         write_nifti(cube, grid, folder / "image.nii.gz")
         write_nifti((cube > 0).astype(np.uint8), grid, folder / "moving_dseg.nii.gz")
-        members.append(Member(f"{size}", str(folder / "image.nii.gz"), folder, still))
+        write_itk_composite(still, folder / "transform.h5")
+        members.append(Member(f"{size}", str(folder / "image.nii.gz"), folder))
     mean = _mean_image(members, still, grid)[0].data.numpy()
     inside = np.all([(i >= 15) & (i < 25) for i in np.indices(grid.shape)], axis=0)  # in two of three
     np.testing.assert_array_equal(mean > 0, inside)
