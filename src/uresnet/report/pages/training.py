@@ -182,7 +182,7 @@ def chart(title: str, table: dict[str, np.ndarray], names: Sequence[str]) -> Cha
     along = np.linspace(0, right, 5)
     up = np.linspace(low, high, 5)
     x_ticks = [(a, f"{v:.0f}") for (a, _), v in zip(place(along, np.full(5, low)), along, strict=True)]
-    y_ticks = [(b, f"{v:.2g}") for (_, b), v in zip(place(np.zeros(5), up), up, strict=True)]
+    y_ticks = [(b, f"{v:.3g}") for (_, b), v in zip(place(np.zeros(5), up), up, strict=True)]
     return Chart(title, curves, x_ticks, y_ticks)
 
 
