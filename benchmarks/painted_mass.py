@@ -52,7 +52,12 @@ def painted(image: Image, labels: LabelMap, radius: float, push: float, seed: in
     greys = [float(values[abnormal.one_of(freesurfer, kind)].median()) for kind in ((2, 41), (3, 42), (4, 43))]
     tissues, grain = Tissues(*greys), 0.08 * greys[0]
     parts = abnormal.mass_shape(mass, freesurfer, values > 0, generator)
-    for share, kind in ((parts.oedema, "lesion"), (parts.whole, "core"), (parts.rim, "rim")):
+    kinds: tuple[tuple[torch.Tensor, abnormal.Kind], ...] = (
+        (parts.oedema, "lesion"),
+        (parts.whole, "core"),
+        (parts.rim, "rim"),
+    )
+    for share, kind in kinds:
         value = abnormal.brightness(kind, "T1", tissues, fraction(generator), generator)
         values = abnormal.blended(values, share, value, grain, generator).clamp_min(0)
     there = LabelMap((parts.whole[0, 0] > 0.5).to(torch.uint8), image.grid)
@@ -106,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for seed, pair in enumerate(given.pairs):
-        row = measured(given.data, *pair.partition("-")[::2], seed, given)
+        moving, _, fixed = pair.partition("-")
+        row = measured(given.data, moving, fixed, seed, given)
         lines.append("| " + " | ".join(row) + " |")
         print(lines[-1], flush=True)
     title = f"# A mass of {given.radius:g} mm radius in the moving brain, push {given.push:g}"

@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for moving, fixed in pairs:
         with tempfile.TemporaryDirectory() as folder:
-            images = (chosen.data / f"{scan}_T1.nii.gz" for scan in (moving, fixed))
-            register(DIRECT, *images, Path(folder), chosen.threads)
+            images = [chosen.data / f"{scan}_T1.nii.gz" for scan in (moving, fixed)]
+            register(DIRECT, images[0], images[1], Path(folder), chosen.threads)
             direct = judge(DIRECT, Path(folder), chosen.data, moving, fixed)
         chain = replace(DIRECT, files=through(moving, fixed))
         by_template = judge(chain, chosen.template, chosen.data, moving, fixed)

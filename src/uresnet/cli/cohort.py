@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -292,8 +290,7 @@ def _engine(
             raise UserError("--scheduler goes with --engine dask, and --cluster with --engine slurm.")
         from uresnet.cohort.local import LocalWorkers
 
-        # What the pages need takes seconds to load.
-        return LocalWorkers(options, count, meanwhile=partial(import_module, "uresnet.cohort.group"))
+        return LocalWorkers(options, count, meanwhile=_load_pages)
     from uresnet.cohort.dask_engine import connect, slurm
 
     if name == "dask":
@@ -303,6 +300,11 @@ def _engine(
     if cluster is None:
         raise UserError("--engine slurm needs --cluster FILE, which says what to ask Slurm for.")
     return slurm(cluster, options, run.terminal.note)
+
+
+def _load_pages() -> None:
+    """Load what the tables and pages at the end need, which takes seconds."""
+    import uresnet.cohort.group  # noqa: F401
 
 
 def end(run: Session, outcomes: Sequence[Outcome], output: Path, fail_on: FailOn | None) -> None:
