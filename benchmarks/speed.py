@@ -1,7 +1,7 @@
 """How long one registration takes, beside greedy and SyN, where the time goes, and how it grows.
 
-    python benchmarks/speed.py MOVING FIXED OUT [--methods default refine greedy] [--repeats 3] [--threads 2]
-        [--page docs/performance.md]
+    PYTHONPATH=tests python benchmarks/speed.py MOVING FIXED OUT [--methods default refine greedy] [--repeats 3]
+        [--threads 2] [--page docs/performance.md]
 
 MOVING and FIXED are T1-weighted brains without skull, in NIfTI. Every registration is a process of its own, from files
 to files, without a page, on the first cores of the computer; the methods take turns, so that a computer that becomes

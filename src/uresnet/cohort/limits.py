@@ -8,8 +8,8 @@ import re
 from uresnet.errors import UserError, quoted
 
 WORKER_BYTES = 5_000_000_000
-"""Of a worker, at most, while it computes one pair and writes another, with images of 1 mm: 2.2 to 3.5 GB were measured
-over four pairs of stripped brains; in an earlier version a pair of raw heads of 256³ voxels took half a gigabyte
+"""Of a worker, at most, while it computes one pair and writes another, with images of 1 mm: 2.3 to 3.9 GB were measured
+over ten pairs of stripped brains; in an earlier version a pair of raw heads of 256³ voxels took half a gigabyte
 more."""
 
 
