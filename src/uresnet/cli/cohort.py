@@ -143,6 +143,11 @@ def cohort(
     with session(device, threads, quiet, debug) as run:
         from uresnet.cohort.table import shard as part_of
 
+        if segment_only and outputs is not None:
+            raise UserError(
+                "--outputs chooses among the files of pairs; leave it out with --segment-only (--mask, --stripped and "
+                "--report add files)."
+            )
         part = _part(shard)
         named = ",".join(LEAN_OUTPUTS) if outputs is None else outputs
         wanted = chosen_outputs(f"{named},report" if report else named, True, extras_of(mask, stripped))

@@ -16,8 +16,9 @@ from uresnet.core.files import write_text
 from uresnet.core.labels import SCHEMES, tabulated
 from uresnet.core.reading import read_rows
 from uresnet.errors import UserError
+from uresnet.quality.verdict import SEVERITY
 from uresnet.report.pages.cohort import CohortRow, Outlier, Thumbnails, cohort_page, outliers_page
-from uresnet.results.record import RunRecord
+from uresnet.results.record import Level, RunRecord
 
 LONG, WIDE, OUTLIERS = "volumes_long.tsv", "volumes_wide.tsv", "outliers.tsv"
 PAGES = ("index.html", "outliers.html")
@@ -34,10 +35,9 @@ _SHOWN = 200  # outliers on the page; the table has all
 
 @dataclass(frozen=True)
 class Measured:
-    """An image whose structures were measured: in the result ``id`` it was the ``role`` ("moving", "fixed", "image").
-    ``volumes`` are mm³ by FreeSurfer id, None where a structure was not looked for; ``intracranial`` is mm³ or None;
-    ``predicted`` is the predicted Dice of
-    structures, by name."""
+    """An image whose structures were measured by a ``model``: in the result ``id`` it was the ``role`` ("moving",
+    "fixed", "image"). ``volumes`` are mm³ by FreeSurfer id, None where a structure was not looked for; ``intracranial``
+    is mm³ or None; ``predicted`` is the predicted Dice of structures, by name."""
 
     id: str
     role: str
@@ -46,6 +46,7 @@ class Measured:
     intracranial: float | None
     volumes: Mapping[int, float | None]
     predicted: Mapping[str, float] = field(default_factory=dict)
+    model: str = ""
 
     @property
     def labels(self) -> str:
@@ -61,11 +62,12 @@ def write_group(folder: Path) -> list[Path]:
     """
     if not (folder / LINES).is_file():
         raise UserError(f"{folder} holds no cohort (there is no {LINES}); give the output folder of uresnet cohort.")
-    measured: dict[str, Measured] = {}
+    measured: dict[tuple[str, str], Measured] = {}
     names: dict[int, str] = {}
     rows: list[CohortRow] = []
     thumbnails = Thumbnails(folder, folder / HIDDEN / "thumbnails")
-    for outcome in Manifest(folder).outcomes().values():
+    outcomes = Manifest(folder).outcomes()
+    for outcome in (outcomes[name] for name in sorted(outcomes)):  # they ended in any order
         record = read_result(folder / outcome.id) if outcome.state == "done" else None
         rows.append(
             CohortRow.of(
@@ -77,14 +79,18 @@ def write_group(folder: Path) -> list[Path]:
         rows[-1] = rows[-1].with_thumbnail(thumbnails.of(outcome.id, record))
         names |= _names(record)
         for found in _measured(folder / outcome.id, record):
-            measured.setdefault(found.path, found)  # the fixed image of many pairs is one image
+            # The fixed image of many pairs is one image, which is no worse than the best of them.
+            known = measured.get((found.path, found.model))
+            if known is None or _severity(found) < _severity(known):
+                measured[found.path, found.model] = found
     images = list(measured.values())
-    outliers = find_outliers(images, names)
+    alike = [[image for image in images if image.model == model] for model in sorted({i.model for i in images})]
+    outliers = sorted((o for some in alike for o in find_outliers(some, names)), key=lambda outlier: -abs(outlier.z))
     texts = {
         LONG: _long(images, names),
         WIDE: _wide(images, names),
         OUTLIERS: _outliers_table(outliers),
-        "outliers.html": outliers_page(folder, outliers[:_SHOWN], len(outliers), len(images)),
+        "outliers.html": outliers_page(folder, outliers[:_SHOWN], len(outliers), len(images), FEWEST),
         "index.html": cohort_page(folder, rows, len(outliers)),
     }
     for name, text in texts.items():
@@ -133,8 +139,13 @@ def _measured(folder: Path, record: RunRecord) -> list[Measured]:
                 volumes[index] = None if volume == "n/a" else float(volume)
         if volumes:
             predicted = image.predicted_dice or {}
-            found.append(Measured(folder.name, role, image.path, verdict, image.intracranial_mm3, volumes, predicted))
+            about = folder.name, role, image.path, verdict, image.intracranial_mm3
+            found.append(Measured(*about, volumes, predicted, record.model.name))
     return found
+
+
+def _severity(image: Measured) -> int:
+    return SEVERITY[Level(image.verdict)] if image.verdict else len(SEVERITY)
 
 
 def _names(record: RunRecord) -> dict[int, str]:
@@ -143,10 +154,10 @@ def _names(record: RunRecord) -> dict[int, str]:
 
 
 def _long(images: Sequence[Measured], names: Mapping[int, str]) -> str:
-    columns = ("id", "image", "verdict", "intracranial_mm3", "index", "name", "mm3", "predicted_dice", "path")
+    columns = ("id", "image", "model", "verdict", "intracranial_mm3", "index", "name", "mm3", "predicted_dice", "path")
     rows: list[Sequence[str]] = [columns]
     for image in images:
-        about = (image.id, image.role, image.verdict, _number(image.intracranial))
+        about = (image.id, image.role, image.model, image.verdict, _number(image.intracranial))
         for index, volume in image.volumes.items():
             name = names.get(index, "n/a")
             predicted = f"{image.predicted[name]:.3f}" if name in image.predicted else "n/a"
@@ -155,10 +166,11 @@ def _long(images: Sequence[Measured], names: Mapping[int, str]) -> str:
 
 
 def _wide(images: Sequence[Measured], names: Mapping[int, str]) -> str:
-    rows: list[Sequence[str]] = [("id", "image", "verdict", "intracranial_mm3", *names.values(), "path")]
+    rows: list[Sequence[str]] = [("id", "image", "model", "verdict", "intracranial_mm3", *names.values(), "path")]
     for image in images:
         volumes = (_number(image.volumes.get(index)) for index in names)
-        rows.append((image.id, image.role, image.verdict, _number(image.intracranial), *volumes, image.path))
+        about = (image.id, image.role, image.model, image.verdict, _number(image.intracranial))
+        rows.append((*about, *volumes, image.path))
     return _table(rows)
 
 

@@ -42,6 +42,7 @@ from uresnet.transform import (
     matrix_logarithm,
 )
 
+_HARDLY = 0.01  # of a structure: so little in abnormal tissue changes nothing
 _CORRELATION_OF_PREDICTED = 1.0
 """Weight of the intensities where at least one image's are predicted: half of that of the images themselves."""
 
@@ -124,14 +125,19 @@ def _segment(
     return (
         SolverImage(probabilities, intensities, groups, mask),
         labels,
-        _expected(labels.data, probabilities, model.scheme),
+        _expected(labels.data, probabilities, model.scheme, abnormal),
     )
 
 
-def _expected(classes: Tensor, probabilities: Tensor, scheme: LabelScheme) -> Expected:
-    """Of the structures of a healthy brain that were found."""
-    by_class = zip(scheme.classes, expected_dice(classes, probabilities).tolist(), strict=True)
-    return {label.id: dice for label, dice in by_class if isfinite(dice) and label.id not in ABNORMAL}
+def _expected(classes: Tensor, probabilities: Tensor, scheme: LabelScheme, abnormal: Tensor | None) -> Expected:
+    """Of the structures of a healthy brain that were found, but for those that abnormal tissue takes a part of."""
+    whole = torch.bincount(classes.flatten(), minlength=scheme.number_of_classes)
+    taken = torch.zeros_like(whole)
+    if abnormal is not None:
+        taken = torch.bincount(classes[abnormal > 0], minlength=scheme.number_of_classes)
+    kept = (taken <= _HARDLY * whole).tolist()[1:]
+    by_class = zip(scheme.classes, expected_dice(classes, probabilities).tolist(), kept, strict=True)
+    return {label.id: dice for label, dice, own in by_class if own and isfinite(dice) and label.id not in ABNORMAL}
 
 
 def _structures_of_classes(scheme: LabelScheme) -> Tensor:

@@ -76,7 +76,9 @@ def volumes_table(
     columns = [f"{name}_{what}" for what in ("mm3", "predicted_dice") for name in volumes]
     rows: list[Iterable[str]] = [("index", "name", *columns)]
     for structure in tabulated(scheme).classes:
-        known = [_known(column, structure.id, scheme, (contrasts or {}).get(name)) for name, column in volumes.items()]
+        known = [
+            known_volume(column, structure.id, scheme, (contrasts or {}).get(name)) for name, column in volumes.items()
+        ]
         cells = ["n/a" if value is None else f"{value:.1f}" for value in known]
         rows.append((str(structure.id), structure.name, *cells, *(_dice(each.get(structure.name)) for each in dice)))
     for name, values in (("Brain-Mask", brains), ("Estimated-Total-Intracranial", heads)):
@@ -87,8 +89,11 @@ def volumes_table(
     return "".join("\t".join(row) + "\n" for row in rows)
 
 
-def _known(volumes: Mapping[int, float], structure: int, scheme: LabelScheme, contrast: str | None) -> float | None:
-    """A volume, mm³; None of abnormal tissue that is not there and was not looked for."""
+def known_volume(
+    volumes: Mapping[int, float], structure: int, scheme: LabelScheme, contrast: str | None
+) -> float | None:
+    """A volume of ``volumes`` by FreeSurfer id, mm³; None of abnormal tissue that is not there and was not looked for,
+    which depends on what the image was recognised as."""
     volume = volumes.get(structure, 0.0)
     searched_for = structure in ABNORMAL and tabulated(scheme) is SCHEMES["freesurfer35"]
     return None if searched_for and volume == 0 and structure not in looked_for(contrast) else volume

@@ -46,6 +46,7 @@ from uresnet.pipeline.steps import (
     native_labels,
     ready_model,
     run_record,
+    warn_of_labels,
     with_lesion,
 )
 from uresnet.preprocess import Conformed, conform_pair
@@ -120,7 +121,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
         with stages("read"):
             chosen = chosen_model(model)
             images = image_from(moving, "moving"), image_from(fixed, "fixed")
-            _warn_where_apart(*images)
+            _warn_of(*images)
             drawn = mask_of(masks[0], images[0], "moving mask"), mask_of(masks[1], images[1], "fixed mask")
             abnormal = (
                 mask_of(lesions[0], images[0], "moving lesion", "abnormal tissue"),
@@ -210,7 +211,8 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
 # -- steps -------------------------------------------------------------------------------------------------------------
 
 
-def _warn_where_apart(moving: Image, fixed: Image) -> None:
+def _warn_of(moving: Image, fixed: Image) -> None:
+    warn_of_labels(moving, fixed)
     if not moving.grid.overlaps(fixed.grid):
         apart = float(np.linalg.norm(moving.grid.centre_world - fixed.grid.centre_world))
         warnings.warn(

@@ -28,6 +28,7 @@ from uresnet.pipeline.steps import (
     native_labels,
     ready_model,
     run_record,
+    warn_of_labels,
     with_lesion,
 )
 from uresnet.preprocess import Conformed, conform
@@ -82,6 +83,7 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
             given = image_from(image, "image")
             drawn = mask_of(mask, given)
             abnormal = mask_of(lesion, given, "lesion", "abnormal tissue")
+            warn_of_labels(given)
         with stages("load model"):
             network = ready_model(chosen, device)
             if network.scheme is None:

@@ -17,8 +17,9 @@ from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
 from uresnet.coupling import Look, Segmented
-from uresnet.errors import UserError
+from uresnet.errors import UserError, warn_about_input
 from uresnet.io.in_memory import ImageSource, check_source, labels_from
+from uresnet.io.kinds import decide_kind
 from uresnet.model.catalogue import ModelFile, find_model
 from uresnet.model.checkpoint import Model, load_model
 from uresnet.pipeline.progress import Progress, Stages
@@ -31,6 +32,7 @@ ModelSource = str | Path | ModelFile | Model | None
 the default."""
 
 
+_SLICES = 4  # on either side of the middle
 _MOST_LESION = 0.5  # of the brain: more is a mistake
 
 
@@ -106,6 +108,18 @@ def mask_of(source: ImageSource | None, image: Image, title: str = "mask", marks
         )
     check_mask(image, mask, marks)
     return mask
+
+
+def warn_of_labels(*images: Image) -> None:
+    """Warns of images that are label maps, as their middle slices say: a network makes a brain of them too."""
+    for image in images:
+        middle = image.grid.shape[2] // 2
+        some = image.data[:, :, max(0, middle - _SLICES) : middle + _SLICES].numpy()
+        if decide_kind([some], called_labels=False).labels:
+            warn_about_input(
+                f"{image.name} looks like a label map (whole numbers in patches), and is taken for a scan: unless it "
+                "is one, the results mean nothing; give the scan that the labels were drawn on."
+            )
 
 
 def with_lesion(conformed: Conformed, lesion: LabelMap | None, brain: LabelMap) -> Conformed:

@@ -130,7 +130,7 @@ def image_signs(
         labelled=sum(found.values()) / 1000 / features.brain_ml,
         missing=sum(volume == 0 for volume in volumes.values()),
         lopsided=_lopsided(volumes, scheme),
-        mass_ml=sum(masses) / 1000 if masses else None,
+        mass_ml=sum(masses) / 1000 if masses or looked_for(contrast) else None,
         lesion_ml=found.get(LESION, 0.0) / 1000 if LESION in looked_for(contrast) else None,
     )
 

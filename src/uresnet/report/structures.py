@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 
 from uresnet.core.image import LabelMap
-from uresnet.core.labels import FREESURFER, LabelClass, LabelScheme, mirrored_id
-from uresnet.measures.volumes import structure_volumes
+from uresnet.core.labels import ABNORMAL, FREESURFER, LabelClass, LabelScheme, mirrored_id
+from uresnet.measures.volumes import known_volume, structure_volumes
 from uresnet.results.record import InputRecord, RunRecord
 
 
@@ -27,12 +27,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """One structure of a table. ``volumes`` in ml by image; ``asymmetry``, by image, is shown once for ``both`` sides;
-    ``dice`` is None where neither segmentation has the structure; ``predicted`` is the Dice with an expert's label that
-    is expected of each image's, None where none is."""
+    """One structure of a table. ``volumes`` in ml by image, None where it was not looked for; ``asymmetry``, by image,
+    is shown once for ``both`` sides; ``dice`` is None where neither segmentation has the structure; ``predicted`` is
+    the Dice with an expert's label that is expected of each image's, None where none is."""
 
     structure: LabelClass
-    volumes: dict[str, float]
+    volumes: dict[str, float | None]
     asymmetry: dict[str, float | None]
     both: bool
     dice: float | None = None
@@ -45,8 +45,9 @@ class Row:
 
     @property
     def difference(self) -> float | None:
-        """(moving − fixed) as a percentage of the fixed image's volume."""
-        return percent(self.volumes["moving"] - self.volumes["fixed"], self.volumes["fixed"])
+        """(moving − fixed) as a percentage of the fixed image's volume; None where one is not known."""
+        moving, fixed = self.volumes["moving"], self.volumes["fixed"]
+        return None if moving is None or fixed is None else percent(moving - fixed, fixed)
 
 
 def groups(structures: Iterable[LabelClass]) -> list[Group]:
@@ -75,13 +76,17 @@ def table_rows(
         return []
     rows = []
     predicted = {image: found.predicted_dice or {} for image, found in (inputs or {}).items()}
+    contrasts = {image: found.contrast for image, found in (inputs or {}).items()}
     for group in groups(scheme.classes):
         for n, structure in enumerate(group.members):
             overlap = (dice or {}).get(structure.name, nan)
             rows.append(
                 Row(
                     structure,
-                    {image: by_id.get(structure.id, 0.0) / 1000 for image, by_id in volumes.items()},
+                    {
+                        image: _in_ml(known_volume(by_id, structure.id, scheme, contrasts.get(image)))
+                        for image, by_id in volumes.items()
+                    },
                     {image: asymmetry(by_id, structure.id) for image, by_id in volumes.items()},
                     both=len(group.members) == 2 and n == 0,
                     dice=overlap if isfinite(overlap) else None,
@@ -97,11 +102,16 @@ def is_predicted(record: RunRecord) -> bool:
 
 
 def asymmetry(volumes: dict[int, float], structure: int) -> float | None:
-    """(left − right) as a percentage of their mean, for the left structure of a pair; None for any other."""
-    if not _is_left(structure) or mirrored_id(structure) not in volumes:
+    """(left − right) as a percentage of their mean, for the left structure of a pair; None for any other, and for
+    abnormal tissue, which no two sides have alike."""
+    if structure in ABNORMAL or not _is_left(structure) or mirrored_id(structure) not in volumes:
         return None
     left, right = volumes[structure], volumes[mirrored_id(structure)]
     return percent(left - right, (left + right) / 2)
+
+
+def _in_ml(mm3: float | None) -> float | None:
+    return None if mm3 is None else mm3 / 1000
 
 
 def percent(part: float, whole: float) -> float | None:

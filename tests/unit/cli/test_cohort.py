@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,35 @@ def test_a_cohort_with_a_bad_image(here: Path, tiny_model: Path) -> None:
     assert again.exit_code == 0 and "2 results of 2 are there already" in again.stderr
 
 
+def test_an_image_of_several_pairs_has_a_row_for_each_model(here: Path, tiny_model: Path) -> None:
+    """Its verdict is that of the best of its pairs: each has what is wrong with the other image too."""
+    images = write_images(here, 3)
+    table = write_table(here / "t.tsv", "id image", *((f"p{n}", image) for n, image in enumerate(images[:2])))
+    line = ("cohort", table, "--to", images[2], "-o", "out", "--model", tiny_model, "--brain", "none")
+    assert run(*line).exit_code == 0
+
+    def fixed_rows(verdicts: dict[str, str], models: dict[str, str]) -> list[tuple[str, str, str]]:
+        for name in ("p0", "p1"):
+            file = here / "out" / name / "run.json"
+            record = json.loads(file.read_text(encoding="utf-8"))
+            record["quality"]["verdict"], record["model"]["name"] = verdicts[name], models[name]
+            file.write_text(json.dumps(record), encoding="utf-8")
+        assert run("group", "out").exit_code == 0
+        _, wide = read_rows(here / "out" / "volumes_wide.tsv")
+        return [(row["id"], row["model"], row["verdict"]) for row in wide if row["image"] == "fixed"]
+
+    same, two = {"p0": "a", "p1": "a"}, {"p0": "a", "p1": "b"}
+    assert fixed_rows({"p0": "look", "p1": "good"}, same) == [("p1", "a", "good")]
+    assert fixed_rows({"p0": "good", "p1": "failed"}, same) == [("p0", "a", "good")]
+    assert fixed_rows({"p0": "look", "p1": "good"}, two) == [("p0", "a", "look"), ("p1", "b", "good")]
+
+
 def test_mistakes_are_told_before_anything_is_written(here: Path) -> None:
     out, table = here / "out", write_table(here / "t.tsv", "id image", ("../x", "gone.nii"), ("y", "gone.nii"))
     line = ("cohort", table, "-o", out, "--segment-only")
     assert_refused(run(*line), r"3 mistakes: line 2: the id \.\./x .*gone\.nii does not exist", out)
     assert_refused(run("cohort", table, "-o", out), "no column 'moving'", out)
+    assert_refused(run(*line, "--outputs", "volumes"), "--outputs chooses among the files of pairs", out)
     assert_refused(run(*line, "--all-pairs"), "one of --to, --all-pairs", out)
     assert_refused(run(*line, "--shard", "4/3"), "--shard is 4/3; give I/N", out)
     images = write_images(here, 1)

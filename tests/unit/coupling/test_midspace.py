@@ -87,3 +87,18 @@ def test_lesions_of_the_white_matter_are_white_matter_and_masses_are_nothing() -
         group = dict(zip((0, *scheme.ids), midspace._structures_of_classes(scheme).tolist(), strict=True))
         assert group[77] == group[2] == group[41] != 0
         assert group[25] == group.get(57, 0) == 0
+
+
+def test_nothing_is_expected_of_a_structure_that_a_mass_takes_from() -> None:
+    scheme = SCHEMES["freesurfer32"]
+    classes, probabilities = torch.zeros((8, 8, 8), dtype=torch.uint8), torch.zeros((33, 4, 4, 4))
+    for c, start in ((1, 0), (2, 4)):
+        classes[start : start + 4] = c
+        probabilities[c, start // 2 : start // 2 + 2] = 1
+    ids = [scheme.ids[0], scheme.ids[1]]
+    assert midspace._expected(classes, probabilities, scheme, None) == dict.fromkeys(ids, 1.0)
+    mass = torch.zeros_like(classes)
+    mass[4:6, 0, 0] = 33  # 2 of 256 voxels of the second
+    assert list(midspace._expected(classes, probabilities, scheme, mass)) == ids
+    mass[4:6, :2] = 33
+    assert list(midspace._expected(classes, probabilities, scheme, mass)) == ids[:1]

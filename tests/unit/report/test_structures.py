@@ -9,6 +9,7 @@ import pytest
 from report_results import made_up_results
 from uresnet.core.labels import SCHEMES
 from uresnet.report.structures import groups, table_rows
+from uresnet.results.record import InputRecord
 
 SIDED = SCHEMES["freesurfer28"]
 
@@ -63,3 +64,25 @@ def test_merged_structures_have_no_sides() -> None:
     rows = table_rows(scheme, {"image": dict.fromkeys(scheme.ids, 1.0)})
     assert [row.both for row in rows] == [False] * 3
     assert all(row.asymmetry["image"] is None for row in rows)
+
+
+def test_abnormal_tissue_that_was_not_looked_for_has_no_volume() -> None:
+    """As in ``volumes.tsv``; and its sides are not compared."""
+    scheme = SCHEMES["freesurfer35"]
+    volumes = {"image": dict.fromkeys(scheme.ids, 1000.0) | {25: 5000.0, 57: 0.0, 77: 0.0}}
+    about = InputRecord(
+        path="x.nii",
+        shape=(9, 9, 9),
+        voxel_mm=(1.0, 1.0, 1.0),
+        axes="RAS",
+        brain="",
+        brain_mm3=1.0,
+        conformed_shape=(9, 9, 9),
+        notes=(),
+        contrast="T1",
+    )
+    rows = {row.structure.id: row for row in table_rows(scheme, volumes, None, {"image": about})}
+    assert [rows[i].volumes["image"] for i in (25, 57, 77)] == [5.0, 0.0, None]
+    assert rows[25].asymmetry["image"] is None and rows[10].asymmetry["image"] == 0.0
+    flair = {"image": replace(about, contrast="FLAIR")}
+    assert {row.structure.id: row for row in table_rows(scheme, volumes, None, flair)}[77].volumes["image"] == 0.0

@@ -126,8 +126,8 @@ def cohort_page(folder: Path, rows: Sequence[CohortRow], outliers: int) -> str:
     )
 
 
-def outliers_page(folder: Path, outliers: Sequence[Outlier], total: int, images: int) -> str:
-    """Pictures of unusual structures, each with its outline."""
+def outliers_page(folder: Path, outliers: Sequence[Outlier], total: int, images: int, fewest: int) -> str:
+    """Pictures of unusual structures, each with its outline; among less than ``fewest`` images none is called so."""
     read: dict[str, Any] = {}
     cards = [(outlier, _picture(folder, outlier, read), _link(folder, outlier.id)) for outlier in outliers]
     return render(
@@ -136,6 +136,7 @@ def outliers_page(folder: Path, outliers: Sequence[Outlier], total: int, images:
         cards=cards,
         total=total,
         images=images,
+        fewest=fewest,
         subpixels=SUBPIXELS,
         version=__version__,
     )
