@@ -68,7 +68,7 @@ def _rows(table: Path, needed: Sequence[str]) -> tuple[list[tuple[int, dict[str,
         kind = "pairs" if "moving" in needed else "images"
         raise UserError(
             f"{table} has no column {' and no column '.join(map(repr, missing))}; a table of {kind} has the columns "
-            f"{', '.join(needed)}, separated by tabs."
+            f"{', '.join(needed)}, separated by tabs (in a .csv, by commas)."
         )
     if not rows:
         raise UserError(f"{table} has no rows; name at least one {'pair' if 'moving' in needed else 'image'}.")

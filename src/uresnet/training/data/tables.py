@@ -15,7 +15,10 @@ def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     columns, rows = read_rows(path)
     missing = [name for name in needed if name not in columns]
     if missing:
-        raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(needed)}, separated by tabs.")
+        raise UserError(
+            f"{path} has no column '{missing[0]}'; it needs {', '.join(needed)}, separated by tabs (in a .csv, by "
+            "commas)."
+        )
     for number, row in enumerate(rows, start=2):
         if any(not row[name] for name in needed):
             raise UserError(
