@@ -42,7 +42,7 @@ from uresnet.io import read_image
 from uresnet.measures.overlap import dice_per_class
 from uresnet.preprocess import extract_brain
 from uresnet.transform import folding_fraction, jacobian_determinant, log_jacobian_std
-from uresnet.transform_files import read_chain
+from uresnet.transform_files import FileKind, read_chain
 
 Labels = npt.NDArray[np.int32]
 
@@ -204,7 +204,8 @@ def judge(
     dice = dice_per_class(found, truth, SCHEME.number_of_classes)
     image = read_image(data / f"{fixed}_T1.nii.gz")
     brain = extract_brain(image)[0].mask
-    determinant = jacobian_determinant(read_chain([folder / name for name in method.files]), image.grid)
+    kind = FileKind("greedy") if method.module == "picsl_greedy" else None  # its matrix does not say whose it is
+    determinant = jacobian_determinant(read_chain([folder / name for name in method.files], kind), image.grid)
     return {
         "dice": float(dice.nanmean()),
         "folds": folding_fraction(determinant, brain),
