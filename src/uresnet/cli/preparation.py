@@ -151,7 +151,7 @@ def heads(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Prepare label maps of whole heads, without images, for uresnet train brain.
+    """Prepare label maps of whole heads, without images, for uresnet train brain and uresnet train open.
 
     They hold FreeSurfer ids in the brain, and any other values in the tissues around it.
     """
@@ -223,4 +223,4 @@ def _prepare(
     size = " × ".join(map(str, prepared.shape))
     earlier = f" ({prepared.reused} from an earlier run)" if prepared.reused else ""
     say(f"{len(prepared.scans)} scans of {size} voxels{earlier}: {counts}\nsplit  {folder / SPLIT}")
-    say(f"Train with: uresnet train {'brain' if options.heads else 'CONFIG'} --data {folder}")
+    say(f"Train with: uresnet train {'brain (or open)' if options.heads else 'CONFIG'} --data {folder}")

@@ -11,6 +11,7 @@ from uresnet.core.labels import label_scheme
 Blocks = Annotated[int, Within(0, 64)]
 Classes = Annotated[int, Within(2, 256)]
 Synthesis = Annotated[int, Within(0, 1024)]
+Downsampling = Annotated[int, Within(1, 2)]
 _MOST_LEVELS = 8
 
 
@@ -63,6 +64,8 @@ class SegmenterConfig:
     resolution of the one before. ``blocks`` are the numbers of residual blocks in the encoder's levels. ``hidden`` is
     the number of features from which the ``classes`` classes, background included, are computed. ``synthesis`` is the
     width of the layers that predict, from the same features, the T1-weighted image of the same brain; 0: it does not.
+    ``downsampling`` 2: the network sees means over blocks of 2×2×2 voxels, an eighth of the work, and its logits are
+    interpolated.
     """
 
     channels: tuple[Width, ...] = (24, 48, 80, 96)
@@ -70,6 +73,7 @@ class SegmenterConfig:
     hidden: Width = 64
     classes: Classes = 33
     synthesis: Synthesis = 0
+    downsampling: Downsampling = 1
 
     def __post_init__(self) -> None:
         check_numbers(self, "segmenter")

@@ -224,16 +224,19 @@ class ContrastConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """Whole heads of any contrast, in which the brain is to be found (:mod:`uresnet.training.examples.heads`).
+    """Heads of any contrast made from label maps (:mod:`uresnet.training.examples.heads`). ``find`` is what the network
+    learns to find: the "brain" in the whole head, or the "structures" of a brain without its head.
 
-    With probability ``families`` the brain has the order of tissues of T1, T2, FLAIR or PD, else every structure may
-    have any grey value; with ``dark_bone`` what looks like bone is dark. Probabilities in one block: ``abnormal``
-    tissue; a head that is ``stripped`` or ``defaced`` already; ``slices`` of ``thickness`` (from, to) mm; ``cut``, a
-    field of view that ends early by up to ``cut_share``. ``bias`` and ``noise`` are largest values as in ``blocks``, of
-    which the shape and its changes are used, and ``flip``.
+    With probability ``families`` the brain has the order of tissues of T1, T2, FLAIR or PD, in the share ``t1`` of them
+    that of T1, else every structure may have any grey value; with ``dark_bone`` what looks like bone is dark.
+    Probabilities in one block: ``abnormal`` tissue; a head that is ``stripped`` or ``defaced`` already; ``slices`` of
+    ``thickness`` (from, to) mm; ``cut``, a field of view that ends early by up to ``cut_share``. ``bias`` and ``noise``
+    are largest values as in ``blocks``, of which the shape and its changes are used, and ``flip``.
     """
 
+    find: Literal["brain", "structures"] = "brain"
     families: Share = 0.7
+    t1: Share = 0.25
     dark_bone: Share = 0.5
     abnormal: Share = 0.25
     stripped: Share = 0.2
@@ -349,6 +352,11 @@ class Config:
         require(self.contrasts is None or self.heads is None, "choose contrasts or heads, not both")
         from_folder = self.heads is not None and self.blocks.label_maps
         require(not from_folder, "with heads, the label maps are the data: prepare them with uresnet prepare heads")
+        coarse = self.heads is not None and self.heads.find == "structures"
+        require(
+            self.segmenter is None or (self.segmenter.downsampling == 2) == coarse,
+            "segmenter.downsampling is 2 with heads.find: structures, and 1 otherwise",
+        )
         # Settings that a training would silently ignore are errors.
         chosen = self.training.optimiser
         require(

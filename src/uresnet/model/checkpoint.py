@@ -30,6 +30,7 @@ from uresnet.core.labels import SCHEMES, LabelScheme, label_scheme
 from uresnet.errors import UserError, quoted
 from uresnet.model.catalogue import BRAIN, METADATA_KEY, ModelCard, ModelFile, find_model
 from uresnet.model.christodoulidis import pair_network
+from uresnet.model.coarse_segmenter import CoarseSegmenter
 from uresnet.model.network import placed
 from uresnet.model.published import load_published
 from uresnet.model.segmenter import Segmenter
@@ -82,7 +83,8 @@ def _build_pair_network(configuration: dict[str, Any], where: str) -> nn.Module:
 
 
 def _build_segmenter(configuration: dict[str, Any], where: str) -> nn.Module:
-    return Segmenter(segmenter_config_from_dict(configuration, where))
+    config = segmenter_config_from_dict(configuration, where)
+    return CoarseSegmenter(config) if config.downsampling > 1 else Segmenter(config)
 
 
 def _build_nothing(configuration: dict[str, Any], where: str) -> nn.Module:

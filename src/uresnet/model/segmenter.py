@@ -79,6 +79,8 @@ class ResidualBlock(nn.Module):
 class Segmenter(nn.Module):
     """A U-shaped network over blocks of 2×2×2 voxels, for ``config.classes`` classes, background first."""
 
+    smallest = SMALLEST
+
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
         self.config = config
@@ -185,17 +187,14 @@ class Segmenter(nn.Module):
         for axis, n in enumerate(image.shape[2:]):
             filled = (image[0, 0] > 0).any(dim=tuple(a for a in range(3) if a != axis)).nonzero()
             low, high = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, n)
-            size = min(n, -(-(high - low // 2 * 2) // SMALLEST) * SMALLEST)
+            size = min(n, -(-(high - low // 2 * 2) // self.smallest) * self.smallest)
             start = min(max(0, (low + high - size) // 4 * 2), n - size)
             box.append(slice(start, start + size))
         return tuple(box)
 
     def _evaluate(self, image: Tensor, features: Tensor, shifted: Tensor | None) -> tuple[Tensor, Tensor]:
         half = features.shape[2:]
-        near = F.max_pool3d(image, 2)
-        for _ in range(_REACH):
-            near = F.max_pool3d(near, 3, stride=1, padding=1)
-        evaluated = (near.flatten() > 0).nonzero()[:, 0]
+        evaluated = near_brain(image).flatten().nonzero()[:, 0]
         classes = torch.zeros((half.numel(), _PARTS), dtype=torch.uint8, device=image.device)
         probabilities = torch.zeros((self.config.classes, half.numel()), device=image.device)
         probabilities[0] = 1
@@ -246,6 +245,14 @@ def _repeated(x: Tensor, multiple: int) -> Tensor:
 def _picked(features: Tensor, rows: Tensor) -> Tensor:
     """The features (1, C, i, j, k) of the voxels ``rows``, as a line of them: (1, C, V, 1, 1)."""
     return features.movedim(1, -1).reshape(-1, features.shape[1])[rows].T[None, :, :, None, None]
+
+
+def near_brain(image: Tensor) -> Tensor:
+    """(1, 1, I, J, K) → the half-resolution voxels in which a structure may lie, (1, 1, I/2, J/2, K/2) bool."""
+    near = F.max_pool3d(image, 2)
+    for _ in range(_REACH):
+        near = F.max_pool3d(near, 3, stride=1, padding=1)
+    return near > 0
 
 
 def blocks_to_channels(x: Tensor) -> Tensor:

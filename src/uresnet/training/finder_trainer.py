@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from uresnet.config import Config, ConformSpec, HeadConfig
 from uresnet.core.labels import SCHEMES, LabelScheme
@@ -14,10 +15,14 @@ from uresnet.measures.overlap import dice_per_class
 from uresnet.model.catalogue import BRAIN, ModelCard
 from uresnet.training.context import TrainingContext
 from uresnet.training.data.store import DeviceStore
+from uresnet.training.examples.blocks import NOT_JUDGED
 from uresnet.training.examples.heads import HeadMaker, block_shape
+from uresnet.training.examples.structures import StructureMaker
 from uresnet.training.samples import PAIRS, Sample, sample_alone
 from uresnet.training.segmenter_trainer import SegmenterTrainer
 from uresnet.training.validation import Validation, mean_per_structure
+
+_CONFORM = ConformSpec((160, 192, 160), (1, 1, 1), ("R", "A", "S"), 16, "percentile", "box")
 
 LOOKS = 4
 """How many images are made of every held-out head, always the same ones."""
@@ -25,6 +30,8 @@ LOOKS = 4
 
 class FinderTrainer(SegmenterTrainer):
     """Trains the network of ``preprocess.skull`` on a store of heads (:func:`~.data.label_maps.read_head`)."""
+
+    found = "the brain"
 
     def __init__(
         self, config: Config, training: DeviceStore, validation: DeviceStore | None, context: TrainingContext
@@ -58,12 +65,14 @@ class FinderTrainer(SegmenterTrainer):
         for number in range(self.team.rank, LOOKS * heads, self.team.size):
             generator = torch.Generator(self.device).manual_seed(number)
             block = self.make_unseen(generator, number % heads)
-            predicted = network(block.image)[0]
-            dice = dice_per_class(predicted.long(), block.classes[0, 0].long(), self.scheme.number_of_classes)
+            known = block.classes != NOT_JUDGED
+            true = torch.where(known, block.classes, 0)
+            predicted = network(block.image)[0] * known[0, 0]
+            dice = dice_per_class(predicted.long(), true[0, 0].long(), self.scheme.number_of_classes)
             seen = None
             if number < PAIRS:
-                true = block.classes * self.scheme.ids[0]
-                seen = sample_alone(block.image, predicted, true, self.scheme, axes)
+                ids = torch.tensor([0, *self.scheme.ids], device=true.device)[true.int()]
+                seen = sample_alone(block.image, predicted, ids, self.scheme, axes)
             own.append((number, dice.tolist(), seen))
         results = sorted(self.team.gathered(own), key=lambda result: result[0])
         _, dice_of_all, samples = zip(*results, strict=True)
@@ -74,13 +83,41 @@ class FinderTrainer(SegmenterTrainer):
         )
 
     def as_figures(self, result: Validation) -> dict[str, Any]:
-        """Dice of the brain, for the card of the model."""
+        """Mean Dice, for the card of the model."""
         return {
             "training step": result.step,
             "validation heads": self.scans[1],
-            "Dice of the brain, images made from validation heads": round(float(np.nanmean(result.segmentation)), 4),
+            f"Dice of {self.found}, images made from validation heads": round(
+                float(np.nanmean(result.segmentation)), 4
+            ),
         }
 
     def card(self) -> ModelCard:
         """A card of the kind of networks that find the brain, which see images as they are: none is conformed."""
         return replace(super().card(), kind=BRAIN, conform=asdict(ConformSpec()), scheme="", classes=[])
+
+
+class StructureTrainer(FinderTrainer):
+    """Trains a segmenter for any contrast on the brains of a store of heads, on voxels of 2 mm."""
+
+    found = "the structures"
+
+    @staticmethod
+    def scheme_of(config: Config) -> LabelScheme:
+        """The structures of a healthy brain."""
+        return SCHEMES["freesurfer32"]
+
+    @staticmethod
+    def maker_of(config: Config, training: DeviceStore, context: TrainingContext) -> StructureMaker:
+        """Brains of any contrast."""
+        return StructureMaker(config.heads or HeadConfig(), config.blocks, training, SCHEMES["freesurfer32"])
+
+    def card(self) -> ModelCard:
+        """A card of the kind midspace, whose images are conformed as for the other packaged ones."""
+        return replace(SegmenterTrainer.card(self), conform=asdict(_CONFORM), any_contrast=True)
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Take the weights of another segmenter, or all but the last layers of a network that finds brains."""
+        own = self.network.state_dict()
+        last = {name: value for name, value in own.items() if name.startswith(("hidden.", "head."))}
+        super().start_from(weights if weights["head.weight"].shape == own["head.weight"].shape else weights | last)

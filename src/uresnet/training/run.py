@@ -19,7 +19,7 @@ from uresnet.training.data.bundle import Extras, open_bundle
 from uresnet.training.data.dataset import INDEX, PackedDataset, open_dataset
 from uresnet.training.data.store import DeviceStore, load_other_contrasts, load_store
 from uresnet.training.events import Event, Report
-from uresnet.training.finder_trainer import FinderTrainer
+from uresnet.training.finder_trainer import FinderTrainer, StructureTrainer
 from uresnet.training.log import Logbook
 from uresnet.training.loop import Trainer
 from uresnet.training.memory import memory_explained
@@ -120,7 +120,7 @@ def with_limits(config: Config, data: Path | None, minutes: float | None) -> Con
 
 def _kind_of(config: Config) -> type[PairTrainer] | type[SegmenterTrainer]:
     if config.heads:
-        return FinderTrainer
+        return FinderTrainer if config.heads.find == "brain" else StructureTrainer
     return SegmenterTrainer if config.segmenter else PairTrainer
 
 
@@ -143,7 +143,8 @@ def _load_stores(config: Config, dataset: PackedDataset, device: str) -> tuple[D
 
 
 def _start_from(trainer: Trainer[Any], name: str) -> None:
-    model = load_model(_finder(name) if trainer.config.heads else name)
+    finds_brains = trainer.config.heads is not None and (name == BRAIN or trainer.config.heads.find == "brain")
+    model = load_model(_finder(name) if finds_brains else name)
     try:
         trainer.start_from(model.network.state_dict())
     except RuntimeError as error:

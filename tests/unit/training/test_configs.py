@@ -41,7 +41,9 @@ def test_without_data_it_says_which_folder_the_configuration_names(
         said = " ".join((done.output + done.stderr).split())
         assert done.exit_code == 2
         assert f"The configuration {name} names the data folder {named}, which " in said
-        assert "--data FOLDER" in said and f"uresnet prepare {'heads' if name == 'brain' else 'pairs'}" in said
+        assert (
+            "--data FOLDER" in said and f"uresnet prepare {'heads' if name in ('brain', 'open') else 'pairs'}" in said
+        )
         (tmp_path / named).mkdir(parents=True, exist_ok=True)
 
 

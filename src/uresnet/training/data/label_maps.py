@@ -23,9 +23,10 @@ from uresnet.errors import UserError
 from uresnet.io import read_labels
 from uresnet.preprocess import conform
 
-_FLUID = 24
+FLUID = 24
+"""FreeSurfer's id of cerebrospinal fluid outside the ventricles."""
 
-UNCERTAIN_IDS = (_FLUID, 25, 57, 30, 62, 72, 77, 78, 79, 80, 81, 82, 85)
+UNCERTAIN_IDS = (FLUID, 25, 57, 30, 62, 72, 77, 78, 79, 80, 81, 82, 85)
 """FreeSurfer ids of label maps whose class is not known.
 
 Outside the sulci, the fluid of these maps is not what manual labels call CSF; lesions and vessels have no class.
@@ -115,7 +116,7 @@ def _brain_in(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def _tissue(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    tissue: npt.NDArray[np.bool_] = (ids > 0) & (ids != _FLUID) & ~np.isin(ids, OUTSIDE)
+    tissue: npt.NDArray[np.bool_] = (ids > 0) & (ids != FLUID) & ~np.isin(ids, OUTSIDE)
     return tissue
 
 
@@ -144,7 +145,7 @@ def _conformed_map(path: Path, spec: ConformSpec) -> Tensor:
     labels = read_labels(path)
     ids = fold_parcels(labels.data.numpy())
     ids = np.where(np.isin(ids, list(FREESURFER)), ids, 0).astype(np.uint8)
-    tissue = (ids > 0) & (ids != _FLUID)
+    tissue = (ids > 0) & (ids != FLUID)
     brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(tissue, 4), iterations=3))[4:-4, 4:-4, 4:-4]
     ids[~brain] = 0
     image = Image(torch.from_numpy(ids), labels.grid, labels.path)  # conform needs intensities; only its grid is used

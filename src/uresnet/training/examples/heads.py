@@ -16,7 +16,7 @@ from torch import Tensor
 from uresnet.config import BlockConfig, HeadConfig
 from uresnet.core.coordinates import identity_coordinates
 from uresnet.core.sampling import sample
-from uresnet.training.data.label_maps import OUTSIDE
+from uresnet.training.data.label_maps import FLUID, OUTSIDE
 from uresnet.training.data.store import DeviceStore
 from uresnet.training.examples import abnormal, acquisition
 from uresnet.training.examples.blocks import Block, bent_voxels, random_matrix
@@ -30,8 +30,6 @@ SIDE = 2
 BONES = tuple(OUTSIDE.start + n for n in (11, 15, 16))
 """Ids of what looks like bone in the label maps of SynthSeg: 511, 515 and 516."""
 
-_FLUID = 24
-
 
 class HeadMaker:
     """Makes random :class:`Block` s of the heads of a store, whose images are brain masks; class 1 is the brain."""
@@ -43,16 +41,14 @@ class HeadMaker:
 
     def __call__(self, generator: torch.Generator, number: int | None = None) -> Block:
         """One block, of a random head or that with a ``number``; all that is random comes from the generator."""
-        c = self.config
-        if number is None:
-            number = int(torch.randint(len(self.centres), (1,), generator=generator, device=generator.device))
+        c, number = self.config, self._number(generator) if number is None else number
         volume, mask = self.store.labels[number][None], self.store.images[number][None]
         coordinates = self._coordinates(number, generator)
         labels = sample(volume, coordinates, mode="nearest").to(torch.uint8)
         brain = sample(mask.float() * self.store.image_scale, coordinates) > 0.5
         image = self._painted(volume, coordinates, labels, generator)
         if chance(c.abnormal, generator):
-            image = _with_abnormal_tissue(image, labels, generator)
+            image = with_abnormal_tissue(image, labels, generator)
         if chance(c.stripped, generator):
             image = image * acquisition.stripped_unevenly(brain, generator)
         elif chance(c.defaced, generator):
@@ -66,6 +62,9 @@ class HeadMaker:
         if chance(self.blocks.flip, generator):
             image, brain = image.flip(2), brain.flip(2)
         return Block(image, brain.to(torch.uint8))
+
+    def _number(self, generator: torch.Generator) -> int:
+        return int(torch.randint(len(self.centres), (1,), generator=generator, device=generator.device))
 
     def _coordinates(self, number: int, generator: torch.Generator) -> Tensor:
         """Where every voxel of the block reads the label map, about the middle of the brain, (1, 3, i, j, k)."""
@@ -89,8 +88,9 @@ class HeadMaker:
         """(256,) a grey value for every id, and one for the air."""
         device = generator.device
         if chance(self.config.families, generator):
-            number = int(torch.randint(len(FAMILIES), (1,), generator=generator, device=device))
-            table = grey_table(draw_tissues(FAMILIES[number], generator), between(0, 0.4, generator), generator)
+            others = int(torch.randint(1, len(FAMILIES), (1,), generator=generator, device=device))
+            family = FAMILIES[0 if chance(self.config.t1, generator) else others]
+            table = grey_table(draw_tissues(family, generator), between(0, 0.4, generator), generator)
         else:
             table = any_table(generator)
         table[table == 0] = fraction(generator)
@@ -99,7 +99,7 @@ class HeadMaker:
         if chance(self.config.dark_bone, generator):
             table[list(BONES)] = 0.25 * torch.rand(len(BONES), generator=generator, device=device)
         if chance(0.3, generator):  # the fluid of label maps holds vessels and membranes too
-            table[_FLUID] = fraction(generator)
+            table[FLUID] = fraction(generator)
         table[0] = 0.0 if chance(0.5, generator) else between(0, 0.25, generator)
         return table
 
@@ -133,7 +133,7 @@ def _centre(brain: Tensor) -> Tensor:
     return torch.stack(means)
 
 
-def _with_abnormal_tissue(image: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+def with_abnormal_tissue(image: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
     """Blobs of one brightness, anywhere in the brain: lesions of any kind."""
     field = smooth_field(1, image.shape[2:], int(between(3, 12, generator)), generator)[None]
     share = (field > between(1.0, 2.5, generator)) & (labels > 0) & ~_is_outside(labels)
