@@ -31,7 +31,7 @@ class Descent:
         for component in (force[:, 1:2], force[:, 2:]):
             square.addcmul_(component, component)
         self.square_mean.lerp_(gaussian_smoothed(square, 2.0), 1 - _MEMORY)
-        quiet = _QUIET * self.square_mean.mean().sqrt() + 1e-12
+        quiet = _QUIET * mean_of(self.square_mean).sqrt() + 1e-12
         size = (self.square_mean / (1 - _MEMORY**self.count)).sqrt_().add_(quiet)
         rate = self.level.rate / (1 - _MOMENTUM**self.count)
         stepped = torch.addcdiv(velocity, self.force_mean, size, value=-rate)
@@ -40,6 +40,12 @@ class Descent:
             diffuse_divergence(velocity)
         step_done()
         return velocity
+
+
+def mean_of(x: Tensor) -> Tensor:
+    """The mean of (1, 1, i, j, k), one axis after the other: in an order that does not depend on the number of threads,
+    which a sum over all of a large tensor does."""
+    return x.mean(dim=4).mean(dim=3).mean()
 
 
 def diffuse_divergence(velocity: Tensor) -> None:

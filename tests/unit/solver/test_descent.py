@@ -1,4 +1,4 @@
-"""The diffusion of the divergence, against its closed form for a wave."""
+"""The diffusion of the divergence, against its closed form for a wave; a mean that threads do not change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from uresnet.core.coordinates import identity_coordinates
-from uresnet.solver.descent import diffuse_divergence
+from uresnet.core.device import computing_threads
+from uresnet.solver.descent import diffuse_divergence, mean_of
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -23,3 +24,13 @@ def test_divergence_is_damped_as_its_wave_length_says_and_shear_is_left(axis: in
     expected = before[0].clone()
     expected[axis] *= 1 - 0.3 * np.sin(k) ** 2
     torch.testing.assert_close(velocity[0][inner], expected[inner], atol=1e-5, rtol=0)
+
+
+def test_a_mean_is_the_same_for_every_number_of_threads() -> None:
+    """To the bit, which a mean over all of a tensor of this size is not."""
+    x = torch.rand((1, 1, 46, 50, 42), generator=torch.Generator().manual_seed(0)) ** 8
+    found = []
+    for threads in (1, 2, 3, 5):
+        with computing_threads(threads):
+            found.append(float(mean_of(x)))
+    assert len(set(found)) == 1 and found[0] == pytest.approx(float(x.double().mean()), rel=1e-6)
