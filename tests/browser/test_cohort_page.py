@@ -26,7 +26,7 @@ def test_a_click_sorts(browser: Any, tmp_path: Path) -> None:
     evil = "<img src=x onerror=\"document.title='owned'\">"
     rows = [
         CohortRow("s10", "good", dice=0.9, seconds=20.0, thumbnail=picture),
-        CohortRow("s9", "look", ("The brains do not match.",), dice=0.7, seconds=5.0, warnings=2),
+        CohortRow("s9", "look", ("The brains do not match.",), dice=0.7, seconds=5.0, warnings=(evil, "Odd.")),
         CohortRow("s1", "failed", dice=0.3, seconds=100.0),
         CohortRow("bad", "", error=evil),
     ]

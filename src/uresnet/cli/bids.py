@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from uresnet._version import __version__
-from uresnet.cli.cohort import end, run_jobs, write_group
+from uresnet.cli.cohort import end, look_at_target, run_jobs, write_group
 from uresnet.cli.main import start
 from uresnet.cli.session import Session, session
 from uresnet.core.choices import OutputName
@@ -110,6 +110,7 @@ def _participant(run: Session, given: argparse.Namespace) -> None:
     options, count = _options(run, given, len(images))
     target = None if given.target is None else scan_of(given.target)
     space = None if target is None else given.target_name
+    look_at_target(run, jobs_of(images, target))
     write_description(given.output_dir, given.bids_dir)
 
     def do(jobs: Sequence[Job], chosen: Options) -> list[Outcome]:

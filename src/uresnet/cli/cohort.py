@@ -26,14 +26,14 @@ from uresnet.cli.options import (
     extras_of,
 )
 from uresnet.cli.session import Session, session
-from uresnet.cohort.jobs import LEAN_OUTPUTS, EngineName
+from uresnet.cohort.jobs import LEAN_OUTPUTS, EngineName, named
 from uresnet.core.choices import FailOn, FormatName, Freedom, OutputName
 from uresnet.errors import UserError
 from uresnet.pipeline.names import chosen_outputs
 
 if TYPE_CHECKING:
     from uresnet.cohort.jobs import Job, Options, Outcome
-    from uresnet.cohort.run import Engine
+    from uresnet.cohort.run import Engine, Plan
 
 SOME_FAILED = 4
 """The exit code of a cohort of which some failed."""
@@ -128,6 +128,9 @@ def cohort(
     memory: MemoryOption = None,
     cache_size: CacheOption = "10GB",
     device: DeviceOption = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of other images under the same ids.")
+    ] = False,
     fail_on: FailOnOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -138,7 +141,8 @@ def cohort(
     they are named in the end, and the exit code is 4. What happened to each pair is in manifest.tsv.
 
     The same command continues what was stopped: it does what is missing, what failed, and what has changed since
-    (inputs, options or model). Tables of volumes, outliers and an index page are written in the end; see uresnet group.
+    (contents of images, options or model). Results of other images, such as those of another --to, are replaced only
+    with --overwrite. Tables of volumes, outliers and an index page are written in the end; see uresnet group.
     """
     with session(device, threads, quiet, debug) as run:
         from uresnet.cohort.table import shard as part_of
@@ -165,9 +169,11 @@ def cohort(
             formats=_formats(export),
         )
         mine = part_of(jobs, *part) if part else jobs
-        outcomes = run_jobs(run, mine, options, _engine(engine, scheduler, cluster, options, count, run))
+        look_at_target(run, jobs)
+        outcomes = run_jobs(run, mine, options, _engine(engine, scheduler, cluster, options, count, run), overwrite)
         if part is None:
             write_group(run, output)
+            _tell_others(run, jobs, output)
         end(run, outcomes, output, fail_on)
 
 
@@ -188,18 +194,34 @@ def group(
         write_group(run, folder)
 
 
-def run_jobs(run: Session, jobs: Sequence[Job], options: Options, engine: Engine) -> list[Outcome]:
-    """Plan, run, and show how far it is. Used by all verbs on many images."""
+def run_jobs(
+    run: Session, jobs: Sequence[Job], options: Options, engine: Engine, overwrite: bool = True
+) -> list[Outcome]:
+    """Plan, run, and show how far it is. Used by all verbs on many images.
+
+    Raises :class:`UserError` where results of other images would be replaced without ``overwrite``.
+    """
     from uresnet.cohort.run import plan
     from uresnet.cohort.run import run as run_planned
 
     scans = len({scan for job in jobs for scan in job.scans})
     with run.terminal.bar("looking at the images", scans) as step:
         planned = plan(jobs, options, step)
-    if planned.done:
-        run.terminal.note(f"{counted(len(planned.done), 'result')} of {len(jobs)} are there already")
+    if planned.of_others and not overwrite:
+        raise UserError(
+            f"{options.folder} holds results of other images under the same ids: {_images(planned)}; choose "
+            "another folder, or replace them with --overwrite."
+        )
+    _tell(run, planned)
     with _Display(run, len(jobs), len(planned.done)) as display:
         return run_planned(planned, options, engine, display.show)
+
+
+def look_at_target(run: Session, jobs: Sequence[Job]) -> None:
+    """Read the image that all jobs share. Raises :class:`UserError` where none of them could be done."""
+    from uresnet.cohort.table import check_target
+
+    run.terminal.warn(f"of the target: {sentence}" for sentence in check_target(jobs))
 
 
 def write_group(run: Session, folder: Path) -> None:
@@ -208,9 +230,50 @@ def write_group(run: Session, folder: Path) -> None:
 
     run.load_torch()
     with run.terminal.bar("tables and pages", 1) as step:
-        for path in write(folder):
+        paths, said = write(folder)
+        for path in paths:
             run.terminal.note(f"  {path}")
         step()
+    run.terminal.warn(said)
+
+
+def _tell_others(run: Session, jobs: Sequence[Job], folder: Path) -> None:
+    """What the tables and pages hold of jobs that the table does not name."""
+    from uresnet.cohort.manifest import Manifest
+
+    others = list(Manifest(folder).outcomes().keys() - {job.id for job in jobs})
+    if others:
+        run.terminal.note(
+            f"The tables and pages also have {counted(len(others), 'job')} of earlier tables in {folder}: "
+            f"{named(sorted(others))}"
+        )
+
+
+def _tell(run: Session, planned: Plan) -> None:
+    """What a plan found in the folder."""
+    if planned.done:
+        are = "is" if len(planned.done) == 1 else "are"
+        run.terminal.note(f"{counted(len(planned.done), 'result')} of {len(planned.jobs)} {are} there already")
+    if planned.lost:
+        found = counted(len(planned.lost), "result")
+        run.terminal.warn([f"{found} lost files, and will be made again: {named(list(planned.lost), planned.lost)}."])
+    if planned.changed:
+        found = counted(len(planned.changed), "result")
+        run.terminal.note(f"{found} will be replaced: contents of images, options or model were others")
+    if planned.of_others:
+        found = counted(len(planned.of_others), "result")
+        run.terminal.warn([f"{found} of other images will be replaced: {_images(planned)}."])
+
+
+def _images(planned: Plan) -> str:
+    """The results of other images that would be replaced, with those images."""
+    from uresnet.results.record_text import file_name
+
+    images = {
+        name: " and ".join(file_name(image.path) for image in record.inputs.values())
+        for name, record in planned.of_others.items()
+    }
+    return named(list(images), images)
 
 
 def _part(shard: str | None) -> tuple[int, int] | None:
@@ -321,10 +384,19 @@ def end(run: Session, outcomes: Sequence[Outcome], output: Path, fail_on: FailOn
     run.terminal.say(
         f"{len(done)} done{f' (verdicts: {said})' if said else ''}, {len(failed)} failed → {output}{os.sep}"
     )
+    warned = [outcome for outcome in done if outcome.warnings]
+    if warned:
+        have = "has" if len(warned) == 1 else "have"
+        run.terminal.warn(
+            [
+                f"{len(warned)} of {len(done)} results {have} warnings, the first: {warned[0].warnings[0]} All are in "
+                "manifest.tsv."
+            ]
+        )
     for outcome in failed[:_SHOWN]:
         run.terminal.alert(f"failed  {outcome.id}: {outcome.error}")
     if len(failed) > _SHOWN:
-        run.terminal.alert(f"… and {len(failed) - _SHOWN} more: see {output / 'manifest.tsv'}")
+        run.terminal.alert(f"… and {len(failed) - _SHOWN} more: see manifest.tsv")
     if failed:
         raise typer.Exit(SOME_FAILED)
     if fail_on is not None and (verdicts["failed"] or (fail_on == "look" and verdicts["look"])):

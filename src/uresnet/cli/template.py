@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uresnet.cli.cohort import MemoryOption, WorkersOption, WorkerThreadsOption, end, options_of, run_jobs
+from uresnet.cli.cohort import (
+    MemoryOption,
+    WorkersOption,
+    WorkerThreadsOption,
+    end,
+    look_at_target,
+    options_of,
+    run_jobs,
+)
 from uresnet.cli.options import (
     BrainOption,
     DebugOption,
@@ -23,7 +31,7 @@ from uresnet.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from uresnet.cohort.jobs import Job, Options, Outcome, Scan
+    from uresnet.cohort.jobs import Options, Outcome, Scan
 
 
 def template(
@@ -59,9 +67,11 @@ def template(
         scans = _scans(images, output)
         options, count = options_of(run, output, model, len(scans), workers, threads, memory, "10GB")
         options = replace(options, refine=refine, brain=brain)
+        from uresnet.cohort.jobs import Job
         from uresnet.cohort.local import LocalWorkers
         from uresnet.cohort.template import ROUNDS, TemplateOptions, build_template
 
+        look_at_target(run, [Job(*scans[0], fixed=scans[0][1])])  # what all are registered to first
         (output / ROUNDS).mkdir(parents=True, exist_ok=True)
         outcomes: list[Outcome] = []
 

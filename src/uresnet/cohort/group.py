@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from uresnet.cohort.jobs import HIDDEN
+from uresnet.cohort.jobs import HIDDEN, named
 from uresnet.cohort.manifest import LINES, Manifest
-from uresnet.cohort.results import read_result
+from uresnet.cohort.results import read_whole
 from uresnet.core.files import write_text
 from uresnet.core.labels import SCHEMES, tabulated
 from uresnet.core.reading import read_rows
@@ -30,6 +30,7 @@ Iglewicz and Hoaglin's bound."""
 FEWEST = 8
 """Images below which nothing is called unusual."""
 
+_VOLUMES = "volumes.tsv"
 _SHOWN = 200  # outliers on the page; the table has all
 
 
@@ -54,8 +55,9 @@ class Measured:
         return "dseg.nii.gz" if self.role == "image" else f"{self.role}_dseg.nii.gz"
 
 
-def write_group(folder: Path) -> list[Path]:
-    """Write the tables and pages of a cohort into its folder, and return their paths.
+def write_group(folder: Path) -> tuple[list[Path], list[str]]:
+    """Write the tables and pages of a cohort into its folder; returns their paths, and what is wrong with results that
+    were done: sentences.
 
     What failed or was left undone is listed, and not measured. Raises :class:`UserError` for a folder that holds no
     cohort.
@@ -66,19 +68,22 @@ def write_group(folder: Path) -> list[Path]:
     names: dict[int, str] = {}
     rows: list[CohortRow] = []
     thumbnails = Thumbnails(folder, folder / HIDDEN / "thumbnails")
-    outcomes = Manifest(folder).outcomes()
+    outcomes, lost, unmeasured = Manifest(folder).outcomes(), dict[str, str](), 0
     for outcome in (outcomes[name] for name in sorted(outcomes)):  # they ended in any order
-        record = read_result(folder / outcome.id) if outcome.state == "done" else None
-        rows.append(
-            CohortRow.of(
-                outcome.id, record, outcome.error or ("" if record else "Its folder is gone; run the cohort again.")
-            )
-        )
+        record, gone = read_whole(folder / outcome.id) if outcome.state == "done" else (None, "")
+        found_here = [] if record is None else _measured(folder / outcome.id, record)
+        if record is not None and not gone and not found_here and _VOLUMES in (record.files or ()):
+            gone = f"{_VOLUMES} holds no volumes: delete it"
+        if gone:
+            lost[outcome.id] = gone
+            unmeasured += not found_here
+        again = f"Not whole any longer ({gone}); run the cohort again." if gone else ""
+        rows.append(CohortRow.of(outcome.id, record, outcome.error or again))
         if record is None:
             continue
         rows[-1] = rows[-1].with_thumbnail(thumbnails.of(outcome.id, record))
         names |= _names(record)
-        for found in _measured(folder / outcome.id, record):
+        for found in found_here:
             # The fixed image of many pairs is one image, which is no worse than the best of them.
             known = measured.get((found.path, found.model))
             if known is None or _severity(found) < _severity(known):
@@ -95,7 +100,14 @@ def write_group(folder: Path) -> list[Path]:
     }
     for name, text in texts.items():
         write_text(text, folder / name)
-    return [folder / name for name in texts]
+    done = sum(outcome.state == "done" for outcome in outcomes.values())
+    return [folder / name for name in texts], [_lost_sentence(lost, unmeasured, done)] if lost else []
+
+
+def _lost_sentence(lost: Mapping[str, str], unmeasured: int, done: int) -> str:
+    what = f"{len(lost)} of {done} results are not whole any longer, by what is missing: {named(list(lost), lost)}"
+    tables = f"; the tables leave out the volumes of {unmeasured} of them" if unmeasured else ""
+    return f"{what}{tables}. Run the cohort again, which makes them again."
 
 
 def find_outliers(images: Sequence[Measured], names: Mapping[int, str]) -> list[Outlier]:
@@ -125,10 +137,10 @@ def find_outliers(images: Sequence[Measured], names: Mapping[int, str]) -> list[
 
 
 def _measured(folder: Path, record: RunRecord) -> list[Measured]:
-    table = folder / "volumes.tsv"
-    if not table.is_file():
+    try:
+        _, rows = read_rows(folder / _VOLUMES)
+    except UserError:  # it is missing or damaged, which is told
         return []
-    _, rows = read_rows(table)
     verdict = "" if record.quality is None else record.quality.verdict.value
     found = []
     for role, image in record.inputs.items():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from uresnet.core.choices import BrainMethod, FormatName, Freedom, OutputName
+from uresnet.errors import quoted
 from uresnet.pipeline.names import DEFAULT_OUTPUTS
 
 LEAN_OUTPUTS: tuple[OutputName, ...] = tuple(name for name in DEFAULT_OUTPUTS if name not in ("report", "jacobian"))
@@ -20,6 +22,8 @@ EngineName = Literal["local", "dask", "slurm"]
 
 HIDDEN = ".cohort"
 """The folder, within that of the results, of what only a running cohort needs."""
+
+_NAMED = 5  # jobs, in a message
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What came of a job. ``seconds`` are those of computing and writing, ``peak_mb`` is the most memory that the
-    worker held meanwhile; ``encodings`` is how many images the network looked at."""
+    worker held meanwhile; ``encodings`` is how many images the network looked at; ``warnings`` are sentences."""
 
     id: str
     state: State
@@ -91,11 +95,11 @@ class Outcome:
     encodings: int = 0
     worker: str = ""
     error: str = ""
-    warnings: int = 0
+    warnings: tuple[str, ...] = ()
     time: str = ""
 
     def to_json_value(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value not in (None, "")}
+        return {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
 
     @classmethod
     def from_json_value(cls, value: Any) -> Outcome:
@@ -103,4 +107,13 @@ class Outcome:
         known = {f.name for f in fields(cls)}
         if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("id", "state")):
             raise ValueError("no outcome of a job")
+        said = value.get("warnings", ())  # an earlier version wrote how many
+        value = value | {"warnings": tuple(map(str, said)) if isinstance(said, list) else ()}
         return cls(**{name: item for name, item in value.items() if name in known})
+
+
+def named(jobs: Sequence[str], said: Mapping[str, str] | None = None) -> str:
+    """The first ``jobs``, with what is ``said`` of each: ``a (its folder), b (volumes.tsv) and 3 more``."""
+    about = {job: f" ({quoted(what)})" for job, what in (said or {}).items()}
+    first = ", ".join(f"{job}{about.get(job, '')}" for job in jobs[:_NAMED])
+    return first + (f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else "")

@@ -17,7 +17,7 @@ from uresnet.core.files import write_text
 from uresnet.errors import UserError
 
 LINES, TABLE = "manifest.jsonl", "manifest.tsv"
-COLUMNS = ("id", "state", "verdict", "seconds", "peak_mb", "error")
+COLUMNS = ("id", "state", "verdict", "seconds", "peak_mb", "error", "warnings")
 
 
 def append_line(path: Path, text: str) -> None:
@@ -70,12 +70,12 @@ class Manifest:
         """Write ``manifest.tsv``: all ``jobs`` in their order, then what the manifest knows besides."""
         known = self.outcomes()
         names = list(dict.fromkeys([*(job.id for job in jobs), *known]))
-        rows = (_row(known[name]) if name in known else (name, "missing", *[""] * 4) for name in names)
+        rows = (_row(known[name]) if name in known else (name, "missing", *[""] * (len(COLUMNS) - 2)) for name in names)
         write_text(_lines([COLUMNS, *rows]), self.folder / TABLE)
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
-    values = (getattr(outcome, name) for name in COLUMNS)
+    values = [getattr(outcome, name) for name in COLUMNS[:-1]] + [" | ".join(outcome.warnings)]
     return tuple("" if value is None else " ".join(str(value).split()) for value in values)
 
 

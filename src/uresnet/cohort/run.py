@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from uresnet.cohort.hashes import ContentHashes, with_keys
 from uresnet.cohort.jobs import HIDDEN, Job, Options, Outcome
 from uresnet.cohort.manifest import LINES, Manifest
-from uresnet.cohort.results import result_of
+from uresnet.cohort.results import outcome_of, read_whole
 from uresnet.core.exchange import recover
 from uresnet.core.files import check_output_folder
 from uresnet.errors import UserError
+from uresnet.results.record import RunRecord
 
 _PATIENCE = 2.0  # seconds before work that another run holds is asked for again
 
@@ -31,11 +32,18 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """The ``jobs`` of a cohort with their keys, those that are ``left`` to do, and what is known of the others."""
+    """The ``jobs`` of a cohort with their keys, those that are ``left`` to do, and what is known of the others.
+
+    Of those left, ``lost`` says what somebody has deleted of the result; ``changed`` are those whose results had other
+    contents of the images, options or model; ``of_others`` has the records of those whose results are of other images.
+    """
 
     jobs: tuple[Job, ...]
     left: tuple[Job, ...]
     done: tuple[Outcome, ...]
+    lost: Mapping[str, str] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+    of_others: Mapping[str, RunRecord] = field(default_factory=dict)
 
 
 def check_folder(folder: Path) -> None:
@@ -46,8 +54,8 @@ def check_folder(folder: Path) -> None:
 
 
 def plan(jobs: Sequence[Job], options: Options, progress: Callable[[], None] = lambda: None) -> Plan:
-    """What is left to do: jobs without a result, those whose last try failed, and those whose inputs, options or model
-    are no longer the same. ``progress`` is called for each scan, whose content has to be read for that.
+    """What is left to do: jobs without a whole result, those whose last try failed, and those whose inputs, options or
+    model are no longer the same. ``progress`` is called for each scan, whose content has to be read for that.
 
     The manifest learns of results that a killed run did not come to note.
     """
@@ -57,18 +65,26 @@ def plan(jobs: Sequence[Job], options: Options, progress: Callable[[], None] = l
     keyed = with_keys(jobs, options, ContentHashes(folder), progress)
     manifest = Manifest(folder)
     noted = manifest.outcomes()
-    left, done = [], []
+    left, done = list[Job](), list[Outcome]()
+    lost, changed, of_others = dict[str, str](), list[str](), dict[str, RunRecord]()
     for job in keyed:
-        there = result_of(folder / job.id, job.key)
-        if there is None:
-            left.append(job)
+        (record, gone), known = read_whole(folder / job.id), noted.get(job.id)
+        as_noted = known is not None and (known.key, known.state) == (job.key, "done")
+        if record is not None and record.key == job.key and not gone:
+            there = known if known is not None and as_noted else outcome_of(job.id, record)
+            if there is not known:
+                manifest.note(there)
+            done.append(there)
             continue
-        known = noted.get(job.id)
-        if known is None or known.key != job.key or known.state != "done":
-            manifest.note(there)
-            known = there
-        done.append(known)
-    return Plan(tuple(keyed), tuple(left), tuple(done))
+        left.append(job)
+        if record is not None and record.key != job.key:
+            if _paths(record) == _paths_of(job):
+                changed.append(job.id)
+            else:
+                of_others[job.id] = record
+        elif record is not None or as_noted:
+            lost[job.id] = gone
+    return Plan(tuple(keyed), tuple(left), tuple(done), lost, tuple(changed), of_others)
 
 
 def run(
@@ -98,3 +114,12 @@ def run(
         recover(options.folder)
         manifest.write_table(planned.jobs)
     return ended
+
+
+def _paths(record: RunRecord) -> dict[str, str]:
+    return {role: image.path for role, image in record.inputs.items()}
+
+
+def _paths_of(job: Job) -> dict[str, str]:
+    """The same of a job, as its record will have them."""
+    return {"image": job.moving.image} if job.fixed is None else {"moving": job.moving.image, "fixed": job.fixed.image}

@@ -43,10 +43,14 @@ class KnownScans:
 
     def image(self, scan: Scan) -> Image:
         """The image, read unless it is known. Raises :class:`UserError` for one that cannot be read."""
+        return self.known(scan).image
+
+    def known(self, scan: Scan) -> KnownScan:
+        """The same with what is known about it."""
         with self._lock:
             if scan in self._scans:
                 self._scans.move_to_end(scan)
-                return self._scans[scan].image
+                return self._scans[scan]
         warnings: list[str] = []
         with held_warnings(warnings):
             image = read_image(scan.image)
@@ -54,7 +58,7 @@ class KnownScans:
             known = self._scans.setdefault(scan, KnownScan(image, warnings))
             self._scans.move_to_end(scan)
             self._forget_oldest()
-        return known.image
+        return known
 
     def keep(self, what: str, image: Image, find: Callable[[], Found], /) -> Found:
         """What ``find`` finds about an image of these, or has found before (:class:`uresnet.pipeline.kept.Keep`). What

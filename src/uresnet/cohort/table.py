@@ -10,7 +10,7 @@ from pathlib import Path
 from uresnet.cohort.jobs import Job, Scan
 from uresnet.core.files import check_exist
 from uresnet.core.reading import read_rows
-from uresnet.errors import UserError, quoted
+from uresnet.errors import UserError, held_warnings, quoted
 
 _TOLD = 100  # mistakes; a person mends no more at a time
 _LONGEST_ID = 100
@@ -42,8 +42,8 @@ def read_images(table: Path, folder: Path, target: Scan | None = None, all_pairs
     """
     rows, mistakes = _rows(table, ("id", "image"))
     alone = [Job(row["id"], scan_of(row["image"], row.get("mask")), target) for _, row in rows]
-    if target is not None:
-        mistakes += [f"the target: {said}" for said in _of_files(target, folder)]
+    if target is not None and (told := next(_of_files(target, folder), None)):
+        raise UserError(f"The image of --to cannot be used: {told}.")
     each = [(line, Job(job.id, job.moving)) for (line, _), job in zip(rows, alone, strict=True)]
     _check(table, folder, each, mistakes)
     if not all_pairs:
@@ -53,6 +53,29 @@ def read_images(table: Path, folder: Path, target: Scan | None = None, all_pairs
     pairs = [Job(f"{a.id}_to_{b.id}", a.moving, b.moving) for a, b in combinations(alone, 2)]
     _check(table, folder, list(enumerate(pairs)), [])  # two names that make one with "_to_", or one that is too long
     return pairs
+
+
+def check_target(jobs: Sequence[Job]) -> list[str]:
+    """Looks at the image that all ``jobs`` are registered to, if there is one, and returns what is warned about it.
+
+    Raises :class:`UserError` where it cannot be read, or holds no head: no job could be done.
+    """
+    targets = {job.fixed for job in jobs}
+    target = targets.pop() if len(targets) == 1 else None
+    if target is None:
+        return []
+    from uresnet.io import read_image  # here: it loads torch
+    from uresnet.pipeline.steps import mask_of, warn_of_labels
+    from uresnet.preprocess import extract_brain
+
+    said: list[str] = []
+    with held_warnings(said):
+        image = read_image(target.image)
+        mask = mask_of(target.mask, image)
+        warn_of_labels(image)
+        if mask is not None or image.invalid is None:  # voxels that are no numbers may lie outside of the brain
+            extract_brain(image, "none", mask)  # cheap, and refuses what holds no head
+    return said
 
 
 def shard(jobs: Sequence[Job], part: int, parts: int) -> list[Job]:

@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -85,24 +85,27 @@ class Worker:
             peak_mb=None if peak is None else peak // 2**20,
             encodings=looks,
             worker=self.name,
-            warnings=warnings,
+            warnings=tuple(warnings),
             time=now(),
         )
 
-    def _computed(self, job: Job) -> tuple[Callable[[], None], Quality | None, int]:
-        """What writes the result, its verdict, and how many warnings it has."""
+    def _computed(self, job: Job) -> tuple[Callable[[], None], Quality | None, Sequence[str]]:
+        """What writes the result, its verdict, and its warnings."""
         options, folder = self.options, self.options.folder / job.id
         if job.fixed is None:
-            image = self.scans.image(job.moving)
-            found = segment(image, model=self.model, brain=options.brain, mask=job.moving.mask, device=self.device)
-            segmented = replace(found, record=replace(found.record, key=job.key))
+            known = self.scans.known(job.moving)
+            found = segment(
+                known.image, model=self.model, brain=options.brain, mask=job.moving.mask, device=self.device
+            )
+            said = (*known.warnings, *found.record.warnings)
+            segmented = replace(found, record=replace(found.record, key=job.key, warnings=said))
             extras = [name for name in get_args(ExtraName) if name in options.outputs]
             report = "report" in options.outputs
 
             def save_segmentation() -> None:
                 segmented.save(folder, report, overwrite=folder.exists(), command=options.command, extras=extras)
 
-            return save_segmentation, found.record.quality, len(found.warnings)
+            return save_segmentation, found.record.quality, said
         moving, fixed = self.scans.image(job.moving), self.scans.image(job.fixed)
         result = register(
             moving,
@@ -125,7 +128,7 @@ class Worker:
             }
             result.save(folder, folder.exists(), options.command, **written)
 
-        return save, result.record.quality, len(result.warnings)
+        return save, result.record.quality, result.warnings
 
     def _loaded(self) -> Model:
         file = find_model(self.options.model)

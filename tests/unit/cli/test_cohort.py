@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
+from brains import FIELDS_OF_VIEW, write_nifti
 from cohorts import Here, write_images, write_table
 from command import assert_refused, run
 from uresnet.cli.cohort import _part
@@ -35,7 +39,7 @@ def test_a_cohort_with_a_bad_image(here: Path, tiny_model: Path) -> None:
     assert done.exit_code == 4, done.output
     assert "2 done" in done.stdout and "failed  bad: " in done.stderr and "broken.nii.gz" in done.stderr
     columns, rows = read_rows(here / "out" / "manifest.tsv")
-    assert columns == ["id", "state", "verdict", "seconds", "peak_mb", "error"]
+    assert columns == ["id", "state", "verdict", "seconds", "peak_mb", "error", "warnings"]
     assert [(row["id"], row["state"]) for row in rows] == [("one", "done"), ("two", "done"), ("bad", "failed")]
     _, wide = read_rows(here / "out" / "volumes_wide.tsv")
     _, long = read_rows(here / "out" / "volumes_long.tsv")
@@ -72,6 +76,99 @@ def test_an_image_of_several_pairs_has_a_row_for_each_model(here: Path, tiny_mod
     assert fixed_rows({"p0": "look", "p1": "good"}, same) == [("p1", "a", "good")]
     assert fixed_rows({"p0": "good", "p1": "failed"}, same) == [("p0", "a", "good")]
     assert fixed_rows({"p0": "look", "p1": "good"}, two) == [("p0", "a", "look"), ("p1", "b", "good")]
+
+
+def test_what_was_deleted_is_told_and_made_again(here: Path, tiny_model: Path) -> None:
+    images, out = write_images(here, 2), here / "out"
+    table = write_table(here / "t.tsv", "id image", ("p0", images[0]), ("p1", images[1]))
+    line = ("cohort", table, "--segment-only", "-o", out, "--model", tiny_model, "--brain", "none")
+    assert run(*line).exit_code == 0
+    tables = [out / name for name in ("volumes_wide.tsv", "volumes_long.tsv")]
+    before = [path.read_bytes() for path in tables]
+
+    def told(lost: str, unmeasured: str) -> None:
+        group = run("group", out, "--quiet")
+        said = f"results are not whole any longer, by what is missing: {lost}{unmeasured}. Run the cohort again"
+        assert group.exit_code == 0 and said in group.stderr
+
+    def made_again(lost: str) -> None:
+        again = run(*line, "--quiet")
+        assert again.exit_code == 0 and f"lost files, and will be made again: {lost}." in again.stderr
+        assert [path.read_bytes() for path in tables] == before and (out / "p1" / "dseg.nii.gz").is_file()
+
+    shutil.rmtree(out / "p0")
+    (out / "p1" / "dseg.nii.gz").unlink()
+    told("p0 (its folder), p1 (dseg.nii.gz)", "; the tables leave out the volumes of 1 of them")
+    assert [row["id"] for row in read_rows(tables[0])[1]] == ["p1"]
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "Not whole any longer (dseg.nii.gz)" in page and "Not whole any longer (its folder)" in page
+    made_again("p0 (its folder), p1 (dseg.nii.gz)")
+    (out / "p1" / "volumes.tsv").write_bytes(b"\xff\x00")
+    told("p1 (volumes.tsv holds no volumes: delete it)", "; the tables leave out the volumes of 1 of them")
+    (out / "p1" / "volumes.tsv").unlink()
+    told("p1 (volumes.tsv)", "; the tables leave out the volumes of 1 of them")
+    made_again("p1 (volumes.tsv)")
+
+
+@pytest.mark.parametrize("content", ["cut", "text", "gone", "zeros", "mask"])
+def test_a_target_that_cannot_be_used_is_told_before_any_work(here: Path, tiny_model: Path, content: str) -> None:
+    (image,), target, out = write_images(here, 1), here / "target.nii.gz", here / "out"
+    if content == "cut":
+        target.write_bytes(image.read_bytes()[:1500])
+    elif content == "text":
+        target.write_text("no image", encoding="utf-8")
+    elif content == "zeros":
+        write_nifti(np.zeros(FIELDS_OF_VIEW["RAS"].shape, np.float32), FIELDS_OF_VIEW["RAS"], target)
+    rows: list[tuple[object, ...]] = [("a", image), ("b", image)]
+    header, options = "id image", ["--to", str(target)]
+    if content == "mask":  # of the image that all pairs share
+        empty = write_nifti(np.zeros(FIELDS_OF_VIEW["RAS"].shape, np.uint8), FIELDS_OF_VIEW["RAS"], target)
+        header, options, rows = "id moving fixed fixed_mask", [], [(*row, image, empty) for row in rows]
+    table = write_table(here / "t.tsv", header, *rows)
+    assert_refused(run("cohort", table, "-o", out, *options, "--model", tiny_model), r"target\.nii\.gz", out)
+
+
+def test_results_of_other_images_are_replaced_only_if_asked(here: Path, tiny_model: Path) -> None:
+    images, out = write_images(here, 3), here / "out"
+    line = ("-o", out, "--model", tiny_model, "--brain", "none", "--transform", "affine")
+    table = ("cohort", write_table(here / "t.tsv", "id image", ("a", images[0])))
+    assert run(*table, *line, "--segment-only").exit_code == 0
+
+    def refused(target: Path, of: str) -> None:
+        before = {path: path.read_bytes() for path in (out / "a").iterdir()}
+        said = rf"results of other images under the same ids: a \({of}\); choose another folder, or .* --overwrite"
+        assert_refused(run(*table, *line, "--to", target), said)
+        assert {path: path.read_bytes() for path in (out / "a").iterdir()} == before
+
+    refused(images[1], "brain0.nii.gz")
+    replaced = run(*table, *line, "--to", images[1], "--overwrite")
+    assert replaced.exit_code == 0 and "1 result of other images will be replaced: a (brain0.nii.gz)" in replaced.stderr
+    assert (out / "a" / "transform.h5").is_file() and not (out / "a" / "dseg.nii.gz").exists()
+    refused(images[2], "brain0.nii.gz and brain1.nii.gz")
+    images[1].write_bytes(images[2].read_bytes())  # the same file with another content: brought up to date
+    other = write_table(here / "t2.tsv", "id image", ("a", images[0]), ("b", here / "cut.nii.gz"))
+    (here / "cut.nii.gz").write_bytes(images[0].read_bytes()[:1000])
+    changed = run("cohort", other, *line, "--to", images[1])
+    assert changed.exit_code == 4 and "1 result will be replaced: contents of images" in changed.stderr
+    fewer = run(*table, *line, "--to", images[1])
+    assert fewer.exit_code == 0 and "also have 1 job of earlier tables" in fewer.stderr
+
+
+def test_warnings_are_in_manifest_and_index(here: Path, tiny_model: Path) -> None:
+    images = write_images(here, 2)
+    unoriented = nibabel.Nifti1Image.from_filename(images[0])
+    unoriented.set_sform(None, 0)
+    unoriented.set_qform(None, 0)
+    nibabel.save(unoriented, here / "unoriented.nii.gz")
+    table = write_table(here / "t.tsv", "id image", ("a", here / "unoriented.nii.gz"), ("b", images[1]))
+    done = run("cohort", table, "--segment-only", "-o", "out", "--model", tiny_model, "--brain", "none", "--quiet")
+    assert done.exit_code == 0
+    said = "does not say how it is oriented"
+    assert re.search(rf"1 of 2 results has warnings, the first: .*{said}", done.stderr)
+    _, rows = read_rows(here / "out" / "manifest.tsv")
+    assert [said in row["warnings"] for row in rows] == [True, False]
+    page = (here / "out" / "index.html").read_text(encoding="utf-8")
+    assert "Warning: unoriented.nii.gz does not say" in page
 
 
 def test_mistakes_are_told_before_anything_is_written(here: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from uresnet._version import __version__
 from uresnet.core.image import Image
 from uresnet.core.labels import FREESURFER, LabelClass, LabelScheme
-from uresnet.errors import UserError
+from uresnet.errors import UserError, held_warnings
 from uresnet.io import read_image, read_labels
 from uresnet.quality.verdict import SEVERITY
 from uresnet.report.contours import SUBPIXELS, structure_paths
@@ -25,6 +25,7 @@ from uresnet.report.pages.registration import PAGE
 from uresnet.report.pictures import data_uri, grey
 from uresnet.report.slices import PLANES, View, cut, cut_labels, grey_window, plane_grid, view_of
 from uresnet.results.record import RunRecord
+from uresnet.results.record_text import plain_warnings
 from uresnet.results.signs import PairSigns
 
 THUMBNAIL_PIXELS = 64
@@ -33,7 +34,8 @@ _WINDOW_MM = 90.0  # of an outlier's picture
 
 @dataclass(frozen=True)
 class CohortRow:
-    """One job on the index: ``level`` is its verdict, "" where it failed, and ``error`` then says why."""
+    """One job on the index: ``level`` is its verdict, "" where there is no result; ``error`` says why, or what is lost
+    of it; ``warnings`` are sentences."""
 
     id: str
     level: str
@@ -41,7 +43,7 @@ class CohortRow:
     error: str = ""
     dice: float | None = None
     seconds: float | None = None
-    warnings: int = 0
+    warnings: tuple[str, ...] = ()
     thumbnail: str = ""
 
     @classmethod
@@ -54,9 +56,10 @@ class CohortRow:
             name,
             "no verdict" if quality is None else quality.verdict.value,
             () if quality is None else quality.reasons,
-            dice=dice,
-            seconds=record.seconds.get("total"),
-            warnings=len(record.warnings),
+            error,
+            dice,
+            record.seconds.get("total"),
+            tuple(plain_warnings(record)),
         )
 
     def with_thumbnail(self, uri: str) -> CohortRow:
@@ -101,7 +104,8 @@ class Thumbnails:
             return "data:image/webp;base64," + base64.b64encode(kept.read_bytes()).decode("ascii")
         source = self.folder / name / "warped.nii.gz"
         try:
-            uri = _thumbnail(read_image(source if source.is_file() else next(iter(record.inputs.values())).path))
+            with held_warnings([]):  # the record has them
+                uri = _thumbnail(read_image(source if source.is_file() else next(iter(record.inputs.values())).path))
         except UserError:
             return ""
         with suppress(OSError, UserError):
@@ -160,7 +164,8 @@ def _picture(folder: Path, outlier: Outlier, read: dict[str, Any]) -> dict[str, 
     try:
         if outlier.path not in read:
             read.clear()  # outliers of one image do not stand together, and a cohort does not fit into memory
-            read[outlier.path] = read_image(outlier.path), read_labels(folder / outlier.id / outlier.labels)
+            with held_warnings([]):
+                read[outlier.path] = read_image(outlier.path), read_labels(folder / outlier.id / outlier.labels)
         image, labels = read[outlier.path]
     except UserError:
         return None
