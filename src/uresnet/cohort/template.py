@@ -51,6 +51,7 @@ from uresnet.transform_files import read_transform, write_itk_composite
 
 ROUNDS, KEPT = "rounds", "encodings"
 MEAN, MEAN_LABELS, TRANSFORMS, PAGE = "template.nii.gz", "template_dseg.nii.gz", "transforms", "template.html"
+AFFINE_MEAN, MEAN_TABLE, CONVERGENCE = "affine_mean.nii.gz", "template_dseg.tsv", "convergence.tsv"
 _MARGIN_MM = 12.0
 _BRIGHTNESS = 100.0  # of the middle of every brain
 _EMPTY = 1.0  # a voxel that is no brighter has nothing in it
@@ -104,8 +105,10 @@ class Building:
         number, drawn = len(self.rounds), self.out / ROUNDS / f"mean_{len(self.rounds):02d}.nii.gz"
         done = _done(self.scans, outcomes)
         noted, key = drawn.with_name(f"mean_{number:02d}.json"), _key_of(done, self.options)
-        last = [self.out / PAGE] if number == self.options.iterations else []
-        known = _noted(noted, key) if all(path.is_file() for path in (drawn, *last)) else None
+        written = [AFFINE_MEAN] if number == 0 else []
+        written += _last_files([outcome.id for outcome in done]) if number == self.options.iterations else []
+        whole = drawn.is_file() and all((self.out / name).is_file() for name in written)
+        known = _noted(noted, key) if whole else None
         if known is None:
             drawn.parent.mkdir(parents=True, exist_ok=True)
             noted.unlink(missing_ok=True)
@@ -125,14 +128,14 @@ class Building:
         moved, left = _lengths(mean, labels), _left_over(members, back, grid, labels)
         found = Round(number, len(members), moved, left, sharpness(picture, labels), spread)
         if number == 0:
-            write_image(picture, self.out / "affine_mean.nii.gz")
+            write_image(picture, self.out / AFFINE_MEAN)
         if number > 0 and self.options.sharpening:
             picture = _sharpened(picture, self.options.sharpening, self.options.spacing)
         if number == self.options.iterations:
             _write(self.out, members, (mean, back), picture, labels, scheme)
             rounds = [*self.rounds, found]
-            write_text(_table(rounds), self.out / "convergence.tsv")
-            pictures = read_image(self.out / "affine_mean.nii.gz"), picture
+            write_text(_table(rounds), self.out / CONVERGENCE)
+            pictures = read_image(self.out / AFFINE_MEAN), picture
             write_text(template_page(self.out.name, rounds, pictures, labels, scheme), self.out / PAGE)
         write_image(picture, drawn)
         return found
@@ -333,7 +336,7 @@ def _write(
     mean, back = maps
     write_image(picture, out / MEAN)
     write_labels(labels, out / MEAN_LABELS, scheme=scheme)
-    write_label_table(scheme, out / "template_dseg.tsv")
+    write_label_table(scheme, out / MEAN_TABLE)
     (out / TRANSFORMS).mkdir(exist_ok=True)
     for member in members:
         inverse = read_transform(member.folder / "inverse_transform.h5")
@@ -344,6 +347,12 @@ def _write(
         ):
             with written_whole(out / TRANSFORMS / name) as beside:
                 write_itk_composite(transform, beside)
+
+
+def _last_files(names: Sequence[str]) -> list[str]:
+    """What the last round writes, for the images of these ``names``."""
+    transforms = [f"{TRANSFORMS}/{file}" for name in names for file in (to_mean(name), from_mean(name))]
+    return [PAGE, MEAN, MEAN_LABELS, MEAN_TABLE, CONVERGENCE, *transforms]
 
 
 def _table(rounds: Sequence[Round]) -> str:

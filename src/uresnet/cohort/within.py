@@ -39,6 +39,7 @@ from uresnet.transform_files import read_transform, write_itk_composite
 _ROUNDS = 1  # of deformation after the affine one: the images of one person differ little
 _TO_TARGET = "to_target"
 _KEY = "made_from.txt"
+_JOINED = ("transform.h5", "inverse_transform.h5", "warped.nii.gz", "warped_dseg.nii.gz", "dseg.tsv")
 _TOO_FEW = (
     "Fewer than two of its images could be segmented, which make no mean; mend the others, or run it again with "
     "--subject-anatomical-reference sessionwise."
@@ -114,7 +115,8 @@ def _bring(
 ) -> None:
     """Write the transforms between an image and the target, and what is resampled with them, unless they are there."""
     noted = folder / _KEY
-    if noted.is_file() and noted.read_text(encoding="utf-8") == key:
+    whole = all((folder / file).is_file() for file in (*_JOINED, _KEY))
+    if whole and noted.read_text(encoding="utf-8") == key:
         return
     mean, to_target = ways
     image, labels, grid = read_image(scan.image), read_labels(labels_file), read_grid(target.image)

@@ -45,6 +45,11 @@ def test_the_mean_of_shifted_brains(tmp_path: Path, still_model: Path) -> None:
     assert len(seen) == 4 and [r.images for r in rounds] == [2, 2]
     build_template(scans, out, base, settings, do)
     assert len(seen) == 4  # everything was there
+    lost = [out / "affine_mean.nii.gz", out / "transforms" / f"template_to_{scans[1][0]}.h5"]
+    for path in lost:
+        path.unlink()
+    build_template(scans, out, base, settings, do)
+    assert len(seen) == 4 and all(path.is_file() for path in lost)
 
     _, rows = read_rows(out / "convergence.tsv")
     assert [float(row["mean_left_mm"]) < 0.05 for row in rows] == [True, True]
