@@ -9,7 +9,7 @@ from pathlib import Path
 
 from uresnet.cohort.jobs import Job, Scan
 from uresnet.core.files import check_exist
-from uresnet.core.reading import read_rows
+from uresnet.core.reading import read_numbered_rows, separated
 from uresnet.errors import UserError, held_warnings, quoted
 
 _TOLD = 100  # mistakes; a person mends no more at a time
@@ -85,17 +85,16 @@ def shard(jobs: Sequence[Job], part: int, parts: int) -> list[Job]:
 
 def _rows(table: Path, needed: Sequence[str]) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     """(line, row) of those that have all ``needed`` values, and what is wrong with the others."""
-    columns, rows = read_rows(table)
+    columns, lines = read_numbered_rows(table)
     missing = [name for name in needed if name not in columns]
     if missing:
         kind = "pairs" if "moving" in needed else "images"
         raise UserError(
             f"{table} has no column {' and no column '.join(map(repr, missing))}; a table of {kind} has the columns "
-            f"{', '.join(needed)}, separated by tabs (in a .csv, by commas)."
+            f"{', '.join(needed)}, {separated(table)}."
         )
-    if not rows:
+    if not lines:
         raise UserError(f"{table} has no rows; name at least one {'pair' if 'moving' in needed else 'image'}.")
-    lines = list(enumerate(rows, start=2))
     empty = [f"line {n}: {name} is empty" for n, row in lines for name in needed if not row[name]]
     return [(n, row) for n, row in lines if all(row[name] for name in needed)], empty
 

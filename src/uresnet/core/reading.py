@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +41,55 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns of a table, and its rows by column, without blanks around a value; a missing value is empty.
+    """The columns of a table, and its rows by column, as :func:`read_numbered_rows` reads them."""
+    columns, lines = read_numbered_rows(path)
+    return columns, [row for _, row in lines]
+
+
+def read_numbered_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a table, and its rows by column, each with the number of its line. There are no blanks around a
+    value; a missing value is empty; lines without any value are left out.
 
     Values are separated by tabs, or by commas in a ``.csv``. Raises :class:`UserError` when the file cannot be read,
-    is no text, or has two columns of one name.
+    is no text, has two columns of one name, or more values in a line than there are columns.
     """
     try:
-        file = io.StringIO(read_text(path), newline="")
-        reader = csv.DictReader(file, delimiter="," if path.suffix.lower() == ".csv" else "\t", restval="")
-        columns = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = columns
-        rows = [{name: (cell or "").strip() for name, cell in row.items() if name is not None} for row in reader]
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=_separator(path), strict=True)
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except OSError as error:
         raise UserError(f"Cannot read the table {path}: {error.strerror}.") from error
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a text file; give tab-separated values.") from error
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num}: its quotation marks do not come in pairs, or a value is too long; repair "
+            "the line."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is not a text file; give a table with values {separated(path)}.") from error
+    (_, columns), *rows = [(line, _without_empty_end(cells)) for line, cells in lines if any(cells)] or [(1, [])]
     if len(set(columns)) < len(columns):
         raise UserError(f"{path} has two columns of one name; give each its own.")
-    return columns, rows
+    long = [(line, len(cells)) for line, cells in rows if len(cells) > len(columns)]
+    if long:
+        more = f", and so have {len(long) - 1} more lines" if len(long) > 1 else ""
+        raise UserError(
+            f"{path}, line {long[0][0]}: {long[0][1]} values in {len(columns)} columns{more}; repair them (a value "
+            f"that holds a {'comma' if _separator(path) == ',' else 'tab'} stands between quotation marks)."
+        )
+    return columns, [(line, dict(zip_longest(columns, cells, fillvalue=""))) for line, cells in rows]
+
+
+def separated(path: Path) -> str:
+    """How the values of a table are separated, in words."""
+    return "separated by commas" if _separator(path) == "," else "separated by tabs (in a .csv, by commas)"
+
+
+def _separator(path: Path) -> str:
+    return "," if path.suffix.lower() == ".csv" else "\t"
+
+
+def _without_empty_end(cells: list[str]) -> list[str]:
+    """Spreadsheets write empty cells after the last column."""
+    return cells[: max((place for place, cell in enumerate(cells, start=1) if cell), default=0)]
 
 
 def parse_json(text: str) -> Any:

@@ -84,6 +84,12 @@ def test_a_table_of_another_kind(files: Path) -> None:
         read_pairs(images, files / "out")
     with pytest.raises(UserError, match="has one image"):
         read_images(images, files / "out", all_pairs=True)
+    commas = write_table(files / "c.csv", "id,image", ("x,a.nii",))
+    with pytest.raises(UserError, match=r"the columns id, moving, fixed, separated by commas\.$"):
+        read_pairs(commas, files / "out")
+    extra = write_table(files / "extra.tsv", "id image", (), ("x", "a.nii", "b.nii"))
+    with pytest.raises(UserError, match="line 3: 3 values in 2 columns"):
+        read_images(extra, files / "out")
     with pytest.raises(UserError, match="has no rows"):
         read_images(write_table(files / "none.tsv", "id image"), files / "out")
     ambiguous = write_table(

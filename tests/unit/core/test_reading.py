@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uresnet.core.reading import is_file, parse_json, read_text
+from uresnet.core.reading import is_file, parse_json, read_numbered_rows, read_text
 from uresnet.errors import UserError, quoted
 
 
@@ -56,3 +56,38 @@ def test_a_pipe_is_read_and_waited_for_only_where_somebody_writes(tmp_path: Path
     finally:
         writer.join()
         os.close(ends[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "word"), [("t.tsv", "\t", "tab"), ("t.csv", ",", "comma"), ("t", "\t", "tab")]
+)
+def test_a_table_with_more_values_than_columns_is_refused(tmp_path: Path, name: str, separator: str, word: str) -> None:
+    table = tmp_path / name
+
+    def read(*lines: str) -> object:
+        table.write_text("".join(line.replace("|", separator) + "\n" for line in lines), encoding="utf-8-sig")
+        return read_numbered_rows(table)
+
+    a, b = {"id": "a", "image": "a.nii"}, {"id": "b", "image": "of b, or so.nii"}
+    quoted_value = '"of b, or so.nii"'
+    assert read("id | image", "", "a|a.nii", "| ", f"b|{quoted_value}") == (["id", "image"], [(3, a), (5, b)])
+    assert read("id|image||", "a|a.nii||", "b") == (["id", "image"], [(2, a), (3, {"id": "b", "image": ""})])
+    assert read() == ([], [])
+    for lines, said in (
+        (
+            ("id|image", "", "a|a.nii|more"),
+            rf"line 3: 3 values in 2 columns; repair them \(a value that holds a {word} ",
+        ),
+        (
+            ("id|image", "a|b|c||d", "a|b", "a|b|c", "a||c"),
+            r"line 2: 5 values in 2 columns, and so have 2 more lines; ",
+        ),
+        (("id|image", '"a|b.nii', "c|d.nii"), "quotation marks do not come in pairs"),
+        (("id|id", "a|b"), "two columns of one name"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}.*{said}"):
+            read(*lines)
+    table.write_bytes(b"\xff\xfe\x00")
+    how = "commas" if word == "comma" else r"tabs \(in a \.csv, by commas\)"
+    with pytest.raises(UserError, match=rf"is not a text file; give a table with values separated by {how}\."):
+        read_numbered_rows(table)

@@ -6,27 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uresnet.core.files import write_text
-from uresnet.core.reading import read_rows
+from uresnet.core.reading import read_numbered_rows, separated
 from uresnet.errors import UserError
 
 
 def read_table(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a table by column. Raises :class:`UserError` when it cannot be read, is empty or lacks a column."""
-    columns, rows = read_rows(path)
+    columns, lines = read_numbered_rows(path)
     missing = [name for name in needed if name not in columns]
     if missing:
-        raise UserError(
-            f"{path} has no column '{missing[0]}'; it needs {', '.join(needed)}, separated by tabs (in a .csv, by "
-            "commas)."
-        )
-    for number, row in enumerate(rows, start=2):
+        raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(needed)}, {separated(path)}.")
+    for number, row in lines:
         if any(not row[name] for name in needed):
             raise UserError(
                 f"{path}, line {number}: {next(name for name in needed if not row[name])} is empty; fill it in."
             )
-    if not rows:
+    if not lines:
         raise UserError(f"{path} has no rows; name at least two scans.")
-    return rows
+    return [row for _, row in lines]
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
