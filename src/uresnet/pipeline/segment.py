@@ -106,7 +106,7 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
     dice = predicted_dice(structures.expected, network.sha256)
     inputs = {"image": input_record(found, conformed, intracranial_volume(labels), seen, dice)}
     record = run_record(network, scheme, device, stages, sentences, inputs)
-    signs = image_signs(given, found.mask, labels, scheme, contrast=inputs["image"].contrast)
+    signs = image_signs(given, found.mask, labels, scheme, recorded=inputs["image"])
     segmentation = Segmentation(
         image=given,
         labels=labels,

@@ -183,7 +183,7 @@ def input_record(
     predicted: Mapping[str, float] | None = None,
 ) -> InputRecord:
     """What is recorded of an image; ``predicted`` is the Dice of its structures."""
-    grid = found.image.grid
+    grid, drawn = found.image.grid, conformed.abnormal
     first, second, third = (round(float(zoom), 4) for zoom in grid.zooms)
     return InputRecord(
         path=found.image.path,
@@ -197,4 +197,5 @@ def input_record(
         intracranial_mm3=None if intracranial_mm3 is None else round(intracranial_mm3, 1),
         contrast=looks[0].contrast if looks else None,
         predicted_dice=predicted,
+        drawn_mm3=None if drawn is None else round(float(drawn.sum()) * conformed.grid.voxel_volume, 1),
     )

@@ -17,6 +17,7 @@ from uresnet.measures.overlap import dice_per_class
 from uresnet.measures.volumes import structure_volumes
 from uresnet.quality.distribution import Features, features_of
 from uresnet.quality.handedness import handedness
+from uresnet.results.record import InputRecord
 from uresnet.results.registration import RegisteredPair
 from uresnet.results.signs import ImageSigns, PairSigns
 from uresnet.transform import Affine, Transform, map_grid
@@ -44,7 +45,7 @@ def measure_signs(pair: RegisteredPair, appearances: Sequence[Appearance] | None
     What ``pair.record.measures`` holds is taken from there. Raises ``ValueError`` unless both images, both brains and
     the measures are there: while the pair is registered.
     """
-    measures = pair.record.measures
+    measures, inputs = pair.record.measures, pair.record.inputs
     if pair.moving is None or pair.fixed is None or pair.moving_brain is None or pair.fixed_brain is None:
         raise ValueError("signs are measured on two images with their brains")
     if measures is None:
@@ -65,10 +66,10 @@ def measure_signs(pair: RegisteredPair, appearances: Sequence[Appearance] | None
         inverse_mean_mm=measures.inverse_mean_mm,
         inverse_max_mm=measures.inverse_max_mm,
         moving=image_signs(
-            pair.moving, pair.moving_brain, pair.moving_segmentation, pair.scheme, moving, _contrast(pair, "moving")
+            pair.moving, pair.moving_brain, pair.moving_segmentation, pair.scheme, moving, inputs.get("moving")
         ),
         fixed=image_signs(
-            pair.fixed, pair.fixed_brain, pair.fixed_segmentation, pair.scheme, fixed, _contrast(pair, "fixed")
+            pair.fixed, pair.fixed_brain, pair.fixed_segmentation, pair.scheme, fixed, inputs.get("fixed")
         ),
         crossed=crossed_share(pair.warped_segmentation, pair.fixed_segmentation, pair.scheme),
         scheme=pair.scheme.name if pair.scheme is not None else "",
@@ -94,10 +95,11 @@ def image_signs(
     labels: LabelMap | None,
     scheme: LabelScheme | None,
     known: Appearance | None = None,
-    contrast: str | None = None,
+    recorded: InputRecord | None = None,
 ) -> ImageSigns:
     """The signs of one image; ``brain`` and ``labels`` lie on its grid; ``known`` is its appearance where it has been
-    measured already, ``contrast`` what it was recognised as."""
+    measured already, ``recorded`` what the record says of it."""
+    contrast, drawn = (None, None) if recorded is None else (recorded.contrast, recorded.drawn_mm3)
     known = known or appearance(image, brain)
     features = known.features
     signs = ImageSigns(
@@ -113,6 +115,7 @@ def image_signs(
         missing=None,
         lopsided=None,
         contrast=contrast,
+        drawn_ml=None if drawn is None else drawn / 1000,
     )
     if labels is None or scheme is None:
         return signs
@@ -154,11 +157,6 @@ def crossed_share(warped: LabelMap | None, fixed: LabelMap | None, scheme: Label
     warped_side, fixed_side = (sides[_classes(labels, scheme, steps).long()] for labels in (warped, fixed))
     both = (warped_side > 0) & (fixed_side > 0)
     return float((warped_side != fixed_side)[both].double().mean()) if bool(both.any()) else None
-
-
-def _contrast(pair: RegisteredPair, name: str) -> str | None:
-    found = pair.record.inputs.get(name)
-    return None if found is None else found.contrast
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------

@@ -183,6 +183,16 @@ IMAGE_RULES: tuple[Rule, ...] = (
     ),
 )
 
+DRAWN_RULE = Rule(
+    "mass_ml",
+    "Abnormal tissue, drawn or found",
+    Bounds(look_above=0.0),
+    "the tissue that you have drawn counts as abnormal, with what was found beside it: registration matches nothing to "
+    "it, and volumes near it are uncertain",
+    " ml",
+)
+"""In place of the rule of masses, for an image with a mask of abnormal tissue: what it is, only the user knows."""
+
 ALL_TISSUE = {"labelled": Bounds(look_below=0.75, failed_below=0.40, look_above=1.10)}
 """Of schemes whose structures fill the whole brain."""
 
@@ -322,7 +332,8 @@ def _image_rules(image: ImageSigns) -> list[Rule]:
     unneeded = {"T1": {"deep_over_rim"}, "T2": _OF_T1, "FLAIR": _OF_T1}.get(image.contrast or "", set())
     if image.mass_ml:
         unneeded = unneeded | {"handedness"}  # a mass makes a brain more asymmetric than its sides are
-    return [rule for rule in IMAGE_RULES if rule.sign not in unneeded]
+    rules = [DRAWN_RULE if rule.sign == "mass_ml" and image.drawn_ml else rule for rule in IMAGE_RULES]
+    return [rule for rule in rules if rule.sign not in unneeded]
 
 
 def _bounds(rule: Rule, model: ModelRecord) -> Bounds:

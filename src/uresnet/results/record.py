@@ -49,7 +49,8 @@ class InputRecord:
     ``intracranial_mm3`` is None where there is no estimate, ``contrast`` (a
     :data:`~uresnet.core.choices.Contrast`) where nothing looked for it. ``predicted_dice`` is how well the label of
     each structure that was found is expected to agree with an expert's, by name; None from a model that is not
-    calibrated (:mod:`uresnet.quality.predicted_dice`)."""
+    calibrated (:mod:`uresnet.quality.predicted_dice`). ``drawn_mm3`` is the volume that a mask of the user's calls
+    abnormal, None without one."""
 
     path: str
     shape: tuple[int, int, int]
@@ -62,6 +63,7 @@ class InputRecord:
     intracranial_mm3: float | None = None
     contrast: str | None = None
     predicted_dice: Mapping[str, float] | None = None
+    drawn_mm3: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

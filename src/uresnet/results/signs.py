@@ -28,8 +28,9 @@ class ImageSigns:
     volume as a share of the brain's; ``missing`` is how many structures of the scheme were not found at all;
     ``lopsided`` is the difference between all left and all right structures, as a share of their mean, None where the
     scheme does not distinguish sides. ``contrast`` is what the image was recognised as, None where nothing looked for
-    it; ``mass_ml`` is the volume of masses, cavities and strokes, None where none was found or looked for;
-    ``lesion_ml`` that of lesions of the white matter, None where they were not looked for.
+    it; ``mass_ml`` is the volume of masses, cavities and strokes and of what a mask of the user's calls abnormal, None
+    where none was found or looked for; ``drawn_ml`` that of such a mask alone, None without one; ``lesion_ml`` that of
+    lesions of the white matter, None where they were not looked for.
     """
 
     brain_ml: float | None
@@ -46,6 +47,7 @@ class ImageSigns:
     contrast: str | None = None
     mass_ml: float | None = None
     lesion_ml: float | None = None
+    drawn_ml: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,17 @@ from scipy import ndimage
 
 from brains import COARSE, FIELDS_OF_VIEW, brain_on, write_nifti, write_tiny_model
 from uresnet.config import SegmenterConfig
+from uresnet.core.image import LabelMap
 from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
+from uresnet.io import read_image
 from uresnet.model.catalogue import ModelCard
 from uresnet.model.checkpoint import MIDSPACE, Model
 from uresnet.model.segmenter import Segmenter
 from uresnet.pipeline.save import Segmentation
 from uresnet.pipeline.segment import segment
+from uresnet.pipeline.steps import find_brain, input_record, with_lesion
+from uresnet.preprocess import conform
 
 
 @pytest.fixture(scope="module", params=list(FIELDS_OF_VIEW.values()), ids=list(FIELDS_OF_VIEW))
@@ -55,6 +59,19 @@ def test_the_record_is_of_one_image(segmented: tuple[Segmentation, list[str]], i
     assert record.quality is not None and record.quality.signs is not None
     assert list(record.seconds) == ["read", "load model", "find brain", "conform", "recognise", "segment", "total"]
     assert told == [stage for stage in record.seconds if stage != "total" for _ in range(2)]
+
+
+def test_the_volume_of_what_was_drawn_is_recorded(image: Path) -> None:
+    """A ball of 20 mm radius, 33.5 ml, counted on voxels of 1 mm."""
+    given = read_image(image)
+    middle = given.grid.centre_world
+    away = np.linalg.norm(given.grid.points_to_world(np.indices(given.grid.shape).reshape(3, -1).T) - middle, axis=1)
+    ball = LabelMap(torch.from_numpy((away < 20).reshape(given.grid.shape).astype(np.uint8)), given.grid)
+    found = find_brain(given, None, "none", "cpu")
+    conformed = conform(given, found.mask)
+    drawn = input_record(found, with_lesion(conformed, ball, found.mask), None).drawn_mm3
+    assert drawn == pytest.approx(4 / 3 * np.pi * 20**3, rel=0.05)
+    assert input_record(found, conformed, None).drawn_mm3 is None
 
 
 def test_a_model_that_does_not_segment_is_an_error(image: Path, tmp_path: Path) -> None:

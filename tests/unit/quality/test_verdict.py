@@ -233,6 +233,30 @@ def test_abnormal_tissue_is_a_mass_and_no_structure_that_has_to_agree() -> None:
     assert after.fixed.mass_ml == pytest.approx(8 * labels.grid.voxel_volume / 1000)
 
 
+def test_what_was_drawn_is_not_called_a_mass() -> None:
+    found = replace(BRAIN, contrast="FLAIR", mass_ml=2.4)
+    for image, said, title in (
+        (found, "Tissue looks abnormal (a mass, a cavity or a stroke)", "Mass, cavity or stroke"),
+        (
+            replace(found, drawn_ml=1.3),
+            "The tissue that you have drawn counts as abnormal",
+            "Abnormal tissue, drawn or",
+        ),
+    ):
+        verdict = judge_image(image, MODEL)
+        assert verdict.level is Level.look
+        assert verdict.reasons[0].startswith(said) and "2.4 ml" in verdict.reasons[0]
+        assert [f.rule.title.startswith(title) for f in verdict.findings if f.rule.sign == "mass_ml"] == [True]
+    pair = judge(replace(GOOD, moving=replace(found, drawn_ml=1.3)), MODEL)
+    assert any(reason.startswith("Moving image: the tissue that you have drawn") for reason in pair.reasons)
+    results = made_up_results()
+    assert measure_signs(results).fixed.drawn_ml is None
+    known = replace(results.record.inputs["fixed"], drawn_mm3=1500.0)
+    record = replace(results.record, inputs={**results.record.inputs, "fixed": known})
+    signs = measure_signs(replace(results, record=record))
+    assert (signs.fixed.drawn_ml, signs.moving.drawn_ml) == (1.5, None)
+
+
 def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
     labels = made_up_results().fixed_segmentation
     for contrast, painted, told in (("FLAIR", True, True), ("FLAIR", False, False), ("T2", True, False)):
