@@ -14,6 +14,7 @@ from math import isfinite, nan
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import ABNORMAL, FREESURFER, LabelClass, LabelScheme, mirrored_id
 from uresnet.measures.volumes import known_volume, structure_volumes
+from uresnet.quality.predicted_dice import CALIBRATIONS
 from uresnet.results.record import InputRecord, RunRecord
 
 
@@ -99,6 +100,13 @@ def table_rows(
 def is_predicted(record: RunRecord) -> bool:
     """Whether the Dice of any structure was predicted."""
     return any(image.predicted_dice for image in record.inputs.values())
+
+
+def why_not_predicted(record: RunRecord) -> str:
+    """Why no Dice was predicted, in a sentence; empty where one was."""
+    if is_predicted(record) or record.model.sha256 in CALIBRATIONS:
+        return ""
+    return f"None is given, because the model {record.model.name} is not calibrated with experts' labels."
 
 
 def asymmetry(volumes: dict[int, float], structure: int) -> float | None:

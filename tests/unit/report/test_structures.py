@@ -8,7 +8,9 @@ import pytest
 
 from report_results import made_up_results
 from uresnet.core.labels import SCHEMES
-from uresnet.report.structures import groups, table_rows
+from uresnet.quality.verdict import DEFAULT_MODEL
+from uresnet.report.pages.registration import registration_page
+from uresnet.report.structures import groups, table_rows, why_not_predicted
 from uresnet.results.record import InputRecord
 
 SIDED = SCHEMES["freesurfer28"]
@@ -43,6 +45,18 @@ def test_rows_hold_millilitres_and_asymmetry_once_a_pair() -> None:
     assert (left.dice, right.dice) == (0.8, None)
     assert rows[4].asymmetry["image"] is None
     assert rows[16].asymmetry["image"] is None
+
+
+def test_a_page_says_why_no_dice_is_predicted() -> None:
+    results = made_up_results()
+    said = f"None is given, because the model {results.record.model.name} is not calibrated"
+    assert why_not_predicted(results.record).startswith(said)
+    assert "<strong>Predicted Dice:</strong> none is given, because" in registration_page(results)
+    calibrated = replace(results.record, model=replace(results.record.model, sha256=DEFAULT_MODEL))
+    assert why_not_predicted(calibrated) == ""  # a brain without structures has other reasons
+    inputs = dict(results.record.inputs)
+    inputs["fixed"] = replace(inputs["fixed"], predicted_dice={"Left-Thalamus": 0.91})
+    assert why_not_predicted(replace(results.record, inputs=inputs)) == ""
 
 
 def test_rows_hold_the_predicted_dice_of_each_image() -> None:

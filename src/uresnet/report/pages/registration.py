@@ -16,7 +16,7 @@ from uresnet.report.html import render
 from uresnet.report.pages.deformation_panels import deformation_panels
 from uresnet.report.pages.slice_panels import one_scale, shown_planes
 from uresnet.report.slices import view_of
-from uresnet.report.structures import groups, is_predicted, present, table_rows, words
+from uresnet.report.structures import groups, is_predicted, present, table_rows, why_not_predicted, words
 from uresnet.results.record import RunRecord
 from uresnet.results.record_text import image_names, plain_warnings
 from uresnet.results.registration import RegisteredPair
@@ -58,6 +58,7 @@ def registration_page(pair: RegisteredPair, title: str = "") -> str:
         overall=overall,
         rows=table_rows(pair.scheme, pair.volumes, dice, pair.record.inputs),
         predicted_dice=PREDICTED_DICE if is_predicted(pair.record) else "",
+        why_not_predicted=why_not_predicted(pair.record),
         look_first=_look_first(dice),
         next_file="warped.nii.gz is the moving image on the fixed grid; transform.h5 takes any other image along; "
         "volumes.tsv has the volumes.",
