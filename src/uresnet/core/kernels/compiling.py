@@ -25,12 +25,17 @@ def compiler(fastmath: set[str]) -> Callable[[Callable[..., Any]], Callable[...,
     """A decorator that compiles a kernel at its first call and keeps the result on disk.
 
     ``fastmath`` names the liberties that LLVM may take with sums (none: the same bits as the source says). It is given
-    where the kernel stands, so that a change of it changes the kernel's file.
+    where the kernel stands, so that a change of it changes the kernel's file. A function whose name begins with an
+    underscore is called by kernels only: it is kept as a part of them, and gets no way in for Python.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath}
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "no_cfunc_wrapper": True}
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         kernel: Callable[..., Any]
+        if function.__name__.startswith("_"):
+            inner: dict[str, Any] = {"no_cpython_wrapper": True}
+            kernel = numba.njit(**inner, **options)(function)
+            return kernel
         try:
             kernel = numba.njit(cache=True, **options)(function)
         except RuntimeError:  # neither this folder nor the user's cache can be written: compiled in every run

@@ -255,10 +255,17 @@ def compose(first, second, weight_first, weight_second, inside, out, start, stop
 
 
 @_kernel
-def _four_rows(before, after, j, out):  # type: ignore[no-untyped-def]
-    """Sums of rows ``j`` and ``j`` + 1 of two planes (C, J, K) → ``out`` (C, K)."""
+def _four_rows(field, before, after, j, out):  # type: ignore[no-untyped-def]
+    """Sums of rows ``j`` and ``j`` + 1 of the planes ``before`` and ``after`` of a ``field`` (C, I, J, K) → ``out``
+    (C, K). Indices instead of slices: with slices of different strides it would be compiled twice."""
     for c in range(out.shape[0]):
-        a, b, d, e, total = before[c, j], before[c, j + 1], after[c, j], after[c, j + 1], out[c]
+        a, b, d, e, total = (
+            field[c, before, j],
+            field[c, before, j + 1],
+            field[c, after, j],
+            field[c, after, j + 1],
+            out[c],
+        )
         for k in range(out.shape[1]):
             total[k] = (a[k] + b[k]) + (d[k] + e[k])
 
@@ -268,12 +275,12 @@ def _residuals_between(own, other, pending, i, four, out):  # type: ignore[no-un
     """How far a step along ``own`` (3, I, J, K) and back along ``other``, as large and flattened, ends from its start.
 
     It starts at the points half-way between voxel planes ``i`` and ``i`` + 1 that have a ``pending`` voxel beside them
-    → ``out`` (3, J, K); ``four`` (3, K) is working memory.
+    → plane ``i`` % 2 of ``out`` (3, 2, J, K); ``four`` (3, K) is working memory.
     """
     _, size_i, size_j, size_k = own.shape
     half, eighth = np.float32(0.5), np.float32(0.125)
     for j in range(size_j - 1):
-        _four_rows(own[:, i], own[:, i + 1], j, four)
+        _four_rows(own, i, i + 1, j, four)
         a, b, c, d = pending[i, j], pending[i, j + 1], pending[i + 1, j], pending[i + 1, j + 1]
         for k in range(size_k - 1):
             if (a[k] | b[k] | c[k] | d[k] | a[k + 1] | b[k + 1] | c[k + 1] | d[k + 1]) == 0:
@@ -283,7 +290,7 @@ def _residuals_between(own, other, pending, i, four, out):  # type: ignore[no-un
             z = eighth * (four[2, k] + four[2, k + 1])
             to_x, to_y, to_z = np.float32(i) + half + x, np.float32(j) + half + y, np.float32(k) + half + z
             p, q, r = _vector(other, size_i, size_j, size_k, to_x, to_y, to_z)
-            out[0, j, k], out[1, j, k], out[2, j, k] = x + p, y + q, z + r
+            out[0, i % 2, j, k], out[1, i % 2, j, k], out[2, i % 2, j, k] = x + p, y + q, z + r
 
 
 @_kernel
@@ -298,16 +305,16 @@ def newton_half_step(both, pending, tolerance, low, out, done, start, stop):  # 
     _, _, size_i, size_j, size_k = both.shape
     half, sixteenth = np.float32(0.5), np.float32(0.0625)
     fields = both.reshape(2, -1)
-    between = np.zeros((2, 2, 3, size_j, size_k), np.float32)  # by side, and before and after the plane
-    four, row = np.zeros((3, size_k), np.float32), np.zeros((3, size_k), np.float32)
+    between = np.empty((2, 3, 2, size_j, size_k), np.float32)  # by side, and before and after the plane
+    four, row = np.empty((3, size_k), np.float32), np.empty((3, size_k), np.float32)
+    between[:], four[:], row[:] = _ZERO, _ZERO, _ZERO
     for i in range(low[0] + start, low[0] + stop):
         for s in range(2):
             own, other = both[s], fields[1 - s]
             if i == low[0] + start and i > 0:
-                _residuals_between(own, other, pending, i - 1, four, between[s, (i - 1) % 2])
+                _residuals_between(own, other, pending, i - 1, four, between[s])
             if i < size_i - 1:
-                _residuals_between(own, other, pending, i, four, between[s, i % 2])
-            before, after = between[s, (i - 1) % 2], between[s, i % 2]
+                _residuals_between(own, other, pending, i, four, between[s])
             for j in range(low[1], low[1] + out.shape[3]):
                 here, found = pending[i, j], False
                 for k in range(size_k):
@@ -321,41 +328,41 @@ def newton_half_step(both, pending, tolerance, low, out, done, start, stop):  # 
                 if not found:
                     continue
                 if 0 < i < size_i - 1 and 0 < j < size_j - 1:
-                    _four_rows(before, after, j - 1, four)
+                    _four_rows(between[s], (i - 1) % 2, i % 2, j - 1, four)
                     for c in range(3):
                         for k in range(1, size_k - 1):
                             row[c, k] = half * row[c, k] + sixteenth * (four[c, k - 1] + four[c, k])
                 for k in range(size_k):
                     good = row[0, k] ** 2 + row[1, k] ** 2 + row[2, k] ** 2 <= tolerance * tolerance
                     done[i, j, k] = good if s == 0 else good & done[i, j, k]
-                _less_half_derivative(own, i, j, row, low[2], out[s, :, i - low[0], j - low[1]])
+                _less_half_derivative(own, i, j, row, low, out[s])
 
 
 @_kernel
 def _less_half_derivative(own, i, j, along, low, out):  # type: ignore[no-untyped-def]
     """u - (r + ∂u/∂x r) / 2 for a row of a displacement u = ``own`` (3, I, J, K) and r = ``along`` (3, K), by central
-    differences, from voxel ``low`` on → ``out`` (3, k): the derivative of x + u is the inverse of that of the other
-    map."""
+    differences → ``out`` (3, i, j, k), a box whose first voxel is ``low`` (3,): the derivative of x + u is the inverse
+    of that of the other map."""
     _, size_i, size_j, size_k = own.shape
     before_i, after_i = max(i - 1, 0), min(i + 1, size_i - 1)
     before_j, after_j = max(j - 1, 0), min(j + 1, size_j - 1)
     half, quarter, last = np.float32(0.5), np.float32(0.25), size_k - 1
     per_i = half / np.float32(max(after_i - before_i, 1))
     per_j = half / np.float32(max(after_j - before_j, 1))
-    high = low + out.shape[1]
+    first, high = low[2], low[2] + out.shape[3]
     for c in range(3):
-        u, to = own[c, i, j], out[c]
+        u, to = own[c, i, j], out[c, i - low[0], j - low[1]]
         ahead_i, behind_i = own[c, after_i, j], own[c, before_i, j]
         ahead_j, behind_j = own[c, i, after_j], own[c, i, before_j]
-        for k in range(low, high):
+        for k in range(first, high):
             change = along[0, k] * per_i * (ahead_i[k] - behind_i[k]) + along[1, k] * per_j * (ahead_j[k] - behind_j[k])
-            to[k - low] = u[k] - half * along[c, k] - change
-        for k in range(max(low, 1), min(high, last)):
-            to[k - low] -= along[2, k] * (quarter * (u[k + 1] - u[k - 1]))
-        if low == 0:
+            to[k - first] = u[k] - half * along[c, k] - change
+        for k in range(max(first, 1), min(high, last)):
+            to[k - first] -= along[2, k] * (quarter * (u[k + 1] - u[k - 1]))
+        if first == 0:
             to[0] -= along[2, 0] * (half * (u[1] - u[0]))
         if high == size_k:
-            to[last - low] -= along[2, last] * (half * (u[last] - u[last - 1]))
+            to[last - first] -= along[2, last] * (half * (u[last] - u[last - 1]))
 
 
 @_kernel

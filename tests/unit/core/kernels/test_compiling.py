@@ -66,3 +66,36 @@ def test_a_kernel_stands_in_one_file_with_all_that_it_calls(path: Path) -> None:
     own = [node for node in named if (node.module or "").startswith("uresnet")]
     assert all(node.module == "uresnet.core.kernels.compiling" for node in own)
     assert [alias.name for node in own for alias in node.names] in ([], ["compiler"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_slice_is_copied_from_another(path: Path) -> None:
+    """Numba compiles the error of shapes that differ with it, and all of its text formatting: four seconds for a copy
+    that a loop does as fast. One value for all elements of a slice costs nothing."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+            places = target.elts if isinstance(target, ast.Tuple) else [target]
+            for place, value in zip(places, values, strict=False):
+                if isinstance(place, ast.Subscript) and any(isinstance(part, ast.Slice) for part in ast.walk(place)):
+                    assert ast.unparse(value) == "_ZERO", ast.unparse(node)
+
+
+def test_what_only_kernels_call_is_a_part_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is kept on disk by itself, and no way in for Python is compiled."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    kernel = compiling.compiler(set())
+
+    @kernel
+    def _double(x):  # type: ignore[no-untyped-def]
+        return 2 * x
+
+    @kernel
+    def quadruple(x):  # type: ignore[no-untyped-def]
+        return _double(_double(x))
+
+    assert quadruple(3.0) == 12.0
+    kept = {file.name.split(".")[3].split("-")[0] for file in tmp_path.rglob("*.nbi")}
+    assert kept == {"quadruple"}
