@@ -68,6 +68,14 @@ def test_help_and_info_do_not_load_torch(arguments: list[str] | None) -> None:
     assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
+def test_a_run_loads_the_pages_only_where_it_writes_one() -> None:
+    """A registration or segmentation with ``--no-report`` needs none of their modules."""
+    for path in (path for path in MODULES if room(path) in ("pipeline", "results", "quality", "coupling")):
+        at_import = [node for node in parsed(path).body if isinstance(node, ast.ImportFrom | ast.Import)]
+        names = [getattr(node, "module", None) or node.names[0].name for node in at_import]
+        assert not [name for name in names if name.startswith("uresnet.report")], path
+
+
 def test_only_the_command_prints() -> None:
     printing = {"print", "sys.stdout", "sys.stderr.write", "sys.stderr.writelines"}
     assert not [name_of(p) for p in MODULES if room(p) != "cli" and names_in(p) & printing]

@@ -29,6 +29,7 @@ from uresnet.pipeline.names import (
     DEFAULT_OUTPUTS,
     LABEL_TABLES,
     OUTPUTS,
+    REPORT,
     VOLUMES_SIDECAR,
     is_label_file,
     segmentation_files,
@@ -36,7 +37,6 @@ from uresnet.pipeline.names import (
 from uresnet.pipeline.progress import Progress, Stages, silent
 from uresnet.pipeline.rounding import check_spacing, stored_image, stored_jacobian, stored_transform
 from uresnet.pipeline.shown import Shown
-from uresnet.report.pages import PAGE, registration_page, segmentation_page
 from uresnet.results.json_values import json_text
 from uresnet.results.record import Measures, RunRecord
 from uresnet.results.registration import RegisteredPair
@@ -125,7 +125,7 @@ class Registration(RegisteredPair, Shown):
             outputs=(outputs, Sequence[OutputName]),
         )
         check_spacing("Registration.save", field_spacing)
-        wanted = {file for name in outputs for file in OUTPUTS[name]} - (set() if report else {PAGE})
+        wanted = {file for name in outputs for file in OUTPUTS[name]} - (set() if report else {REPORT})
         with Stages(progress)("write"):
             result = self if field_spacing is None else self._at_spacing(field_spacing)
             return _write_folder(
@@ -177,7 +177,7 @@ class Registration(RegisteredPair, Shown):
         for name, image, brain in (("moving", self.moving, self.moving_brain), ("fixed", self.fixed, self.fixed_brain)):
             writers[f"{name}_brain_mask.nii.gz"] = partial(write_labels, brain)
             writers[f"{name}_stripped.nii.gz"] = partial(_write_stripped, image, brain)
-        writers[PAGE] = lambda path: write_text(registration_page(self), path)
+        writers[REPORT] = partial(_write_registration_page, self)
         pair = TransformPair(exact.transform, exact.inverse, self.fixed.grid, self.moving.grid)
         exported = export_files(pair, [name for name in formats if name != "itk"])
         return {name: write for name, write in writers.items() if name in wanted} | exported
@@ -247,7 +247,7 @@ class Segmentation(SegmentedImage, Shown):
             names["sidecar"]: partial(write_text, _sidecar_text({"image": self.volumes}, self.record)),
         }
         if "report" in names:
-            writers[names["report"]] = lambda page: write_text(segmentation_page(self), page)
+            writers[names["report"]] = partial(_write_segmentation_page, self, "")
         if "mask" in names and self.brain is not None:
             writers[names["mask"]] = partial(write_labels, self.brain)
         if "stripped" in names and self.image is not None and self.brain is not None:
@@ -256,7 +256,7 @@ class Segmentation(SegmentedImage, Shown):
             writers[names["t1"]] = partial(write_image, self.predicted_t1)
         if "t1_report" in names:
             of_t1 = replace(self, image=self.predicted_t1)
-            writers[names["t1_report"]] = lambda page: write_text(segmentation_page(of_t1, "Predicted T1 of "), page)
+            writers[names["t1_report"]] = partial(_write_segmentation_page, of_t1, "Predicted T1 of ")
         for name, write in writers.items():
             write(beside / name)
         write_text(record.to_json(), beside / names["record"])
@@ -272,6 +272,18 @@ def _write_transform(transform: Composite, start: LabelMap, end: LabelMap, compa
 def _write_stripped(image: Image, brain: LabelMap, path: Path) -> None:
     """The image, 0 outside its brain."""
     write_image(replace(image, data=image.data * brain.mask, invalid=None), path)
+
+
+def _write_registration_page(result: Registration, path: Path) -> None:
+    from uresnet.report.pages import registration_page  # not loaded by a run without pages
+
+    write_text(registration_page(result), path)
+
+
+def _write_segmentation_page(result: Segmentation, title: str, path: Path) -> None:
+    from uresnet.report.pages import segmentation_page
+
+    write_text(segmentation_page(result, title), path)
 
 
 def _label_tables(scheme: LabelScheme, names: Mapping[str, str]) -> Writers:
