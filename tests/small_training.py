@@ -87,8 +87,9 @@ def assert_identical(found: dict[str, torch.Tensor], expected: dict[str, torch.T
         assert torch.equal(value, expected[name]), name
 
 
-def write_data(folder: Path, side: int, heads: bool = False) -> Path:
-    """Four made-up brains, or ``heads``, on a cube of ``side`` voxels, two to train on."""
+def write_data(folder: Path, side: int, heads: bool = False, other: bool = False) -> Path:
+    """Four made-up brains, or ``heads``, on a cube of ``side`` voxels, two to train on; with one of an ``other``
+    contrast, whose T1 is known, to train on too."""
     shape = (side, side, side)
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
     scans = []
@@ -97,5 +98,8 @@ def write_data(folder: Path, side: int, heads: bool = False) -> Path:
         labels = np.select([away < 0.3, away < 0.75, away < 1], [4, 2, 3], 0)
         scans.append(Scan(f"s{n}", f"p{n}", "train" if n < 2 else "val"))
         write_scan(folder, scans[-1], np.select([labels == 4, labels == 2, labels == 3], [0.2, 0.9, 0.5], 0.0), labels)
+    if other:
+        scans.append(Scan("other", "p0", "train", has_t1=True))
+        write_scan(folder, scans[-1], (labels == 2) * 0.5, labels, t1=(labels == 2) * 0.9)
     write_index(folder, shape, scans, heads=heads)
     return folder

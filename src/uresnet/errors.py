@@ -93,3 +93,8 @@ def quoted(value: object, most: int = 120) -> str:
     last = most // 3
     shown = text if len(text) <= most else f"{text[: most - last]} … {text[len(text) - last :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 part``, ``2 parts``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

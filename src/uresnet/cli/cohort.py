@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from uresnet.cli.console import counted
 from uresnet.cli.options import (
     FORMATS,
     BrainOption,
@@ -28,7 +27,7 @@ from uresnet.cli.options import (
 from uresnet.cli.session import Session, session
 from uresnet.cohort.jobs import LEAN_OUTPUTS, EngineName, named
 from uresnet.core.choices import FailOn, FormatName, Freedom, OutputName
-from uresnet.errors import UserError
+from uresnet.errors import UserError, counted
 from uresnet.pipeline.names import chosen_outputs
 
 if TYPE_CHECKING:
@@ -386,13 +385,8 @@ def end(run: Session, outcomes: Sequence[Outcome], output: Path, fail_on: FailOn
     )
     warned = [outcome for outcome in done if outcome.warnings]
     if warned:
-        have = "has" if len(warned) == 1 else "have"
-        run.terminal.warn(
-            [
-                f"{len(warned)} of {len(done)} results {have} warnings, the first: {warned[0].warnings[0]} All are in "
-                "manifest.tsv."
-            ]
-        )
+        some = f"{len(warned)} of {counted(len(done), 'result')} {'has' if len(warned) == 1 else 'have'} warnings"
+        run.terminal.warn([f"{some}, the first: {warned[0].warnings[0]} All are in manifest.tsv."])
     for outcome in failed[:_SHOWN]:
         run.terminal.alert(f"failed  {outcome.id}: {outcome.error}")
     if len(failed) > _SHOWN:

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from uresnet.training.events import Event
 
 
-def counted(count: int, noun: str) -> str:
-    """``1 part``, ``2 parts``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def of_them(count: int, total: int, noun: str) -> str:
     """``1 of 3 points lies``, ``2 of 3 points lie``, ``The only point lies``."""
     if total == 1:

@@ -19,6 +19,7 @@ from uresnet.cli.options import (
 from uresnet.cli.session import Session, session
 from uresnet.core.choices import LabelConvention
 from uresnet.core.files import check_output_file
+from uresnet.errors import counted
 
 if TYPE_CHECKING:
     from uresnet.training.data.prepare import PrepareOptions
@@ -202,7 +203,12 @@ def bundle(
         extras = Extras(maps, tuple(read_shapes(stroke_masks)) if stroke_masks else ())
         with run.terminal.bar("compressing", number_of_arrays(dataset, extras)) as advance:
             size = write_bundle(dataset, extras, output, round(most * 1e6), lambda name: advance())
-        held = f"{len(dataset.scans)} scans, {0 if maps is None else len(maps)} label maps, {len(extras.shapes)} masks"
+        counts = (
+            (len(dataset.scans), "scan"),
+            (0 if maps is None else len(maps), "label map"),
+            (len(extras.shapes), "mask"),
+        )
+        held = ", ".join(counted(count, noun) for count, noun in counts)
         run.terminal.say(f"{output}  {size / 1e6:.1f} MB: {held}\nTrain with: uresnet train CONFIG --data {output}")
 
 
@@ -222,5 +228,5 @@ def _prepare(
     counts = ", ".join(f"{count} {name}" for name, count in prepared.split_sizes.items())
     size = " × ".join(map(str, prepared.shape))
     earlier = f" ({prepared.reused} from an earlier run)" if prepared.reused else ""
-    say(f"{len(prepared.scans)} scans of {size} voxels{earlier}: {counts}\nsplit  {folder / SPLIT}")
+    say(f"{counted(len(prepared.scans), 'scan')} of {size} voxels{earlier}: {counts}\nsplit  {folder / SPLIT}")
     say(f"Train with: uresnet train {'brain (or open)' if options.heads else 'CONFIG'} --data {folder}")

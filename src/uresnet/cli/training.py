@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uresnet.cli.console import TrainingDisplay, counted
+from uresnet.cli.console import TrainingDisplay
 from uresnet.cli.options import (
     DebugOption,
     DeviceOption,
@@ -22,6 +22,7 @@ from uresnet.cli.options import (
 from uresnet.cli.session import fail, session
 from uresnet.core.choices import PACKAGED_CONFIGURATIONS
 from uresnet.core.files import check_output_folder
+from uresnet.errors import counted
 from uresnet.evaluation.names import TABLES
 from uresnet.model.catalogue import find_model
 
@@ -118,15 +119,19 @@ def train(
 def _costs(found: Cost, device: str) -> str:
     """What a dry run measured."""
     size = " × ".join(map(str, found.shape))
+    others = f" and {found.other_contrasts} of other contrasts" if found.other_contrasts else ""
+    scans = f"{counted(found.training_scans, 'scan')} to train on{others}, {found.validation_scans} to validate on"
     lines = [
-        f"data      {found.training_scans} scans to train on, {found.validation_scans} to validate on; {size} voxels",
+        f"data      {scans}; {size} voxels",
         f"network   {found.weights:,} weights, on {device}",
         f"update    {counted(found.examples_per_update, 'example')}, {found.seconds:.2f} s",
     ]
     if found.memory:
         lines.append(f"memory    {found.memory / 2**30:.2f} GiB at most")
     if found.updates:
-        lines.append(f"training  {found.updates} updates, about {found.updates * found.seconds / 3600:.2g} h")
+        lines.append(
+            f"training  {counted(found.updates, 'update')}, about {found.updates * found.seconds / 3600:.2g} h"
+        )
     return "\n".join(lines)
 
 

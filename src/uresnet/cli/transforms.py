@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uresnet.cli.console import Terminal, counted, of_them
+from uresnet.cli.console import Terminal, of_them
 from uresnet.cli.options import (
     FORMATS,
     IMAGE_SUFFIXES,
@@ -25,7 +25,7 @@ from uresnet.cli.session import Session, session
 from uresnet.core.choices import FormatName, Interpolation
 from uresnet.core.files import check_exist, check_output_file, check_output_files, fresh_outputs
 from uresnet.core.format_files import TRANSFORM_SUFFIXES, converted_files
-from uresnet.errors import UserError
+from uresnet.errors import UserError, counted
 from uresnet.pipeline.progress import Stages
 
 if TYPE_CHECKING:

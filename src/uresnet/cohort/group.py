@@ -15,7 +15,7 @@ from uresnet.cohort.results import read_whole
 from uresnet.core.files import write_text
 from uresnet.core.labels import SCHEMES, tabulated
 from uresnet.core.reading import read_rows
-from uresnet.errors import UserError
+from uresnet.errors import UserError, counted
 from uresnet.quality.verdict import SEVERITY
 from uresnet.report.pages.cohort import CohortRow, Outlier, Thumbnails, cohort_page, outliers_page
 from uresnet.results.record import Level, RunRecord
@@ -105,7 +105,8 @@ def write_group(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _lost_sentence(lost: Mapping[str, str], unmeasured: int, done: int) -> str:
-    what = f"{len(lost)} of {done} results are not whole any longer, by what is missing: {named(list(lost), lost)}"
+    some = f"{len(lost)} of {counted(done, 'result')} {'is' if len(lost) == 1 else 'are'} not whole any longer"
+    what = f"{some}, by what is missing: {named(list(lost), lost)}"
     tables = f"; the tables leave out the volumes of {unmeasured} of them" if unmeasured else ""
     return f"{what}{tables}. Run the cohort again, which makes them again."
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from uresnet.cohort.jobs import Job, Scan
 from uresnet.core.files import check_exist
 from uresnet.core.reading import read_numbered_rows, separated
-from uresnet.errors import UserError, held_warnings, quoted
+from uresnet.errors import UserError, counted, held_warnings, quoted
 
 _TOLD = 100  # mistakes; a person mends no more at a time
 _LONGEST_ID = 100
@@ -119,8 +119,7 @@ def _check(table: Path, folder: Path, jobs: Iterable[tuple[int, Job]], mistakes:
         mistakes += [f"line {line}: {said}" for said in found]
     if mistakes:
         more = f"; and {len(mistakes) - _TOLD} more" if len(mistakes) > _TOLD else ""
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise UserError(f"{table} has {count}: {'; '.join(mistakes[:_TOLD])}{more}.")
+        raise UserError(f"{table} has {counted(len(mistakes), 'mistake')}: {'; '.join(mistakes[:_TOLD])}{more}.")
 
 
 def _of_id(name: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from uresnet.errors import counted
 from uresnet.report.structures import words
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -43,6 +44,7 @@ def _environment() -> Environment:
     )
     environment.filters["signed"] = _signed
     environment.filters["words"] = words
+    environment.filters["counted"] = counted
     return environment
 
 

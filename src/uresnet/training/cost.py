@@ -15,7 +15,8 @@ from uresnet.training.memory import memory_explained
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training would need: ``seconds`` per update and ``memory`` (bytes) on the device, both measured."""
+    """What a training would need: ``seconds`` per update and ``memory`` (bytes) on the device, both measured. It learns
+    from so many ``training_scans``, and from ``other_contrasts`` besides."""
 
     shape: tuple[int, ...]
     examples_per_update: int
@@ -25,6 +26,7 @@ class Cost:
     validation_scans: int
     seconds: float
     memory: int | None
+    other_contrasts: int = 0
 
 
 def measure_cost(trainer: Trainer[Any]) -> Cost:
@@ -37,6 +39,7 @@ def measure_cost(trainer: Trainer[Any]) -> Cost:
         _wait_for(trainer.device)
     seconds = time.perf_counter() - start
     training, validation = trainer.scans
+    others = trainer.context.extras.others
     return Cost(
         shape=trainer.shape,
         examples_per_update=trainer.examples_per_update,
@@ -46,6 +49,7 @@ def measure_cost(trainer: Trainer[Any]) -> Cost:
         validation_scans=validation,
         seconds=seconds,
         memory=peak_memory(trainer.device),
+        other_contrasts=0 if others is None else len(others.scans),
     )
 
 

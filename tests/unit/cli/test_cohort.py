@@ -88,7 +88,7 @@ def test_what_was_deleted_is_told_and_made_again(here: Path, tiny_model: Path) -
 
     def told(lost: str, unmeasured: str) -> None:
         group = run("group", out, "--quiet")
-        said = f"results are not whole any longer, by what is missing: {lost}{unmeasured}. Run the cohort again"
+        said = f"not whole any longer, by what is missing: {lost}{unmeasured}. Run the cohort again"
         assert group.exit_code == 0 and said in group.stderr
 
     def made_again(lost: str) -> None:

@@ -60,11 +60,14 @@ def test_a_dry_run_accepts_it_and_writes_nothing(name: str, tmp_path: Path, monk
     smallest = 16 if config.segmenter else 10 if config.model.network == "christodoulidis" else 12
     coarsest = max(max(s.downsampling, s.loss_downsampling or 1) for s in config.training.stages)
     (tmp_path / "data").mkdir()
-    data = write_data(tmp_path / "data", smallest * coarsest, heads=config.heads is not None)
+    data = write_data(
+        tmp_path / "data", smallest * coarsest, heads=config.heads is not None, other=config.contrasts is not None
+    )
     arguments = ["train", f"{FOLDER / name}.yaml", "--data", f"{data}", "-o", f"{tmp_path / 'run'}", "--dry-run"]
     done = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
     assert done.exit_code == 0, done.output + done.stderr
-    assert "2 scans to train on, 2 to validate on" in done.output
+    others = " and 1 of other contrasts" if config.contrasts else ""
+    assert f"2 scans to train on{others}, 2 to validate on" in done.output
     assert not (tmp_path / "run").exists()
     assert ("it computes in float32" in done.stderr) == (config.training.precision == "bf16")
 

@@ -16,7 +16,7 @@ import numpy as np
 from uresnet._version import __version__
 from uresnet.core.image import Image
 from uresnet.core.labels import FREESURFER, LabelClass, LabelScheme
-from uresnet.errors import UserError, held_warnings
+from uresnet.errors import UserError, counted, held_warnings
 from uresnet.io import read_image, read_labels
 from uresnet.quality.verdict import SEVERITY
 from uresnet.report.contours import SUBPIXELS, structure_paths
@@ -121,7 +121,7 @@ def cohort_page(folder: Path, rows: Sequence[CohortRow], outliers: int) -> str:
     links = [_link(folder, row.id) for row in ordered]
     return render(
         "cohort.html.j2",
-        title=f"{len(rows)} results in {folder.resolve().name}",
+        title=f"{counted(len(rows), 'result')} in {folder.resolve().name}",
         rows=list(zip(ordered, levels, links, strict=True)),
         counts={level: levels.count(level) for level in dict.fromkeys(levels)},
         outliers=outliers,

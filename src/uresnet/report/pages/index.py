@@ -11,7 +11,7 @@ from urllib.parse import quote
 from uresnet._version import __version__
 from uresnet.core.files import RECORD
 from uresnet.core.labels import SCHEMES
-from uresnet.errors import UserError
+from uresnet.errors import UserError, counted
 from uresnet.io import read_image, read_labels
 from uresnet.quality.verdict import SEVERITY, judge_record
 from uresnet.report.contours import SUBPIXELS, structure_paths
@@ -58,7 +58,7 @@ def index_page(folder: Path, outputs: list[Path]) -> str:
     counts = {level.value: sum(card.level is level for card in cards) for level in reversed(Level)}
     return render(
         "index.html.j2",
-        title=f"{len(cards)} results in {folder.resolve().name}",
+        title=f"{counted(len(cards), 'result')} in {folder.resolve().name}",
         cards=cards,
         counts=counts,
         subpixels=SUBPIXELS,
