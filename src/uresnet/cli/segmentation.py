@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from uresnet.results.record import Quality
 
 
-_TOLD_ML = 0.5  # of abnormal tissue: less is often none
-
-
 @dataclass(frozen=True)
 class _Request:
     """What the command line asks for, the same for every image."""
@@ -190,6 +187,7 @@ def _segment_one(
     run.terminal.begin("load libraries")
     from uresnet.core.labels import ABNORMAL
     from uresnet.pipeline.segment import segment as segment_image
+    from uresnet.quality.verdict import told_abnormal_ml
 
     result = segment_image(
         image,
@@ -204,10 +202,10 @@ def _segment_one(
     result.save(place, request.report, run.terminal.progress, request.overwrite, command_line(), extras=request.extras)
     run.terminal.warn(result.warnings)
     anatomy = [volume for structure, volume in result.volumes.items() if structure not in ABNORMAL]
-    lesions = sum(volume for structure, volume in result.volumes.items() if structure in ABNORMAL) / 1000
+    abnormal_ml = told_abnormal_ml(result.record)
     contrast = result.record.inputs["image"].contrast
     seen = "" if contrast is None else f"{contrast}; "
-    abnormal = f", {lesions:.1f} ml of abnormal tissue" if lesions >= _TOLD_ML else ""
+    abnormal = f", {abnormal_ml:.1f} ml of abnormal tissue" if abnormal_ml else ""
     run.terminal.say(
         f"{seen}model {result.record.model.name}; "
         f"{sum(map(bool, anatomy))} of {len(anatomy)} structures found{abnormal} → {place}"

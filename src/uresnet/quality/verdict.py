@@ -301,6 +301,15 @@ def judge_record(record: RunRecord) -> Verdict | None:
     return judge(signs, record.model) if isinstance(signs, PairSigns) else judge_image(signs, record.model)
 
 
+def told_abnormal_ml(record: RunRecord) -> float:
+    """How much abnormal tissue of a segmented image is worth a word: masses and what was drawn, and lesions of the
+    white matter from 1 ml on."""
+    signs = record.quality.signs if record.quality is not None else None
+    if not isinstance(signs, ImageSigns):
+        return 0.0
+    return (signs.mass_ml or 0.0) + (_told_lesion_ml(signs) or 0.0)
+
+
 _NEED_STRUCTURES = {"mean_dice", "white_over_grey", "grey_over_csf", "labelled", "missing"}
 _NOT_ALWAYS = {"handedness", "crossed", "lopsided", "mass_ml"}
 _OF_T1 = {"distance", "deep_over_rim", "white_over_grey", "grey_over_csf", "handedness"}
@@ -320,12 +329,15 @@ def _verdict(findings: Sequence[Finding], notes: Sequence[str]) -> Verdict:
 
 def _notes(image: ImageSigns, whose: str = "") -> list[str]:
     """Lesions of the white matter lower no verdict: they are matched as white matter, which they lie in."""
-    if image.lesion_ml is None or image.lesion_ml < _TOLD_ML:
+    told = _told_lesion_ml(image)
+    if told is None:
         return []
-    text = (
-        f"{image.lesion_ml:.3g} ml look like lesions of the white matter (id 77); registration matches them as white "
-    )
+    text = f"{told:.3g} ml look like lesions of the white matter (id 77); registration matches them as white "
     return [f"{whose}{text}matter, and the volumes count them apart."]
+
+
+def _told_lesion_ml(image: ImageSigns) -> float | None:
+    return image.lesion_ml if image.lesion_ml is not None and image.lesion_ml >= _TOLD_ML else None
 
 
 def _image_rules(image: ImageSigns) -> list[Rule]:

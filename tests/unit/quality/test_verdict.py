@@ -24,6 +24,7 @@ from uresnet.quality.verdict import (
     judge,
     judge_image,
     judge_record,
+    told_abnormal_ml,
 )
 from uresnet.results.record import Level, ModelRecord
 from uresnet.results.signs import ImageSigns, PairSigns
@@ -281,6 +282,15 @@ def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
     assert judge(good, MODEL).level is judge(replace(good, fixed=replace(BRAIN, contrast="FLAIR")), MODEL).level
     assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=0.9), MODEL).notes == ()
     assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=1.0), MODEL).notes[0].startswith("1 ml look like")
+
+
+def test_how_much_abnormal_tissue_is_worth_a_word() -> None:
+    record = made_up_results().record
+    for mass, lesion, told in ((None, None, 0.0), (0.3, 0.9, 0.3), (2.0, 1.5, 3.5), (None, 1.0, 1.0), (0.0, 0.99, 0.0)):
+        signs = replace(BRAIN, mass_ml=mass, lesion_ml=lesion)
+        quality = judge_image(signs, MODEL).quality(signs)
+        assert told_abnormal_ml(replace(record, quality=quality)) == pytest.approx(told)
+    assert told_abnormal_ml(replace(record, quality=None)) == 0
 
 
 def test_signs_ignore_the_scale_of_intensities() -> None:
