@@ -35,6 +35,15 @@ DeviceOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="The number of CPU threads.", show_default="all cores")
 ]
+ExactOption = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Compute the reference on the CPU, which takes several times as long: without what is faster and gives "
+        "almost the same numbers, and with all digits in the files.",
+        show_default="off",
+    ),
+]
 BrainOption = Annotated[
     BrainMethod,
     typer.Option(help="auto: remove the skull if there is one. none: the images contain nothing but brain."),

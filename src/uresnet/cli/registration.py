@@ -14,6 +14,7 @@ from uresnet.cli.options import (
     BrainOption,
     DebugOption,
     DeviceOption,
+    ExactOption,
     FailOnOption,
     MaskOption,
     ModelOption,
@@ -31,8 +32,10 @@ from uresnet.cli.options import (
 from uresnet.cli.outcome import command_line, exit_on, log_result, model_file, tell_verdict
 from uresnet.cli.session import session
 from uresnet.core.choices import Freedom
+from uresnet.core.exact import exact_device
 from uresnet.core.files import LOG, check_exist, check_output_folder
 from uresnet.core.steps import watched_steps
+from uresnet.errors import UserError
 from uresnet.model.catalogue import find_model
 from uresnet.pipeline.names import DEFAULT_OUTPUTS, chosen_outputs, registration_names
 
@@ -59,6 +62,7 @@ def register(
             show_default="off",
         ),
     ] = False,
+    exact: ExactOption = False,
     export: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,6 +96,9 @@ def register(
 ) -> None:
     """Register two brain images, and segment both, each on its own grid."""
     with session(device, threads, quiet, debug, verbose) as run, watched_steps(run.terminal.step):
+        on = exact_device(device) if exact else None
+        if exact and field_spacing is not None:
+            raise UserError("--exact leaves displacements on their voxels; leave --field-spacing out.")
         outputs = chosen_outputs(wanted, report, extras_of(mask, stripped))
         names = registration_names(outputs, ",".join(export or []).split(","))
         inputs = (moving, fixed, moving_mask, fixed_mask, moving_lesion, fixed_lesion)
@@ -110,10 +117,11 @@ def register(
             model=found_model,
             transform=transform,
             refine=refine,
+            exact=exact,
             brain=brain,
             masks=(moving_mask, fixed_mask),
             lesions=(moving_lesion, fixed_lesion),
-            device=chosen,
+            device=on or chosen,
             progress=run.terminal.progress,
         )
         save = partial(result.save, output, overwrite, command_line(), formats=formats, outputs=outputs)

@@ -15,6 +15,7 @@ from uresnet.cli.options import (
     BrainOption,
     DebugOption,
     DeviceOption,
+    ExactOption,
     FailOnOption,
     MaskOption,
     ModelOption,
@@ -28,6 +29,7 @@ from uresnet.cli.outcome import command_line, exit_on, log_result, model_file, t
 from uresnet.cli.pipes import is_piped, piped
 from uresnet.cli.session import Session, fail, session
 from uresnet.core.choices import BrainMethod, SegmentationExtra
+from uresnet.core.exact import exact_device
 from uresnet.core.files import check_exist, check_output_files, check_output_folder
 from uresnet.errors import UserError, quoted
 from uresnet.model.catalogue import ModelFile, find_model
@@ -51,6 +53,7 @@ class _Request:
     extras: tuple[SegmentationExtra, ...]
     named: bool
     piped: bool
+    exact: bool
 
 
 def segment(
@@ -85,6 +88,7 @@ def segment(
             show_default="off",
         ),
     ] = False,
+    exact: ExactOption = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     report: Annotated[
@@ -111,6 +115,8 @@ def segment(
     to_pipe = is_piped(output)
     quiet, report = quiet or to_pipe, report and not to_pipe
     with session(device, threads, quiet, debug, verbose) as run:
+        if exact:
+            exact_device(device)
         single = len(images) == 1
         with piped(images[0], output) if single else nullcontext((images[0], output)) as (first, output):
             listed = [first] if single else images
@@ -120,7 +126,9 @@ def segment(
             for place in places:
                 _check_place(place, report, overwrite, inputs, extras)
             model_found = find_model(model)
-            request = _Request(model_found, brain, brain_mask, lesion, report, overwrite, extras, not single, to_pipe)
+            request = _Request(
+                model_found, brain, brain_mask, lesion, report, overwrite, extras, not single, to_pipe, exact
+            )
             check_exist(*listed, brain_mask, lesion)
             qualities = _segment_all(run, listed, places, request)
         exit_on(fail_on, *qualities)
@@ -196,7 +204,8 @@ def _segment_one(
         mask=request.mask,
         lesion=request.lesion,
         synthesise="t1" in request.extras,
-        device=device,
+        exact=request.exact,
+        device="cpu" if request.exact else device,
         progress=run.terminal.progress,
     )
     result.save(place, request.report, run.terminal.progress, request.overwrite, command_line(), extras=request.extras)

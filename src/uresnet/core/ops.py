@@ -1,9 +1,9 @@
 """Operations on voxels that exist twice: compiled by Numba for the CPU, and made of PyTorch's operators.
 
 The compiled form is chosen here, and nowhere else, for float32 tensors in the CPU's memory when no gradients are wanted
-(:func:`is_plain`); everything else (GPUs, float64, training) takes PyTorch's. Both give the same values up to rounding,
-which a test holds them to. Volumes and fields are channel-first with spatial axes (I, J, K); positions are voxel
-indices.
+(:func:`is_plain`); everything else (GPUs, float64, training, the reference of :mod:`uresnet.core.exact`) takes
+PyTorch's. Both give the same values up to rounding, which a test holds them to. Volumes and fields are channel-first
+with spatial axes (I, J, K); positions are voxel indices.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from uresnet.core.coordinates import identity_coordinates
+from uresnet.core.exact import is_exact
 from uresnet.core.kernels import classes, correlation, filters, interpolation
 from uresnet.core.kernels import folds as fold_kernels
 from uresnet.core.kernels.compiling import in_parallel
@@ -31,8 +32,8 @@ _TORCH_MODE = {"linear": "bilinear", "nearest": "nearest"}
 
 
 def is_plain(*tensors: Tensor) -> bool:
-    """Whether the compiled form can take these: float32, in the CPU's memory, no gradients wanted."""
-    return all(
+    """Whether the compiled form takes these: float32, in the CPU's memory, no gradients and no exact results wanted."""
+    return not is_exact() and all(
         tensor.device.type == "cpu"
         and tensor.dtype == torch.float32
         and not (tensor.requires_grad and torch.is_grad_enabled())
@@ -233,12 +234,13 @@ def compose(
 ) -> Tensor:
     """``weight_first`` · u(x) + ``weight_second`` · d(x + u(x)) of displacements u = ``first`` and d = ``second``.
 
-    All (B, 3, I, J, K), voxels. ``where`` (I, J, K) bool saves time: elsewhere d is read at x instead.
+    All (B, 3, I, J, K), voxels. ``where`` (I, J, K) bool saves time: elsewhere d is read at x instead, unless the
+    reference is computed.
     """
     if not is_plain(first, second) or min(second.shape[2:]) < 2:
         identity = identity_coordinates(second.shape[2:], device=second.device, dtype=second.dtype)
         read = read_volume(second, identity + first, padding="border")
-        if where is not None:
+        if where is not None and not is_exact():
             read = torch.where(where, read, second)
         return weight_first * first + weight_second * read
     inside = torch.ones(first.shape[2:], dtype=torch.bool) if where is None else where
@@ -276,17 +278,27 @@ def newton_half_steps(both: Tensor, inside: Tensor, steps: int, tolerance: float
         return
     voxels = identity_coordinates(both.shape[2:], device=both.device)
     for _ in range(steps):
-        residual = both + read_volume(both.flip(0), voxels + both, padding="border")
+        residual = _there_and_back(both, voxels)
         if min(both.shape[2:]) > 2:
-            between = F.avg_pool3d(both, 2, stride=1)
-            start = voxels[..., :-1, :-1, :-1] + 0.5
-            between = between + read_volume(both.flip(0), start + between, padding="border")
+            between = _there_and_back(both, voxels[..., :-1, :-1, :-1] + 0.5, half_way=True)
             inner = residual[..., 1:-1, 1:-1, 1:-1]
             inner.add_(F.avg_pool3d(between, 2, stride=1)).div_(2)
-        slopes = torch.gradient(both, dim=(2, 3, 4))
-        change = sum(residual[:, axis : axis + 1] * slope for axis, slope in enumerate(slopes))
-        both.copy_(torch.where(pending, both - (residual + change) / 2, both))
+            del between  # as large as the fields
+        change = residual.clone()
+        for axis in range(3):
+            change += residual[:, axis : axis + 1] * torch.gradient(both, dim=axis + 2)[0]
+        both.copy_(torch.where(pending, both - change / 2, both))
         pending &= residual.square().sum(dim=1).amax(dim=0) > tolerance**2
+
+
+def _there_and_back(both: Tensor, start: Tensor, half_way: bool = False) -> Tensor:
+    """How far a step from ``start`` (1, 3, i, j, k) along each of two displacements ``both``, and back along the other,
+    ends from there; ``half_way`` starts between eight voxels."""
+    found = F.avg_pool3d(both, 2, stride=1) if half_way else both.clone()
+    for side in range(2):  # one at a time: the fields are large
+        back = read_volume(both[1 - side : 2 - side], start + found[side : side + 1], padding="border")
+        found[side] += back[0]
+    return found
 
 
 def folds(displacement: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.core.choices import Contrast
+from uresnet.core.exact import is_exact
 from uresnet.core.labels import MASSES, LabelScheme
 from uresnet.model.checkpoint import Model
 from uresnet.model.segmenter import SMALLEST
@@ -81,7 +82,7 @@ def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
     assert scheme is not None
     tensor = image.tensor.to(model.device)
     with torch.inference_mode():
-        coarse = tensor if model.card.network.get("downsampling", 1) > 1 else _coarser(tensor)
+        coarse = tensor if is_exact() or model.card.network.get("downsampling", 1) > 1 else _coarser(tensor)
         first = model.network.first_look(coarse)  # type: ignore[operator]
         tissues = _medians(coarse[0, 0, ::2, ::2, ::2], first, scheme)
         contrast = _contrast(tissues)

@@ -12,6 +12,7 @@ import torch
 
 from uresnet.core.background import scan_background
 from uresnet.core.choices import BrainMethod, Freedom
+from uresnet.core.exact import computed_exactly, is_exact
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
@@ -74,6 +75,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
     model: ModelSource = None,
     transform: Freedom = "joint",
     refine: bool = False,
+    exact: bool = False,
     brain: BrainMethod = "auto",
     masks: tuple[ImageSource | None, ImageSource | None] = (None, None),
     lesions: tuple[ImageSource | None, ImageSource | None] = (None, None),
@@ -87,12 +89,13 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
     Each image is a path, an image of nibabel, SimpleITK, ANTsPy, TorchIO or MONAI, an :class:`~uresnet.Image`, or
     ``(array, affine)``: values (I, J, K) and the 4×4 matrix from voxel indices to RAS+ mm. ``model`` is a packaged
     name, a model file or a loaded model; ``transform`` is what the registration may change; ``refine`` takes more time
-    for a more accurate result; ``brain`` "auto" strips a skull where there is one, "none" takes every voxel above zero;
-    ``masks`` are brain masks of (moving, fixed), in the same forms as images, to use instead; ``lesions`` are masks of
-    abnormal tissue of (moving, fixed), used beside what the model finds: nothing is matched to it. ``device`` "auto"
-    is a CUDA GPU if there is one, else the CPU; ``threads`` None takes all cores; ``progress`` is called with the name
-    of each stage when it starts (and None) and when it ends (and its seconds). Raises :class:`UserError` for a mistake
-    in the inputs or arguments.
+    for a more accurate result; ``exact`` computes the reference on the CPU: slower, without what is faster and gives
+    almost the same numbers, and ``save`` rounds nothing; ``brain`` "auto" strips a skull where there is one, "none"
+    takes every voxel above zero; ``masks`` are brain masks of (moving, fixed), in the same forms as images, to use
+    instead; ``lesions`` are masks of abnormal tissue of (moving, fixed), used beside what the model finds: nothing is
+    matched to it. ``device`` "auto" is a CUDA GPU if there is one, else the CPU; ``threads`` None takes all cores;
+    ``progress`` is called with the name of each stage when it starts (and None) and when it ends (and its seconds).
+    Raises :class:`UserError` for a mistake in the inputs or arguments.
 
     >>> import uresnet
     >>> result = uresnet.register("moving.nii.gz", "fixed.nii.gz")
@@ -114,10 +117,16 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
         model=(model, ModelSource),
         transform=(transform, Freedom),
         refine=(refine, bool),
+        exact=(exact, bool),
         brain=(brain, BrainMethod),
     )
     stages, sentences = Stages(progress), list[str]()
-    with collected_warnings(sentences), limited(threads), background_threads(2) as background:
+    with (
+        collected_warnings(sentences),
+        limited(threads),
+        computed_exactly(exact),
+        background_threads(2) as background,
+    ):
         with stages("read"):
             chosen = chosen_model(model)
             images = image_from(moving, "moving"), image_from(fixed, "fixed")
@@ -187,7 +196,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
         "moving": input_record(source, conformed[0], moving_head, seen[:1], moving_dice),
         "fixed": input_record(target, conformed[1], fixed_head, seen[1:], fixed_dice),
     }
-    record = run_record(network, scheme, device, stages, sentences, inputs)
+    record = run_record(network, scheme, device, stages, sentences, inputs, exact)
     registration = Registration(
         moving=source.image,
         fixed=target.image,
@@ -225,7 +234,7 @@ def _warn_of(moving: Image, fixed: Image) -> None:
 
 def _dense(transform: Composite, grid: Grid) -> Composite:
     """The same map, its deformation sampled once at the voxels of ``grid``, where it is needed four times."""
-    if all(isinstance(part, Affine) for part in transform.parts):
+    if is_exact() or all(isinstance(part, Affine) for part in transform.parts):
         return transform
     return Composite([displacement_on(transform, grid)])
 
@@ -287,5 +296,7 @@ def _overlap(
 
 def _judged(registration: Registration, looks: Sequence[Appearance]) -> Registration:
     """The same registration, its record with the verdict."""
-    record, signs = registration.record, measure_signs(registration, looks)
+    record = registration.record
+    with computed_exactly(record.exact is True):
+        signs = measure_signs(registration, looks)
     return replace(registration, record=replace(record, quality=judge(signs, record.model).quality(signs)))

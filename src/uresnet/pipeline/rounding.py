@@ -2,7 +2,7 @@
 
 Digits that mean nothing do not compress. In the brain a displacement is rounded to multiples of 2⁻⁷ mm, an error of at
 most 0.004 mm along each axis, and farther away more coarsely, to 0.125 mm: what a transform says there is extrapolated.
-Nothing is cut off, so that a face or a neck is not torn.
+Nothing is cut off, so that a face or a neck is not torn. Where the reference is written, nothing is rounded.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from uresnet.core.choices import check_choices
+from uresnet.core.exact import is_exact
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
 from uresnet.errors import UserError
@@ -43,6 +44,8 @@ def stored_transform(
     brain where points come from, ``end`` the one where they go. With a ``spacing``, displacements are on voxels of that
     many mm, and their inverse is less accurate.
     """
+    if is_exact():
+        return transform
     steps = _COMPACT_QUANTA_MM if compact else _QUANTA_MM
     parts = list(transform.parts)
     for n, part in enumerate(parts):
@@ -57,6 +60,8 @@ def stored_transform(
 
 def stored_jacobian(jacobian: Image, brain: LabelMap) -> Image:
     """The Jacobian rounded to 0.002 in and around the ``brain``, and to 0.06 elsewhere; small values are kept."""
+    if is_exact():
+        return jacobian
     quanta = _quanta(_JACOBIAN_QUANTA, jacobian.grid, (Affine.identity(), brain))
     rounded = _rounded(jacobian.data[None], quanta)[0]
     return replace(jacobian, data=torch.where(jacobian.data.abs() < _SMALLEST_ROUNDED, jacobian.data, rounded))
@@ -65,6 +70,8 @@ def stored_jacobian(jacobian: Image, brain: LabelMap) -> Image:
 def stored_image(image: Image) -> Image:
     """The image rounded by at most 1/8192 of the span of its values, without the outermost 0.5 % at either end: what
     interpolation makes of the digits below does not compress. Whole numbers are kept."""
+    if is_exact():
+        return image
     values = image.data.flatten()
     sample = values[:: max(1, len(values) // 200_000)].double()
     low, high = torch.quantile(sample, torch.tensor([0.005, 0.995], dtype=torch.float64)).tolist()

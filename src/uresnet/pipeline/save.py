@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,11 @@ from threading import Lock
 import torch
 
 from uresnet.core.choices import FormatName, OutputName, SegmentationExtra, check_choices
+from uresnet.core.exact import computed_exactly, is_exact
 from uresnet.core.files import RECORD, check_output_files, fresh_files, fresh_folder, write_text
 from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import LabelScheme
+from uresnet.core.threads import Pool
 from uresnet.errors import UserError
 from uresnet.io import (
     write_colour_table,
@@ -103,9 +104,10 @@ class Registration(RegisteredPair, Shown):
         error of at most 0.004 mm along an axis), and more coarsely away from it; the Jacobian is rounded to 0.002, the
         warped image by at most 1/8192 of the span of its values.
         With a ``field_spacing`` displacements are on voxels of that many mm: smaller files, and an inverse whose error
-        is measured anew for the record. The other ``formats`` are exact.
+        is measured anew for the record. The other ``formats`` are exact. Of an exact registration nothing is rounded.
 
-        Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written.
+        Raises :class:`UserError` when the folder exists and ``overwrite`` is not set, or cannot be written, and for a
+        ``field_spacing`` of an exact registration.
 
         >>> import uresnet
         >>> result = uresnet.register("moving.nii.gz", "fixed.nii.gz")
@@ -125,8 +127,11 @@ class Registration(RegisteredPair, Shown):
             outputs=(outputs, Sequence[OutputName]),
         )
         check_spacing("Registration.save", field_spacing)
+        exact = self.record.exact is True
+        if exact and field_spacing is not None:
+            raise UserError("Registration.save: exact displacements stay on their voxels; leave field_spacing out.")
         wanted = {file for name in outputs for file in OUTPUTS[name]} - (set() if report else {REPORT})
-        with Stages(progress)("write"):
+        with Stages(progress)("write"), computed_exactly(exact):
             result = self if field_spacing is None else self._at_spacing(field_spacing)
             return _write_folder(
                 Path(folder), result._writers(wanted, formats, self), result.record, overwrite, command
@@ -265,7 +270,7 @@ class Segmentation(SegmentedImage, Shown):
 def _write_transform(transform: Composite, start: LabelMap, end: LabelMap, compact: bool, path: Path) -> None:
     with _ONE_FIELD:
         write_itk_composite(stored_transform(transform, start, end, compact=compact), path, exact=True)
-        if not compact and path.stat().st_size > _LARGE:
+        if not compact and not is_exact() and path.stat().st_size > _LARGE:
             write_itk_composite(stored_transform(transform, start, end, compact=True), path, exact=True)
 
 
@@ -314,7 +319,7 @@ def _write_folder(
     names = (*writers, RECORD)
     with fresh_folder(folder, overwrite) as beside:
         # Compression leaves the interpreter's lock, so that files are written at the same time.
-        with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
+        with Pool(max(1, torch.get_num_threads())) as pool:
             for done in [pool.submit(write, beside / name) for name, write in writers.items()]:
                 done.result()
         write_text(replace(record, command=tuple(command), files=names).to_json(), beside / RECORD)

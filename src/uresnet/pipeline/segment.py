@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 
 from uresnet.core.choices import BrainMethod
+from uresnet.core.exact import computed_exactly
 from uresnet.core.image import Image
 from uresnet.coupling import Look, check_leaves_out, check_predicts_t1, look, segment_conformed
 from uresnet.errors import InputWarning, UserError
@@ -46,6 +47,7 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
     mask: ImageSource | None = None,
     lesion: ImageSource | None = None,
     synthesise: bool = False,
+    exact: bool = False,
     device: str = "auto",
     threads: int | None = None,
     progress: Progress = silent,
@@ -75,9 +77,10 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
         model=(model, ModelSource),
         brain=(brain, BrainMethod),
         synthesise=(synthesise, bool),
+        exact=(exact, bool),
     )
     stages, sentences = Stages(progress), list[str]()
-    with collected_warnings(sentences), limited(threads):
+    with collected_warnings(sentences), limited(threads), computed_exactly(exact):
         with stages("read"):
             chosen = chosen_model(model)
             given = image_from(image, "image")
@@ -105,8 +108,9 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
             predicted = _predicted_t1(seen[0], conformed, found) if synthesise else None
     dice = predicted_dice(structures.expected, network.sha256)
     inputs = {"image": input_record(found, conformed, intracranial_volume(labels), seen, dice)}
-    record = run_record(network, scheme, device, stages, sentences, inputs)
-    signs = image_signs(given, found.mask, labels, scheme, recorded=inputs["image"])
+    record = run_record(network, scheme, device, stages, sentences, inputs, exact)
+    with computed_exactly(exact):
+        signs = image_signs(given, found.mask, labels, scheme, recorded=inputs["image"])
     segmentation = Segmentation(
         image=given,
         labels=labels,

@@ -12,6 +12,7 @@ import torch
 
 from uresnet.core.choices import BrainMethod, check_choices
 from uresnet.core.device import chosen_device, computing_threads, possible_threads
+from uresnet.core.exact import exact_device
 from uresnet.core.files import check_utf8
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
@@ -49,7 +50,7 @@ def check_arguments(
     function: str, device: str, threads: int | None, progress: Progress, **given: tuple[Any, Any]
 ) -> str:
     """The device to compute on. Raises :class:`UserError` for an argument of another type, a word that is no choice and
-    a device that is not here; the sentence names the public ``function``."""
+    a device that is not here; the sentence names the public ``function``. What is ``given`` as exact leaves the CPU."""
     kinds = {"device": (device, str | torch.device), "threads": (threads, int | None), "progress": (progress, Callable)}
     check_choices(function, **given, **kinds)
     if threads is not None and (threads < 1 or isinstance(threads, bool)):
@@ -58,7 +59,7 @@ def check_arguments(
         if isinstance(value, str | Path):
             check_utf8(value)
     try:
-        return chosen_device(str(device))
+        return chosen_device(exact_device(str(device)) if given["exact"][0] else str(device))
     except UserError as error:
         raise UserError(f"{function}: {error}") from None
 
@@ -159,6 +160,7 @@ def run_record(
     stages: Stages,
     warnings: list[str],
     inputs: Mapping[str, InputRecord],
+    exact: bool = False,
 ) -> RunRecord:
     """What both kinds of run record; ``scheme`` is that of the segmentations."""
     return RunRecord(
@@ -172,6 +174,7 @@ def run_record(
         inputs=inputs,
         seconds={**stages.seconds, "total": round(sum(stages.seconds.values()), 3)},
         warnings=tuple(warnings),
+        exact=exact or None,
     )
 
 

@@ -134,9 +134,10 @@ class RunRecord:
 
     ``finished`` is the time, UTC, ISO 8601; ``versions`` are those of uresnet, Python, the packages that decide the
     numbers, and the machine; ``seconds`` are by stage, with their "total"; ``warnings`` say what was assumed or
-    repaired, a sentence each. ``transform`` (what was allowed to move), ``refined`` and ``measures`` are those of a
-    registration. ``command`` and ``files`` are known once the results are written. ``key`` is a hash of inputs, options
-    and model, by which a cohort recognises what is done already.
+    repaired, a sentence each; ``exact`` is there where the reference was computed. ``transform`` (what was allowed to
+    move), ``refined`` and ``measures`` are those of a registration. ``command`` and ``files`` are known once the
+    results are written. ``key`` is a hash of inputs, options and model, by which a cohort recognises what is done
+    already.
     """
 
     finished: str
@@ -149,6 +150,7 @@ class RunRecord:
     warnings: tuple[str, ...]
     transform: str | None = None
     refined: bool | None = None
+    exact: bool | None = None
     measures: Measures | None = None
     quality: Quality | None = None
     command: tuple[str, ...] | None = None

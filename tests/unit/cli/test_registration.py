@@ -236,6 +236,20 @@ def test_missing_things_are_named(pair: tuple[str, str], tiny_model: Path, tmp_p
     assert_refused(run("segment", pair[0], "-o", pair[0], "--model", tiny_model), "also an input")
 
 
+def test_the_reference_is_recorded_and_refuses_what_is_not_it(
+    pair: tuple[str, str], tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    end = ("-o", out, "--model", tiny_model, "--no-report", "--exact")
+    for verb in (("register", *pair), ("segment", pair[0])):
+        assert_refused(run(*verb, *end, "--device", "cuda"), "on the CPU, not on cuda; leave the device out", out)
+    refused = run("register", *pair, *end, "--field-spacing", 1)
+    assert_refused(refused, "--exact leaves displacements on their voxels; leave --field-spacing out", out)
+    for verb in (("register", *pair), ("segment", pair[0], "--overwrite")):
+        assert run(*verb, *end, "--device", "cpu").exit_code == 0
+        assert json.loads((out / "run.json").read_text(encoding="utf-8"))["exact"] is True
+
+
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "sentence"),

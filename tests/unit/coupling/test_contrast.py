@@ -9,6 +9,7 @@ import torch
 
 from uresnet.config import ConformSpec, SegmenterConfig
 from uresnet.core.choices import Contrast
+from uresnet.core.exact import computed_exactly
 from uresnet.core.grid import Grid
 from uresnet.core.labels import SCHEMES
 from uresnet.coupling import couple, look
@@ -124,6 +125,23 @@ def test_a_healthy_t1_is_looked_at_no_further(general: Model, monkeypatch: pytes
         first[:10, :10, :10] = classes[1:31:3, 1:31:3, 1:31:3]
         first.view(-1)[:masses] = 1 + SCHEME.ids.index(25)
         assert (look_at(general, conformed(image)).evaluated is not None) is whole
+
+
+def test_the_reference_looks_at_all_voxels(general: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    network = general.network
+    assert isinstance(network, Segmenter)
+    first_look = network.first_look
+
+    def watched(image: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(image.shape[2:]))
+        return first_look(image)
+
+    monkeypatch.setattr(network, "first_look", watched)
+    for wanted in (False, True):
+        with computed_exactly(wanted):
+            look_at(general, conformed(layers(T1)[0]))
+    assert seen == [(24, 24, 24), SHAPE]
 
 
 def test_a_model_for_any_contrast_looks_and_takes_over_where_an_image_is_no_t1(
