@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uresnet.solver.lattice import centred_positions
-from uresnet.transform import matrix_logarithm
+from uresnet.core.sampling import sample
+from uresnet.solver.lattice import centred_positions, in_voxels, mapped
+from uresnet.transform import matrix_exponential, matrix_logarithm
 
 _SMALLEST_MM3 = 100.0  # the centroid of a smaller structure is too uncertain
 _LARGEST_WEIGHT = 100.0
+_FEWEST = 6  # centroids
+_ROUNDS = 2
 _LARGEST_SHARE_NEAR = 0.01  # of a structure, close to what is ignored
 
 
@@ -23,21 +29,53 @@ def affine_between(
     ``moving`` and ``fixed`` are probabilities (C, I, J, K) at 2 mm. Weighted least squares are solved in both
     directions and their logarithms averaged: exchanging the images changes the sign and nothing else. A structure that
     reaches what is ``ignored`` in either image, (1, 1, I, J, K) at 2 mm, may be cut off, and its centroid is left out
-    as long as six others remain. Raises ``ValueError`` when fewer than six structures are found in both.
+    as long as six others remain. This affine then tells what of the other image lies there, and is found again from
+    what is left of all structures in both. Raises ``ValueError`` when fewer than six structures are found in both.
     """
+    whole = _is_whole(moving, ignored[0]) & _is_whole(fixed, ignored[1])
+    found = _from_centroids(moving, fixed, whole)
+    if all(part is None for part in ignored):
+        return found
+    near = [None if part is None else F.max_pool3d(part, 7, stride=1, padding=3) for part in ignored]
+    for _ in range(_ROUNDS):
+        seen_moving = _seen_in_both(near, matrix_exponential(-found), moving)
+        seen_fixed = _seen_in_both(near[::-1], matrix_exponential(found), fixed)
+        try:
+            found = _from_centroids(moving * seen_moving, fixed * seen_fixed)
+        except ValueError:
+            break  # next to nothing is left
+    return found
+
+
+def _from_centroids(moving: Tensor, fixed: Tensor, chosen: np.ndarray | None = None) -> np.ndarray:
+    """The affine from the centroids of the ``chosen`` structures, (C - 1,) bool, if at least six of them are found in
+    both images, else of all."""
     (moving_centroids, moving_mm3), (fixed_centroids, fixed_mm3) = _centroids(moving), _centroids(fixed)
     smaller = np.minimum(moving_mm3, fixed_mm3)
     # The larger a structure, the surer its centroid, but tissue that is everywhere must not outweigh all others.
     weights = np.where(smaller > _SMALLEST_MM3, np.minimum(np.sqrt(smaller), _LARGEST_WEIGHT), 0)
-    whole = _is_whole(moving, ignored[0]) & _is_whole(fixed, ignored[1])
-    if (weights[whole] > 0).sum() >= 6:
-        weights = weights * whole
-    if (weights > 0).sum() < 6:
+    if chosen is not None and (weights[chosen] > 0).sum() >= _FEWEST:
+        weights = weights * chosen
+    if (weights > 0).sum() < _FEWEST:
         raise ValueError("fewer than six structures are found in both images")
     fixed_to_moving = _least_squares(fixed_centroids, moving_centroids, weights)
     moving_to_fixed = _least_squares(moving_centroids, fixed_centroids, weights)
     mean: np.ndarray = (matrix_logarithm(fixed_to_moving) - matrix_logarithm(moving_to_fixed)) / 2
     return mean
+
+
+def _seen_in_both(ignored: Sequence[Tensor | None], to_other: np.ndarray, image: Tensor) -> Tensor:
+    """(I, J, K): 1 where nothing is ignored, neither in an ``image`` (C, I, J, K) nor in the other one, to which
+    ``to_other`` leads, else 0; ``ignored`` in the image and in the other one."""
+    own, others = ignored
+    seen = torch.ones(image.shape[1:], device=image.device)
+    if own is not None:
+        seen = seen * (own[0, 0] == 0)
+    if others is not None:
+        positions = centred_positions(image.shape[1:], 1.0, image.device)
+        there = mapped(in_voxels(to_other, 2), positions, others.shape[2:])
+        seen = seen * (sample(others, there, mode="nearest")[0, 0] == 0)
+    return seen
 
 
 def _centroids(probabilities: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -52,6 +52,30 @@ def test_a_structure_that_is_cut_off_says_nothing_of_where_the_head_is() -> None
     np.testing.assert_array_equal(affine_between(cut, fixed, (everywhere, None)), affine_between(cut, fixed))
 
 
+def test_what_is_left_of_structures_is_compared_with_the_same_part_of_them_in_the_other_image() -> None:
+    """Each structure has a part in what is ignored, as cortex does, so that none is whole."""
+    rng = np.random.default_rng(1)
+    left = np.stack(np.meshgrid((-20.0, -4.0), (-18.0, 0.0, 18.0), (-14.0, 0.0, 14.0)), -1).reshape(-1, 3)
+    right = np.c_[np.full(len(left), 22.0), rng.uniform(-20, 20, len(left)), rng.uniform(-14, 14, len(left))]
+    matrix = affine(0.1, 0.04, 1.0)
+
+    def on_both_sides(seen_through: np.ndarray) -> torch.Tensor:
+        return structures(left, seen_through) + 0.25 * structures(right, seen_through)
+
+    moving, fixed = on_both_sides(matrix), on_both_sides(np.eye(4))
+    ignored = torch.zeros(1, 1, *fixed.shape[1:])
+    ignored[..., (SHAPE[0] // 2 + 16) // 2 :, :, :] = 1  # through the right ones
+    cut = moving * (1 - ignored[0])
+    expected, points = np.linalg.inv(matrix), np.c_[left, np.ones(len(left))].T
+
+    def error(affine_log: np.ndarray) -> float:
+        return float(np.linalg.norm(((linalg.expm(affine_log) - expected) @ points)[:3], axis=0).mean())
+
+    found = affine_between(cut, fixed, (ignored, None))
+    assert error(affine_between(cut, fixed)) > 1 and error(found) < 0.5
+    np.testing.assert_allclose(affine_between(fixed, cut, (None, ignored)), -found, atol=1e-12)
+
+
 def structures(centres: np.ndarray, matrix: np.ndarray) -> torch.Tensor:
     """Probabilities (C + 1, I, J, K) at 2 mm: round structures (standard deviation 2.6 mm) seen through ``matrix``."""
     shape = [n // 2 for n in SHAPE]
