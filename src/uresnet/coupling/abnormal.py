@@ -112,8 +112,8 @@ def _grown(mass: np.ndarray, probabilities: Tensor, scheme: LabelScheme) -> np.n
     if not mass.any():
         return mass
     of_mass = probabilities[scheme.classes_of(MASSES)].sum(dim=0)
-    fine = F.interpolate(of_mass[None, None], size=mass.shape, mode="trilinear")[0, 0].cpu().numpy()
-    pieces, _ = ndimage.label(mass | (fine > _PROBABLE), _EVERYWHERE)
+    probable = F.interpolate(of_mass[None, None], size=mass.shape, mode="nearest")[0, 0].cpu().numpy() > _PROBABLE
+    pieces, _ = ndimage.label(mass | probable, _EVERYWHERE)
     return np.asarray(np.isin(pieces, np.unique(pieces[mass])))
 
 

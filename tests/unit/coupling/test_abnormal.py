@@ -40,9 +40,12 @@ def conformed(image: np.ndarray | None = None) -> Conformed:
     return Conformed(values[None, None], GRID, torch.ones(SHAPE, dtype=torch.bool))
 
 
-def seen(classes: np.ndarray, contrast: Contrast = "T1") -> Look:
-    nothing = torch.zeros((1, 1, *SHAPE))
-    return Look(contrast, SCHEME, Evaluated(torch.from_numpy(classes), nothing, nothing))
+def seen(classes: np.ndarray, contrast: Contrast = "T1", probable_mass: np.ndarray | None = None) -> Look:
+    found = torch.from_numpy(classes)
+    probabilities = torch.zeros((SCHEME.number_of_classes, *(n // 2 for n in SHAPE)))
+    if probable_mass is not None:
+        probabilities[MASS] = torch.from_numpy(probable_mass)
+    return Look(contrast, SCHEME, Evaluated(found, probabilities, torch.zeros((1, 1, *SHAPE))))
 
 
 def ids_of(abnormal: torch.Tensor, classes: np.ndarray) -> np.ndarray:
@@ -60,6 +63,22 @@ def test_a_mass_has_the_side_that_it_lies_in(start: int, value: int) -> None:
     ids = ids_of(abnormal, classes)
     assert (ids[classes == MASS] == value).all()
     np.testing.assert_array_equal(ids[classes != MASS], SCHEME.to_ids(healthy)[classes != MASS])
+
+
+def test_a_mass_reaches_as_far_as_it_is_probable_and_no_other_place_becomes_one() -> None:
+    classes = head()
+    classes[5:16, 12:23, 12:23] = MASS
+    probable = np.zeros([n // 2 for n in SHAPE], dtype=np.float32)
+    probable[2:8, 5:14, 6:12] = 0.11  # from the voxels 4, 10, 12 on to 16, 28, 24
+    probable[12:18, 6:12, 6:12] = 0.4  # on the other side, not connected
+    probable[8:12, 6:12, 6:12] = 0.09
+    abnormal = abnormal_classes(conformed(), seen(classes, probable_mass=probable))
+    assert abnormal is not None
+    expected = np.zeros(SHAPE, dtype=bool)
+    expected[4:16, 10:28, 12:24] = True
+    np.testing.assert_array_equal(abnormal.numpy() > 0, expected)
+    # Where the first choice shows no mass, nothing that is merely probable becomes one.
+    assert abnormal_classes(conformed(), seen(head(), probable_mass=probable)) is None
 
 
 def test_less_than_a_millilitre_is_no_mass_and_becomes_what_is_around() -> None:
