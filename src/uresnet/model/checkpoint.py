@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from uresnet.config import (
     ConformSpec,
@@ -48,6 +48,10 @@ mid-space, half-way between both."""
 
 TRANSLATION = "translation"
 """The paper's rigid baseline: centre of mass onto centre of mass. There are no weights."""
+
+
+_STEP = ".step"  # added to the name of weights of 8 bits, for their steps
+_MOST_STEPS = 127
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,14 +120,36 @@ def load_model(model: ModelFile | str | Path | None = None) -> Model:
     return loaded if file.general is None else replace(loaded, general=load_model(file.general))
 
 
-def save_model(path: str | Path, network: nn.Module, card: ModelCard, half: bool = False) -> None:
+def save_model(path: str | Path, network: nn.Module, card: ModelCard, bits: Literal[8, 16, 32] = 32) -> None:
     """Write weights (on the CPU) and card to a safetensors file, whole or not at all.
 
-    ``half`` keeps 16 bits of each weight, enough for inference; loading gives float32 either way.
+    16 ``bits`` of each weight are enough for inference; 8 are kept as whole numbers of steps, each output channel with
+    its own step. Loading gives float32 in any case.
     """
-    dtype = torch.float16 if half else torch.float32
-    tensors = {name: value.detach().to(dtype).cpu().contiguous() for name, value in network.state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    for name, value in network.state_dict().items():
+        weights = value.detach().cpu().float().contiguous()
+        if bits == 8 and weights.ndim > 1:
+            step = weights.flatten(1).abs().amax(dim=1).clamp_min(1e-12) / _MOST_STEPS
+            tensors[name] = (weights / _along_first(step, weights)).round().to(torch.int8)
+            tensors[name + _STEP] = step
+        else:
+            tensors[name] = weights if bits == 32 else weights.half()
     write_bytes(save(tensors, metadata={METADATA_KEY: card.to_json()}), path)
+
+
+def _in_full(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by name, those that were kept in 8 bits multiplied by their steps."""
+    full = {name: value for name, value in tensors.items() if not name.endswith(_STEP)}
+    for name, value in full.items():
+        step = tensors.get(name + _STEP)
+        if step is not None:
+            full[name] = value.float() * _along_first(step.float(), value)
+    return full
+
+
+def _along_first(step: Tensor, weights: Tensor) -> Tensor:
+    return step.view(len(weights), *(1,) * (weights.ndim - 1))
 
 
 def uresnet_card(name: str, config: ModelConfig, conform: ConformSpec, **about: Any) -> ModelCard:
@@ -147,7 +173,7 @@ def _load_with_card(card: ModelCard, where: str, content: bytes, sha256: str) ->
         )
     scheme, conform = _scheme(card, where), conform_spec(card, where)
     try:
-        weights = load(content)
+        weights = _in_full(load(content))
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise UserError(f"{where} is damaged: its weights cannot be read; copy or download it again.") from error
     with torch.device("meta"):  # the shapes alone: a damaged description may be of a network that fills the memory

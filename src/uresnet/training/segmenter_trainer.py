@@ -225,7 +225,7 @@ class SegmenterTrainer(Trainer[Segmenter]):
 
     def write(self, path: Path) -> None:
         """Write the model, with 16 bits a weight."""
-        save_model(path, self.judged, self.card(), half=True)
+        save_model(path, self.judged, self.card(), bits=16)
 
     def card(self) -> ModelCard:
         """The card of a model of the kind midspace."""

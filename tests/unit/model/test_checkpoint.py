@@ -17,7 +17,7 @@ from brains import COARSE, write_tiny_model
 from uresnet.errors import UserError
 from uresnet.model import catalogue
 from uresnet.model.catalogue import METADATA_KEY, ModelCard, find_model
-from uresnet.model.checkpoint import load_model
+from uresnet.model.checkpoint import load_model, save_model
 
 
 def rewritten(source: Path, target: Path, weights: dict[str, torch.Tensor] | None = None, **changes: Any) -> Path:
@@ -36,6 +36,25 @@ def test_what_is_saved_is_loaded(tiny_model: Path) -> None:
         assert torch.equal(model.network.state_dict()[name], value)
     assert not model.network.training
     assert not any(p.requires_grad for p in model.network.parameters())
+
+
+def test_weights_of_eight_bits_come_back_within_half_a_step_of_their_channel(tiny_model: Path, tmp_path: Path) -> None:
+    model, path = load_model(tiny_model), tmp_path / "small.safetensors"
+    save_model(path, model.network, model.card, bits=8)
+    again = load_model(path).network.state_dict()
+    for name, value in model.network.state_dict().items():
+        if value.ndim < 2:
+            torch.testing.assert_close(again[name], value, rtol=1e-3, atol=1e-6)
+            continue
+        most = value.flatten(1).abs().amax(dim=1)
+        assert ((again[name] - value).flatten(1).abs().amax(dim=1) <= most / 254 * 1.001 + 1e-9).all()
+        assert again[name].dtype == torch.float32 and (value == 0).all() or not torch.equal(again[name], value)
+    kept = load_file(path)
+    short = {name: value[:1] if name.endswith(".step") else value for name, value in kept.items()}
+    lacking = {name: value for name, value in kept.items() if not name.endswith(".step")}
+    for weights, message in ((short, "its weights cannot be read"), (lacking, "weights that are not numbers")):
+        with pytest.raises(UserError, match=message):
+            load_model(rewritten(path, tmp_path / "damaged.safetensors", weights))
 
 
 def test_the_sha256_is_that_of_the_file(tiny_model: Path) -> None:
