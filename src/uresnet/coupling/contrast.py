@@ -63,38 +63,25 @@ class Look:
 
 
 def predicts_t1(model: Model) -> bool:
-    """Whether the model predicts T1-weighted images."""
+    """Whether the model knows any contrast and predicts T1-weighted images."""
     return getattr(model.network, "synthesis", None) is not None
 
 
-def knows_any_contrast(model: Model) -> bool:
-    """Whether the model is for images of any contrast."""
-    return model.card.any_contrast or predicts_t1(model)
-
-
 def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
-    """Look at an image with a network for any contrast: on coarser voxels first, then on its own where the image is not
-    T1-weighted, or a mass was seen, or the ``whole`` is wanted in any case.
-
-    Of a network that predicts no T1-weighted images the closed form alone is taken.
-    """
+    """Look at an image with a network with synthesis: on coarser voxels first, then on its own where the image is not
+    T1-weighted, or a mass was seen, or the ``whole`` is wanted in any case."""
     scheme = model.scheme
     assert scheme is not None
     tensor = image.tensor.to(model.device)
     with torch.inference_mode():
-        coarse = tensor if is_exact() or model.card.network.get("downsampling", 1) > 1 else _coarser(tensor)
+        coarse = tensor if is_exact() else _coarser(tensor)
         first = model.network.first_look(coarse)  # type: ignore[operator]
         tissues = _medians(coarse[0, 0, ::2, ::2, ::2], first, scheme)
         contrast = _contrast(tissues)
         if not whole and contrast == "T1" and int(_is_one_of(first, scheme, MASSES).sum()) < _FEWEST_OF_MASS:
             return Look(contrast, scheme, None)
-        if predicts_t1(model):
-            classes, probabilities, *predicted = model.network.with_t1(tensor)  # type: ignore[operator]
-        else:
-            (classes, probabilities), predicted = model.network(tensor), []
-        if tissues:
-            predicted.append(_by_tissue(tensor, probabilities, scheme, tissues))
-        as_t1 = torch.stack(predicted).mean(dim=0) if predicted else tensor
+        classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
+        as_t1 = (predicted + _by_tissue(tensor, probabilities, scheme, tissues)) / 2 if tissues else predicted
     return Look(contrast, scheme, Evaluated(classes, probabilities, as_t1))
 
 

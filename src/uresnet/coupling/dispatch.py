@@ -10,7 +10,7 @@ import torch
 
 from uresnet.core.choices import Freedom
 from uresnet.core.limits import freed_memory_kept
-from uresnet.coupling.contrast import Look, knows_any_contrast, look_at, predicts_t1
+from uresnet.coupling.contrast import Look, look_at, predicts_t1
 from uresnet.coupling.midspace import couple_midspace, segment_alone
 from uresnet.coupling.pair import couple_pair, segment_as_pair
 from uresnet.coupling.result import Coupling, Structures
@@ -62,14 +62,13 @@ def look(model: Model, *images: Conformed, whole: bool = False) -> tuple[Model, 
 
 def check_predicts_t1(model: Model) -> None:
     """Raises :class:`UserError` for a model that predicts no T1-weighted image, and has none beside it that does."""
-    general = _general(model)
-    if general is None or not predicts_t1(general):
+    if _general(model) is None:
         raise UserError(f"The model {model.name} predicts no T1-weighted image; leave --model or --synthesise out.")
 
 
 def _general(model: Model) -> Model | None:
     """The model for any contrast that ``model`` has beside it, or is."""
-    return model.general or (model if knows_any_contrast(model) else None)
+    return model.general or (model if predicts_t1(model) else None)
 
 
 def couple(

@@ -46,6 +46,10 @@ _HARDLY = 0.01  # of a structure: so little in abnormal tissue changes nothing
 _CORRELATION_OF_PREDICTED = 1.0
 """Weight of the intensities where at least one image's are predicted: half of that of the images themselves."""
 
+_STRUCTURES_OF_COARSE = 0.0
+"""Weight of the structures of a network that sees voxels of 2 mm, where intensities can be compared: its borders are
+less sure than theirs. They give the affine (docs/models/open.md has what was measured)."""
+
 
 def couple_midspace(
     model: Model,
@@ -66,6 +70,8 @@ def couple_midspace(
     alike = looks is None or (looks[0].contrast == looks[1].contrast != "unknown")
     if not alike:
         settings = replace(settings, correlation=_CORRELATION_OF_PREDICTED)
+    if model.is_coarse:
+        settings = replace(settings, structures=_STRUCTURES_OF_COARSE)
     with freed_memory_kept():
         found = [
             _segment(model, image, settings.shifted_pass, look, tissue, as_it_is=alike)

@@ -49,8 +49,8 @@ class ModelCard:
 
     ``network`` is the configuration of a network of ``kind``; ``classes`` are (name, FreeSurfer ids) of the label
     scheme ``scheme`` in channel order without the background, and no classes when the network does not segment;
-    ``conform`` are the fields of a ``ConformSpec``. ``any_contrast``: the network was trained for images of any
-    contrast. ``figures`` are measured numbers, each under the name of what was measured.
+    ``conform`` are the fields of a ``ConformSpec``. ``figures`` are measured numbers, each under the name of what was
+    measured.
     """
 
     name: str
@@ -61,7 +61,6 @@ class ModelCard:
     classes: list[tuple[str, list[int]]] = field(default_factory=list)
     licence: str = ""
     trained_on: str = ""
-    any_contrast: bool = False
     figures: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -94,8 +93,6 @@ def _is_of_type(name: str, value: object) -> bool:
         return isinstance(value, dict)
     if name == "classes":
         return isinstance(value, list) and all(map(_is_class, value))
-    if name == "any_contrast":
-        return isinstance(value, bool)
     required = name in ("name", "kind")
     return isinstance(value, str) and len(value) < _MOST_CHARACTERS and (bool(value) or not required)
 

@@ -76,6 +76,11 @@ class Model:
         """Where its weights are."""
         return next(self.network.parameters()).device
 
+    @property
+    def is_coarse(self) -> bool:
+        """Whether its network sees voxels larger than those of the images that are conformed for it."""
+        return bool(self.card.network.get("downsampling", 1) > 1)
+
     def to(self, device: str | torch.device) -> Model:
         """The same model on another device."""
         general = None if self.general is None else self.general.to(device)

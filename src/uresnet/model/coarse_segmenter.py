@@ -29,14 +29,6 @@ class CoarseSegmenter(Segmenter):
             logits.append(self._coarse_logits(F.pad(part, (-1, 1) * 3)))
         return self._placed(image, box, self._on_voxels(part, logits))
 
-    def first_look(self, image: Tensor) -> Tensor:
-        """image (1, 1, I, J, K) → the most probable class of every block of 2×2×2, (I/2, J/2, K/2) uint8."""
-        box = self._box(image)
-        classes = torch.zeros(tuple(n // _SIDE for n in image.shape[2:]), dtype=torch.uint8, device=image.device)
-        found = self._coarse_logits(image[0, 0][box][None, None]).argmax(dim=1)[0]
-        classes[tuple(slice(side.start // _SIDE, side.stop // _SIDE) for side in box)] = found.to(torch.uint8)
-        return classes
-
     def _coarse_logits(self, image: Tensor) -> Tensor:
         """image (1, 1, I, J, K) → logits (1, C, I/2, J/2, K/2)."""
         blocks = F.avg_pool3d(image, _SIDE)

@@ -114,7 +114,7 @@ class StructureTrainer(FinderTrainer):
 
     def card(self) -> ModelCard:
         """A card of the kind midspace, whose images are conformed as for the other packaged ones."""
-        return replace(SegmenterTrainer.card(self), conform=asdict(_CONFORM), any_contrast=True)
+        return replace(SegmenterTrainer.card(self), conform=asdict(_CONFORM))
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Take the weights of another segmenter, or all but the last layers of a network that finds brains."""

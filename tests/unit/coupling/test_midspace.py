@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from uresnet.coupling import Coupling, couple_midspace, midspace
 from uresnet.errors import UserError
 from uresnet.model.checkpoint import load_model
 from uresnet.preprocess import Conformed
-from uresnet.solver import SolverImage
+from uresnet.solver import SolverImage, SolverSettings
 
 A = turned(made_from_scratch(SHAPE, (1.0, 1.0, 1.0), "RAS", (3.0, -2.0, 8.0)), (4.0, -6.0, 3.0))
 B = made_from_scratch(SHAPE, (1.0, 1.0, 1.0), "LIA", (-40.0, 12.0, 5.0))
@@ -26,13 +27,19 @@ IMAGES = {id(A): blobs(AFFINE_A), id(B): blobs(AFFINE_B)}
 
 
 def couple(
-    monkeypatch: pytest.MonkeyPatch, moving: Grid, fixed: Grid, freedom: Freedom, images: dict[int, SolverImage]
+    monkeypatch: pytest.MonkeyPatch,
+    moving: Grid,
+    fixed: Grid,
+    freedom: Freedom,
+    images: dict[int, SolverImage],
+    **network: int,
 ) -> Coupling:
-    """Without a network: each grid has its image."""
+    """Without a network, but for what its card says of it: each grid has its image."""
     monkeypatch.setattr(midspace, "_segment", lambda model, image, *_, **__: (images[id(image.grid)], None, None))
     inside = torch.ones(SHAPE, dtype=torch.bool)
     conformed = [Conformed(torch.zeros(1, 1, *SHAPE), grid, inside) for grid in (moving, fixed)]
     model = replace(load_model("translation"), scheme=SCHEMES["tissue3"])
+    model = replace(model, card=replace(model.card, network=network))
     return couple_midspace(model, conformed[0], conformed[1], freedom, QUICK)
 
 
@@ -60,6 +67,20 @@ def test_exchanging_the_images_gives_the_inverse(monkeypatch: pytest.MonkeyPatch
     moved = forward.apply(world)
     torch.testing.assert_close(backward.inverse().apply(world), moved, atol=0.01, rtol=0)
     assert float((backward.apply(moved) - world).norm(dim=1).mean()) < 0.02
+
+
+def test_the_borders_of_a_coarse_network_exert_no_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, solve = list[SolverSettings](), midspace._velocities
+
+    def noted(moving: SolverImage, fixed: SolverImage, affine_log: np.ndarray, settings: SolverSettings) -> Any:
+        seen.append(settings)
+        return solve(moving, fixed, affine_log, settings)
+
+    monkeypatch.setattr(midspace, "_velocities", noted)
+    for network in ({"downsampling": 2}, {}):
+        couple(monkeypatch, A, B, "joint", IMAGES, **network)
+    assert [settings.structures for settings in seen] == [0.0, QUICK.structures] and QUICK.structures > 0
+    assert {settings.correlation for settings in seen} == {QUICK.correlation}
 
 
 def test_images_without_structures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

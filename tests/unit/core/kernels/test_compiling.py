@@ -89,11 +89,11 @@ def test_what_only_kernels_call_is_a_part_of_them(tmp_path: Path, monkeypatch: p
     kernel = compiling.compiler(set())
 
     @kernel
-    def _double(x):  # type: ignore[no-untyped-def]
+    def _double(x):
         return 2 * x
 
     @kernel
-    def quadruple(x):  # type: ignore[no-untyped-def]
+    def quadruple(x):
         return _double(_double(x))
 
     assert quadruple(3.0) == 12.0
