@@ -50,7 +50,9 @@ def test_other_models_have_none() -> None:
 def test_pages_show_it_where_there_is_one() -> None:
     pair = judged(made_up_results(scheme=SIDED))
     alone = made_up_segmentation(pair)
-    assert "Predicted Dice" not in registration_page(pair) + segmentation_page(alone)
+    for without in (registration_page(pair), segmentation_page(alone)):
+        assert 'wide-only">Predicted Dice' not in without and 'number">Predicted Dice' not in without
+        assert "Predicted Dice:</strong> none is given" in without
     inputs = {name: replace(image, predicted_dice={"CSF": 0.123}) for name, image in pair.record.inputs.items()}
     page = registration_page(replace(pair, record=replace(pair.record, inputs=inputs)))
     for cell in ('<td class="number wide-only">0.12</td>', '<small class="narrow-only">0.12</small>'):

@@ -144,6 +144,15 @@ def test_bounds_of_the_default_model_hold_for_its_file_and_not_for_its_name() ->
     assert judge(worse, replace(default, sha256="0" * 64)).level is Level.good
 
 
+def test_small_ventricles_that_the_model_open_makes_too_large_are_no_sign_of_another_contrast() -> None:
+    shipped = packaged_models()["open"]
+    assert shipped.card is not None
+    coarse = ModelRecord(name="open", kind=shipped.card.kind, sha256=shipped.sha256, scheme=shipped.card.scheme)
+    for brightness, level in ((-0.6, Level.good), (-1.4, Level.look)):
+        assert judge_image(replace(BRAIN, grey_over_csf=brightness), coarse).level is level
+    assert judge_image(replace(BRAIN, grey_over_csf=-0.6), replace(coarse, sha256="0" * 64)).level is Level.look
+
+
 def test_names_of_bounds_are_of_signs_that_exist() -> None:
     signs = {rule.sign for rule in (*PAIR_RULES, *IMAGE_RULES)}
     assert all(set(bounds) <= signs for bounds in (*SCHEME_BOUNDS.values(), *MODEL_BOUNDS.values()))
