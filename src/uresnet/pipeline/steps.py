@@ -94,8 +94,14 @@ def chosen_model(model: ModelSource) -> ModelFile | Model:
 
 
 def ready_model(model: ModelFile | Model, device: str) -> Model:
-    """The model with its weights on ``device``."""
-    return (model if isinstance(model, Model) else load_model(model)).to(device)
+    """The model with its weights on ``device``. Warns of one whose segmentation is coarse."""
+    loaded = model if isinstance(model, Model) else load_model(model)
+    if loaded.is_coarse:
+        warn_about_input(
+            f"The model {loaded.name} segments coarsely, on voxels of 2 mm: use its labels and volumes for "
+            "orientation, not as measurements."
+        )
+    return loaded.to(device)
 
 
 def mask_of(source: ImageSource | None, image: Image, title: str = "mask", marks: str = "the brain") -> LabelMap | None:

@@ -126,6 +126,8 @@ def image_signs(
     found = structure_volumes(labels, scheme)
     volumes = {i: volume for i, volume in found.items() if i not in ABNORMAL}
     masses = [volume for i, volume in found.items() if i in MASSES]
+    # Both images of a pair have the classes of one in which abnormal tissue was drawn, though nobody looked for it.
+    looked = looked_for(contrast) or (masses and scheme.name != "freesurfer35")
     return replace(
         signs,
         white_over_grey=white,
@@ -133,7 +135,7 @@ def image_signs(
         labelled=sum(found.values()) / 1000 / features.brain_ml,
         missing=sum(volume == 0 for volume in volumes.values()),
         lopsided=_lopsided(volumes, scheme),
-        mass_ml=sum(masses) / 1000 if masses or looked_for(contrast) else None,
+        mass_ml=sum(masses) / 1000 if any(masses) or looked else None,
         lesion_ml=found.get(LESION, 0.0) / 1000 if LESION in looked_for(contrast) else None,
     )
 

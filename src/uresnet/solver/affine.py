@@ -17,6 +17,7 @@ _SMALLEST_MM3 = 100.0  # the centroid of a smaller structure is too uncertain
 _LARGEST_WEIGHT = 100.0
 _FEWEST = 6  # centroids
 _ROUNDS = 2
+_MOSTLY = 0.8  # of a structure
 _LARGEST_SHARE_NEAR = 0.01  # of a structure, close to what is ignored
 
 
@@ -30,7 +31,8 @@ def affine_between(
     directions and their logarithms averaged: exchanging the images changes the sign and nothing else. A structure that
     reaches what is ``ignored`` in either image, (1, 1, I, J, K) at 2 mm, may be cut off, and its centroid is left out
     as long as six others remain. This affine then tells what of the other image lies there, and is found again from
-    what is left of all structures in both. Raises ``ValueError`` when fewer than six structures are found in both.
+    what is left, in both, of the structures that are mostly there. Raises ``ValueError`` when fewer than six structures
+    are found in both.
     """
     whole = _is_whole(moving, ignored[0]) & _is_whole(fixed, ignored[1])
     found = _from_centroids(moving, fixed, whole)
@@ -40,8 +42,9 @@ def affine_between(
     for _ in range(_ROUNDS):
         seen_moving = _seen_in_both(near, matrix_exponential(-found), moving)
         seen_fixed = _seen_in_both(near[::-1], matrix_exponential(found), fixed)
+        mostly = _mostly_seen(moving, seen_moving) & _mostly_seen(fixed, seen_fixed)
         try:
-            found = _from_centroids(moving * seen_moving, fixed * seen_fixed)
+            found = _from_centroids(moving * seen_moving, fixed * seen_fixed, mostly)
         except ValueError:
             break  # next to nothing is left
     return found
@@ -76,6 +79,14 @@ def _seen_in_both(ignored: Sequence[Tensor | None], to_other: np.ndarray, image:
         there = mapped(in_voxels(to_other, 2), positions, others.shape[2:])
         seen = seen * (sample(others, there, mode="nearest")[0, 0] == 0)
     return seen
+
+
+def _mostly_seen(probabilities: Tensor, seen: Tensor) -> np.ndarray:
+    """(C - 1,) bool: whether most of a structure lies where ``seen`` (I, J, K) is 1. Of one that is cut in the middle
+    the centroid follows the cut, whatever the affine is."""
+    mass = probabilities[1:].flatten(1)
+    share: np.ndarray = (mass @ seen.flatten() / mass.sum(dim=1).clamp_min(1e-6)).cpu().numpy()
+    return share > _MOSTLY
 
 
 def _centroids(probabilities: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -241,6 +241,17 @@ def test_abnormal_tissue_is_a_mass_and_no_structure_that_has_to_agree() -> None:
     assert after.dice["Lesion"] == 0
     assert after.mean_dice == pytest.approx(before.mean_dice, abs=0.01)
     assert after.fixed.mass_ml == pytest.approx(8 * labels.grid.voxel_volume / 1000)
+    assert after.moving.mass_ml == 0  # the network looks for it in both
+
+
+def test_where_nobody_looked_for_a_mass_there_is_no_figure_of_it() -> None:
+    """Both images of a pair have the classes of the one in which a mass was drawn, or found."""
+    results = made_up_results()
+    values = results.fixed_segmentation.data.clone()
+    values[:2, :2, :2] = 25
+    painted = LabelMap(values, results.fixed_segmentation.grid)
+    signs = measure_signs(replace(results, fixed_segmentation=painted, scheme=SCHEMES["freesurfer35"]))
+    assert signs.fixed.mass_ml and signs.moving.mass_ml is None
 
 
 def test_what_was_drawn_is_not_called_a_mass() -> None:
