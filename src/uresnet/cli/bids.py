@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from uresnet._version import __version__
-from uresnet.cli.cohort import end, look_at_target, run_jobs, write_group
+from uresnet.cli.jobs import end, look_at_target, run_jobs, write_group
 from uresnet.cli.main import start
 from uresnet.cli.session import Session, session
 from uresnet.core.choices import OutputName

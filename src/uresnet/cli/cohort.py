@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from uresnet.cli.jobs import end, look_at_target, run_jobs, tell_others, write_group
 from uresnet.cli.options import (
     FORMATS,
     BrainOption,
@@ -25,19 +25,14 @@ from uresnet.cli.options import (
     extras_of,
 )
 from uresnet.cli.session import Session, session
-from uresnet.cohort.jobs import LEAN_OUTPUTS, EngineName, named
-from uresnet.core.choices import FailOn, FormatName, Freedom, OutputName
-from uresnet.errors import UserError, counted
+from uresnet.cohort.jobs import LEAN_OUTPUTS, EngineName
+from uresnet.core.choices import FormatName, Freedom, OutputName
+from uresnet.errors import UserError
 from uresnet.pipeline.names import chosen_outputs
 
 if TYPE_CHECKING:
-    from uresnet.cohort.jobs import Job, Options, Outcome
-    from uresnet.cohort.run import Engine, Plan
-
-SOME_FAILED = 4
-"""The exit code of a cohort of which some failed."""
-
-_SHOWN = 20
+    from uresnet.cohort.jobs import Job, Options
+    from uresnet.cohort.run import Engine
 
 OutputsOption = Annotated[
     str | None,
@@ -172,7 +167,7 @@ def cohort(
         outcomes = run_jobs(run, mine, options, _engine(engine, scheduler, cluster, options, count, run), overwrite)
         if part is None:
             write_group(run, output)
-            _tell_others(run, jobs, output)
+            tell_others(run, jobs, output)
         end(run, outcomes, output, fail_on)
 
 
@@ -191,88 +186,6 @@ def group(
     """
     with session("cpu", None, quiet, debug) as run:
         write_group(run, folder)
-
-
-def run_jobs(
-    run: Session, jobs: Sequence[Job], options: Options, engine: Engine, overwrite: bool = True
-) -> list[Outcome]:
-    """Plan, run, and show how far it is. Used by all verbs on many images.
-
-    Raises :class:`UserError` where results of other images would be replaced without ``overwrite``.
-    """
-    from uresnet.cohort.run import plan
-    from uresnet.cohort.run import run as run_planned
-
-    scans = len({scan for job in jobs for scan in job.scans})
-    with run.terminal.bar("looking at the images", scans) as step:
-        planned = plan(jobs, options, step)
-    if planned.of_others and not overwrite:
-        raise UserError(
-            f"{options.folder} holds results of other images under the same ids: {_images(planned)}; choose "
-            "another folder, or replace them with --overwrite."
-        )
-    _tell(run, planned)
-    with _Display(run, len(jobs), len(planned.done)) as display:
-        return run_planned(planned, options, engine, display.show)
-
-
-def look_at_target(run: Session, jobs: Sequence[Job]) -> None:
-    """Read the image that all jobs share. Raises :class:`UserError` where none of them could be done."""
-    from uresnet.cohort.table import check_target
-
-    run.terminal.warn(f"of the target: {sentence}" for sentence in check_target(jobs))
-
-
-def write_group(run: Session, folder: Path) -> None:
-    """Write the tables and pages of a cohort."""
-    from uresnet.cohort.group import write_group as write
-
-    run.load_torch()
-    with run.terminal.bar("tables and pages", 1) as step:
-        paths, said = write(folder)
-        for path in paths:
-            run.terminal.note(f"  {path}")
-        step()
-    run.terminal.warn(said)
-
-
-def _tell_others(run: Session, jobs: Sequence[Job], folder: Path) -> None:
-    """What the tables and pages hold of jobs that the table does not name."""
-    from uresnet.cohort.manifest import Manifest
-
-    others = list(Manifest(folder).outcomes().keys() - {job.id for job in jobs})
-    if others:
-        run.terminal.note(
-            f"The tables and pages also have {counted(len(others), 'job')} of earlier tables in {folder}: "
-            f"{named(sorted(others))}"
-        )
-
-
-def _tell(run: Session, planned: Plan) -> None:
-    """What a plan found in the folder."""
-    if planned.done:
-        are = "is" if len(planned.done) == 1 else "are"
-        run.terminal.note(f"{counted(len(planned.done), 'result')} of {len(planned.jobs)} {are} there already")
-    if planned.lost:
-        found = counted(len(planned.lost), "result")
-        run.terminal.warn([f"{found} lost files, and will be made again: {named(list(planned.lost), planned.lost)}."])
-    if planned.changed:
-        found = counted(len(planned.changed), "result")
-        run.terminal.note(f"{found} will be replaced: contents of images, options or model were others")
-    if planned.of_others:
-        found = counted(len(planned.of_others), "result")
-        run.terminal.warn([f"{found} of other images will be replaced: {_images(planned)}."])
-
-
-def _images(planned: Plan) -> str:
-    """The results of other images that would be replaced, with those images."""
-    from uresnet.results.record_text import file_name
-
-    images = {
-        name: " and ".join(file_name(image.path) for image in record.inputs.values())
-        for name, record in planned.of_others.items()
-    }
-    return named(list(images), images)
 
 
 def _part(shard: str | None) -> tuple[int, int] | None:
@@ -372,72 +285,3 @@ def _engine(
 def _load_pages() -> None:
     """Load what the tables and pages at the end need, which takes seconds."""
     import uresnet.cohort.group  # noqa: F401
-
-
-def end(run: Session, outcomes: Sequence[Outcome], output: Path, fail_on: FailOn | None) -> None:
-    """What came of everything, and the exit code."""
-    done = [outcome for outcome in outcomes if outcome.state == "done"]
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    verdicts = {name: [o.id for o in done if o.verdict == name] for name in ("good", "look", "failed")}
-    said = ", ".join(f"{len(ids)} {name}" for name, ids in verdicts.items() if ids)
-    run.terminal.say(
-        f"{len(done)} done{f' (verdicts: {said})' if said else ''}, {len(failed)} failed → {output}{os.sep}"
-    )
-    warned = [outcome for outcome in done if outcome.warnings]
-    if warned:
-        some = f"{len(warned)} of {counted(len(done), 'result')} {'has' if len(warned) == 1 else 'have'} warnings"
-        run.terminal.warn([f"{some}, the first: {warned[0].warnings[0]} All are in manifest.tsv."])
-    for outcome in failed[:_SHOWN]:
-        run.terminal.alert(f"failed  {outcome.id}: {outcome.error}")
-    if len(failed) > _SHOWN:
-        run.terminal.alert(f"… and {len(failed) - _SHOWN} more: see manifest.tsv")
-    if failed:
-        raise typer.Exit(SOME_FAILED)
-    if fail_on is not None and (verdicts["failed"] or (fail_on == "look" and verdicts["look"])):
-        raise typer.Exit(3)
-
-
-class _Display:
-    """One bar on a terminal, with rate, time left and failures so far; a line for each job elsewhere."""
-
-    def __init__(self, run: Session, total: int, done: int) -> None:
-        import rich.progress as bars
-
-        self._run = run
-        self._total, self._ended, self._failed = total, done, 0
-        console = run.terminal.console
-        columns = [
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(bar_width=30),
-            bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.fields[rate]}"),
-            bars.TimeElapsedColumn(),
-            bars.TextColumn("left"),
-            bars.TimeRemainingColumn(),
-        ]
-        self._bar = bars.Progress(
-            *columns,
-            bars.TextColumn("{task.fields[failures]}"),
-            console=console,
-            disable=run.terminal.quiet or not console.is_terminal,
-            speed_estimate_period=3600,
-        )
-        self._task = self._bar.add_task("cohort", total=total, completed=done, rate="", failures="")
-
-    def __enter__(self) -> _Display:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, outcome: Outcome) -> None:
-        self._ended += 1
-        self._failed += outcome.state == "failed"
-        failures = f"[red]{self._failed} failed[/red]" if self._failed else ""
-        speed = self._bar.tasks[0].speed
-        rate = "" if not speed else f"{speed:.2f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
-        self._bar.update(self._task, completed=self._ended, rate=rate, failures=failures)
-        if self._bar.disable:
-            what = outcome.error if outcome.state == "failed" else f"{outcome.verdict} {outcome.seconds or 0:.1f} s"
-            self._run.terminal.note(f"[{self._ended}/{self._total}] {outcome.id}  {outcome.state}  {what}")

@@ -12,11 +12,9 @@ from uresnet.cli.cohort import (
     MemoryOption,
     WorkersOption,
     WorkerThreadsOption,
-    end,
-    look_at_target,
     options_of,
-    run_jobs,
 )
+from uresnet.cli.jobs import end, look_at_target, run_jobs
 from uresnet.cli.options import (
     BrainOption,
     DebugOption,

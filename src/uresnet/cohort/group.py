@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +10,9 @@ import numpy as np
 
 from uresnet.cohort.jobs import HIDDEN, named
 from uresnet.cohort.manifest import LINES, Manifest
-from uresnet.cohort.results import read_whole
+from uresnet.cohort.results import Found, look_into
 from uresnet.core.files import write_text
 from uresnet.core.labels import SCHEMES, tabulated
-from uresnet.core.reading import read_rows
 from uresnet.errors import UserError, counted
 from uresnet.quality.verdict import SEVERITY
 from uresnet.report.pages.cohort import CohortRow, Outlier, Thumbnails, cohort_page, outliers_page
@@ -30,7 +28,6 @@ Iglewicz and Hoaglin's bound."""
 FEWEST = 8
 """Images below which nothing is called unusual."""
 
-_VOLUMES = "volumes.tsv"
 _SHOWN = 200  # outliers on the page; the table has all
 
 
@@ -70,10 +67,8 @@ def write_group(folder: Path) -> tuple[list[Path], list[str]]:
     thumbnails = Thumbnails(folder, folder / HIDDEN / "thumbnails")
     outcomes, lost, unmeasured = Manifest(folder).outcomes(), dict[str, str](), 0
     for outcome in (outcomes[name] for name in sorted(outcomes)):  # they ended in any order
-        record, gone = read_whole(folder / outcome.id) if outcome.state == "done" else (None, "")
-        found_here = [] if record is None else _measured(folder / outcome.id, record)
-        if record is not None and not gone and not found_here and _VOLUMES in (record.files or ()):
-            gone = f"{_VOLUMES} holds no volumes: delete it"
+        there = look_into(folder / outcome.id) if outcome.state == "done" else Found(None)
+        record, gone, found_here = there.record, there.lost, _measured(outcome.id, there)
         if gone:
             lost[outcome.id] = gone
             unmeasured += not found_here
@@ -106,7 +101,7 @@ def write_group(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _lost_sentence(lost: Mapping[str, str], unmeasured: int, done: int) -> str:
     some = f"{len(lost)} of {counted(done, 'result')} {'is' if len(lost) == 1 else 'are'} not whole any longer"
-    what = f"{some}, by what is missing: {named(list(lost), lost)}"
+    what = f"{some}: {named(list(lost), lost)}"
     tables = f"; the tables leave out the volumes of {unmeasured} of them" if unmeasured else ""
     return f"{what}{tables}. Run the cohort again, which makes them again."
 
@@ -137,24 +132,16 @@ def find_outliers(images: Sequence[Measured], names: Mapping[int, str]) -> list[
     return sorted(found, key=lambda outlier: -abs(outlier.z))
 
 
-def _measured(folder: Path, record: RunRecord) -> list[Measured]:
-    try:
-        _, rows = read_rows(folder / _VOLUMES)
-    except UserError:  # it is missing or damaged, which is told
+def _measured(name: str, found: Found) -> list[Measured]:
+    if found.record is None:
         return []
-    verdict = "" if record.quality is None else record.quality.verdict.value
-    found = []
-    for role, image in record.inputs.items():
-        volumes = {}
-        for row in rows:
-            with suppress(ValueError, KeyError):
-                index, volume = int(row["index"]), row[f"{role}_mm3"]
-                volumes[index] = None if volume == "n/a" else float(volume)
-        if volumes:
-            predicted = image.predicted_dice or {}
-            about = folder.name, role, image.path, verdict, image.intracranial_mm3
-            found.append(Measured(*about, volumes, predicted, record.model.name))
-    return found
+    verdict = "" if found.record.quality is None else found.record.quality.verdict.value
+    images = []
+    for role, volumes in found.volumes.items():
+        image = found.record.inputs[role]
+        about = name, role, image.path, verdict, image.intracranial_mm3
+        images.append(Measured(*about, volumes, image.predicted_dice or {}, found.record.model.name))
+    return images
 
 
 def _severity(image: Measured) -> int:

@@ -66,6 +66,11 @@ class Manifest:
                 found[outcome.id] = outcome
         return found
 
+    def made(self) -> set[str]:
+        """The ids of all jobs that were done once, whatever came of them since."""
+        values = (value for value in read_lines(self.folder / LINES) if isinstance(value, dict))
+        return {str(value.get("id")) for value in values if value.get("state") == "done"}
+
     def write_table(self, jobs: Sequence[Job]) -> None:
         """Write ``manifest.tsv``: all ``jobs`` in their order, then what the manifest knows besides."""
         known = self.outcomes()

@@ -11,7 +11,7 @@ from typing import Protocol
 from uresnet.cohort.hashes import ContentHashes, with_keys
 from uresnet.cohort.jobs import HIDDEN, Job, Options, Outcome
 from uresnet.cohort.manifest import LINES, Manifest
-from uresnet.cohort.results import outcome_of, read_whole
+from uresnet.cohort.results import check_place, look_into, outcome_of
 from uresnet.core.exchange import recover
 from uresnet.core.files import check_output_folder
 from uresnet.errors import UserError
@@ -34,8 +34,9 @@ class Engine(Protocol):
 class Plan:
     """The ``jobs`` of a cohort with their keys, those that are ``left`` to do, and what is known of the others.
 
-    Of those left, ``lost`` says what somebody has deleted of the result; ``changed`` are those whose results had other
+    Of those left, ``lost`` says what is missing or damaged of the result; ``changed`` are those whose results had other
     contents of the images, options or model; ``of_others`` has the records of those whose results are of other images.
+    Of those done, ``edited`` says which label maps somebody has changed since.
     """
 
     jobs: tuple[Job, ...]
@@ -44,6 +45,7 @@ class Plan:
     lost: Mapping[str, str] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
     of_others: Mapping[str, RunRecord] = field(default_factory=dict)
+    edited: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_folder(folder: Path) -> None:
@@ -57,7 +59,8 @@ def plan(jobs: Sequence[Job], options: Options, progress: Callable[[], None] = l
     """What is left to do: jobs without a whole result, those whose last try failed, and those whose inputs, options or
     model are no longer the same. ``progress`` is called for each scan, whose content has to be read for that.
 
-    The manifest learns of results that a killed run did not come to note.
+    The manifest learns of results that a killed run did not come to note. Raises :class:`UserError` where something
+    that is no result of this cohort stands in the place of one.
     """
     folder = options.folder
     (folder / HIDDEN).mkdir(parents=True, exist_ok=True)
@@ -65,26 +68,31 @@ def plan(jobs: Sequence[Job], options: Options, progress: Callable[[], None] = l
     keyed = with_keys(jobs, options, ContentHashes(folder), progress)
     manifest = Manifest(folder)
     noted = manifest.outcomes()
+    made = manifest.made()
     left, done = list[Job](), list[Outcome]()
-    lost, changed, of_others = dict[str, str](), list[str](), dict[str, RunRecord]()
+    lost, edited, changed, of_others = dict[str, str](), dict[str, str](), list[str](), dict[str, RunRecord]()
     for job in keyed:
-        (record, gone), known = read_whole(folder / job.id), noted.get(job.id)
-        as_noted = known is not None and (known.key, known.state) == (job.key, "done")
-        if record is not None and record.key == job.key and not gone:
+        found, known = look_into(folder / job.id), noted.get(job.id)
+        record, as_noted = found.record, known is not None and (known.key, known.state) == (job.key, "done")
+        if record is None:
+            check_place(folder / job.id, job.id in made)
+        elif record.key == job.key and not found.lost:
             there = known if known is not None and as_noted else outcome_of(job.id, record)
             if there is not known:
                 manifest.note(there)
             done.append(there)
+            if found.edited:
+                edited[job.id] = ", ".join(found.edited)
             continue
         left.append(job)
-        if record is not None and record.key != job.key:
-            if _paths(record) == _paths_of(job):
-                changed.append(job.id)
-            else:
-                of_others[job.id] = record
-        elif record is not None or as_noted:
-            lost[job.id] = gone
-    return Plan(tuple(keyed), tuple(left), tuple(done), lost, tuple(changed), of_others)
+        if record is None or record.key == job.key:
+            if as_noted or (folder / job.id).exists():
+                lost[job.id] = found.lost
+        elif _paths(record) == _paths_of(job):
+            changed.append(job.id)
+        else:
+            of_others[job.id] = record
+    return Plan(tuple(keyed), tuple(left), tuple(done), lost, tuple(changed), of_others, edited)
 
 
 def run(

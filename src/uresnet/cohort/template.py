@@ -24,6 +24,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from uresnet.cohort.jobs import Job, Options, Outcome, Scan
+from uresnet.cohort.results import sizes_of
 from uresnet.core.choices import Freedom, OutputName
 from uresnet.core.files import write_text, written_whole
 from uresnet.core.grid import Grid
@@ -105,15 +106,15 @@ class Building:
         number, drawn = len(self.rounds), self.out / ROUNDS / f"mean_{len(self.rounds):02d}.nii.gz"
         done = _done(self.scans, outcomes)
         noted, key = drawn.with_name(f"mean_{number:02d}.json"), _key_of(done, self.options)
-        written = [AFFINE_MEAN] if number == 0 else []
+        written = [str(drawn.relative_to(self.out)), *([AFFINE_MEAN] if number == 0 else [])]
         written += _last_files([outcome.id for outcome in done]) if number == self.options.iterations else []
-        whole = drawn.is_file() and all((self.out / name).is_file() for name in written)
-        known = _noted(noted, key) if whole else None
+        known = _noted(noted, key, sizes_of(self.out, written))
         if known is None:
             drawn.parent.mkdir(parents=True, exist_ok=True)
             noted.unlink(missing_ok=True)
             known = self._drawn(number, place, [outcome.id for outcome in done], drawn)
-            write_text(json_text({"key": key, "round": asdict(known)}), noted)
+            note = {"key": key, "round": asdict(known), "sizes": sizes_of(self.out, written)}
+            write_text(json_text(note), noted)
         self.rounds.append(known)
         self._target = Scan(str(drawn.absolute()))
 
@@ -202,11 +203,12 @@ def _key_of(done: Sequence[Outcome], options: TemplateOptions) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _noted(path: Path, key: str) -> Round | None:
-    """What was written of a round, if it is the one with this ``key``."""
+def _noted(path: Path, key: str, sizes: Mapping[str, int] | None) -> Round | None:
+    """What was written of a round, if it is the one with this ``key``, and its files still have these ``sizes``."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         value = parse_json(read_text(path))
-        return Round(**value["round"]) if value["key"] == key else None
+        whole = sizes is not None and value["sizes"] == sizes
+        return Round(**value["round"]) if whole and value["key"] == key else None
     return None
 
 

@@ -7,6 +7,7 @@ that the others are compared with (Reuter, Schmansky, Rosas, Fischl 2012).
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from uresnet.cohort.jobs import Job, Options, Outcome, Scan
+from uresnet.cohort.results import sizes_of
 from uresnet.cohort.template import (
     MEAN,
     TRANSFORMS,
@@ -115,8 +117,7 @@ def _bring(
 ) -> None:
     """Write the transforms between an image and the target, and what is resampled with them, unless they are there."""
     noted = folder / _KEY
-    whole = all((folder / file).is_file() for file in (*_JOINED, _KEY))
-    if whole and noted.read_text(encoding="utf-8") == key:
+    if noted.is_file() and noted.read_text(encoding="utf-8", errors="replace") == _made_from(key, folder):
         return
     mean, to_target = ways
     image, labels, grid = read_image(scan.image), read_labels(labels_file), read_grid(target.image)
@@ -139,7 +140,12 @@ def _bring(
         write_image(stored_image(warped), beside / "warped.nii.gz")
         write_labels(resample(forward, labels, grid), beside / "warped_dseg.nii.gz")
         shutil.copyfile(labels_file.with_name("dseg.tsv"), beside / "dseg.tsv")
-        write_text(key, beside / _KEY)
+        write_text(_made_from(key, beside), beside / _KEY)
+
+
+def _made_from(key: str, folder: Path) -> str:
+    """What is noted of joined ways: the hash of what they were made from, and the bytes of each file."""
+    return f"{key}\n{json.dumps(sizes_of(folder, _JOINED))}\n"
 
 
 def _as_one(ways: Sequence[Composite], grid: Grid) -> Composite:

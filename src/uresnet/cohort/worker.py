@@ -18,7 +18,8 @@ import torch
 from uresnet.cohort.claims import claim
 from uresnet.cohort.encodings import Encodings, KeptNetwork
 from uresnet.cohort.jobs import HIDDEN, Job, Options, Outcome
-from uresnet.cohort.results import result_of
+from uresnet.cohort.manifest import Manifest
+from uresnet.cohort.results import remove_remains, result_of
 from uresnet.cohort.scans import KnownScans
 from uresnet.core.choices import ExtraName
 from uresnet.core.device import chosen_device
@@ -73,6 +74,7 @@ class Worker:
             peaks = [peak_memory(self.device)]  # the next job measures anew
             return_freed_memory(also_kept=True)  # what writing needs is smaller
         started = time.monotonic()
+        remove_remains(self.options.folder / job.id, lambda: job.id in Manifest(self.options.folder).made())
         save()
         peaks.append(peak_memory(self.device))
         peak = max(filter(None, peaks), default=None)

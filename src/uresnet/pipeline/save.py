@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -264,7 +264,7 @@ class Segmentation(SegmentedImage, Shown):
             writers[names["t1_report"]] = partial(_write_segmentation_page, of_t1, "Predicted T1 of ")
         for name, write in writers.items():
             write(beside / name)
-        write_text(record.to_json(), beside / names["record"])
+        write_text(replace(record, sizes=_sizes(beside, writers)).to_json(), beside / names["record"])
 
 
 def _write_transform(transform: Composite, start: LabelMap, end: LabelMap, compact: bool, path: Path) -> None:
@@ -322,5 +322,11 @@ def _write_folder(
         with Pool(max(1, torch.get_num_threads())) as pool:
             for done in [pool.submit(write, beside / name) for name, write in writers.items()]:
                 done.result()
-        write_text(replace(record, command=tuple(command), files=names).to_json(), beside / RECORD)
+        record = replace(record, command=tuple(command), files=names, sizes=_sizes(beside, writers))
+        write_text(record.to_json(), beside / RECORD)
     return [folder / name for name in names]
+
+
+def _sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Bytes of the files, by which is noticed that one was cut off; not of pages, which may be written again."""
+    return {name: (folder / name).stat().st_size for name in names if not name.endswith(".html")}

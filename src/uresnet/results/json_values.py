@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar
 
 from uresnet.errors import quoted
@@ -46,7 +47,7 @@ def from_json_value(kind: type[Kind], value: Any, where: str = "") -> Kind:
     own = getattr(kind, "from_json_value", None)
     if own is not None:
         return typing.cast(Kind, own(value, where))
-    hints = typing.get_type_hints(kind)
+    hints = _hints(typing.cast(Any, kind))
     values: dict[str, Any] = {}
     for field in dataclasses.fields(typing.cast(Any, kind)):
         place = f"{where}.{field.name}" if where else field.name
@@ -55,6 +56,11 @@ def from_json_value(kind: type[Kind], value: Any, where: str = "") -> Kind:
         elif field.default is dataclasses.MISSING:
             raise ValueError(f"{place} is missing")
     return kind(**values)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def number(tree: Any, name: str, where: str) -> float:

@@ -136,7 +136,8 @@ class RunRecord:
     numbers, and the machine; ``seconds`` are by stage, with their "total"; ``warnings`` say what was assumed or
     repaired, a sentence each; ``exact`` is there where the reference was computed. ``transform`` (what was allowed to
     move), ``refined`` and ``measures`` are those of a registration. ``command`` and ``files`` are known once the
-    results are written. ``key`` is a hash of inputs, options and model, by which a cohort recognises what is done
+    results are written, and so are ``sizes``, the bytes of these files but for pages, which may be written again.
+    ``key`` is a hash of inputs, options and model, by which a cohort recognises what is done
     already.
     """
 
@@ -155,6 +156,7 @@ class RunRecord:
     quality: Quality | None = None
     command: tuple[str, ...] | None = None
     files: tuple[str, ...] | None = None
+    sizes: Mapping[str, int] | None = None
     key: str | None = None
 
     def to_json(self) -> str:

@@ -78,36 +78,53 @@ def test_an_image_of_several_pairs_has_a_row_for_each_model(here: Path, tiny_mod
     assert fixed_rows({"p0": "look", "p1": "good"}, two) == [("p0", "a", "look"), ("p1", "b", "good")]
 
 
-def test_what_was_deleted_is_told_and_made_again(here: Path, tiny_model: Path) -> None:
-    images, out = write_images(here, 2), here / "out"
-    table = write_table(here / "t.tsv", "id image", ("p0", images[0]), ("p1", images[1]))
+def test_what_was_deleted_or_damaged_is_told_and_made_again(here: Path, tiny_model: Path) -> None:
+    images, out = write_images(here, 3), here / "out"
+    table = write_table(here / "t.tsv", "id image", *((f"p{n}", image) for n, image in enumerate(images)))
     line = ("cohort", table, "--segment-only", "-o", out, "--model", tiny_model, "--brain", "none")
     assert run(*line).exit_code == 0
     tables = [out / name for name in ("volumes_wide.tsv", "volumes_long.tsv")]
     before = [path.read_bytes() for path in tables]
-
-    def told(lost: str, unmeasured: str) -> None:
-        group = run("group", out, "--quiet")
-        said = f"not whole any longer, by what is missing: {lost}{unmeasured}. Run the cohort again"
-        assert group.exit_code == 0 and said in group.stderr
-
-    def made_again(lost: str) -> None:
-        again = run(*line, "--quiet")
-        assert again.exit_code == 0 and f"lost files, and will be made again: {lost}." in again.stderr
-        assert [path.read_bytes() for path in tables] == before and (out / "p1" / "dseg.nii.gz").is_file()
-
     shutil.rmtree(out / "p0")
-    (out / "p1" / "dseg.nii.gz").unlink()
-    told("p0 (its folder), p1 (dseg.nii.gz)", "; the tables leave out the volumes of 1 of them")
+    whole = (out / "p1" / "dseg.nii.gz").read_bytes()
+    (out / "p1" / "dseg.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (out / "p2" / "run.json").unlink()
+    lost = "p0 (its folder is missing), p1 (dseg.nii.gz is damaged), p2 (run.json is missing)"
+    group = run("group", out, "--quiet")
+    said = f"not whole any longer: {lost}; the tables leave out the volumes of 2 of them. Run the cohort again"
+    assert group.exit_code == 0 and said in group.stderr
     assert [row["id"] for row in read_rows(tables[0])[1]] == ["p1"]
     page = (out / "index.html").read_text(encoding="utf-8")
-    assert "Not whole any longer (dseg.nii.gz)" in page and "Not whole any longer (its folder)" in page
-    made_again("p0 (its folder), p1 (dseg.nii.gz)")
-    (out / "p1" / "volumes.tsv").write_bytes(b"\xff\x00")
-    told("p1 (volumes.tsv holds no volumes: delete it)", "; the tables leave out the volumes of 1 of them")
-    (out / "p1" / "volumes.tsv").unlink()
-    told("p1 (volumes.tsv)", "; the tables leave out the volumes of 1 of them")
-    made_again("p1 (volumes.tsv)")
+    assert "Not whole any longer (dseg.nii.gz is damaged)" in page
+    again = run(*line, "--quiet")
+    assert again.exit_code == 0 and f"not whole any longer, and will be made again: {lost}." in again.stderr
+    assert [path.read_bytes() for path in tables] == before and (out / "p1" / "dseg.nii.gz").read_bytes() == whole
+    assert "made again" not in run(*line, "--quiet").stderr
+
+
+def test_what_others_put_in_the_place_of_a_result_stays(here: Path, tiny_model: Path) -> None:
+    (image,), out = write_images(here, 1), here / "out"
+    table = write_table(here / "t.tsv", "id image", ("p0", image))
+    line = ("cohort", table, "--segment-only", "-o", out, "--model", tiny_model, "--brain", "none", "--quiet")
+    assert run(*line).exit_code == 0
+    labels = nibabel.Nifti1Image.from_filename(out / "p0" / "dseg.nii.gz")
+    corrected = np.asarray(labels.dataobj).copy()
+    corrected[10:20] = 2  # by hand, in another program
+    nibabel.save(nibabel.Nifti1Image(corrected, labels.affine, labels.header), out / "p0" / "dseg.nii.gz")
+    kept = (out / "p0" / "dseg.nii.gz").read_bytes()
+    again = run(*line)
+    assert again.exit_code == 0 and "changed since, and stay: p0 (dseg.nii.gz)" in again.stderr
+    assert (out / "p0" / "dseg.nii.gz").read_bytes() == kept
+    (out / "p0" / "run.json").unlink()
+    (out / "p0" / "notes.txt").touch()
+    assert_refused(run(*line), r"p0 holds notes\.txt and no readable run\.json")
+    assert (out / "p0" / "dseg.nii.gz").read_bytes() == kept
+    (out / "p0" / "notes.txt").unlink()
+    (out / "manifest.jsonl").write_bytes(b"")  # nothing says any longer who wrote the label map
+    assert_refused(run(*line), r"p0 holds dseg\.nii\.gz and no readable run\.json")
+    shutil.rmtree(out / "p0")
+    (out / "p0").touch()
+    assert_refused(run(*line), r"p0 is a file")
 
 
 @pytest.mark.parametrize("content", ["cut", "text", "gone", "zeros", "mask"])

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,45 @@ def test_what_is_missing_or_changed_is_redone(copied: Options, jobs: list[Job]) 
     (copied.folder / "alone" / "run.json").unlink()
     assert [job.id for job in plan(jobs, copied).left] == ["pair1", "alone"]
     assert [job.id for job in plan(jobs, replace(copied, transform="rigid")).left] == ["pair1", "pair2", "alone"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("alone/dseg.nii.gz", b"", "dseg.nii.gz is empty"),
+        ("pair1/warped.nii.gz", lambda whole: whole[:-100], "warped.nii.gz is damaged"),
+        ("pair1/transform.h5", lambda whole: whole + b"more", "transform.h5 is damaged"),
+        ("pair1/fixed_dseg.nii.gz", lambda whole: whole[:500], "fixed_dseg.nii.gz is damaged"),
+        ("pair1/dseg_itksnap.txt", None, "dseg_itksnap.txt is missing"),
+        ("pair1/volumes.tsv", lambda whole: whole[:-40], "volumes.tsv is damaged"),
+        ("alone/volumes.tsv", lambda whole: whole.replace(b"2", b"x"), "volumes.tsv is damaged"),
+        ("alone/volumes.tsv", lambda whole: bytes(len(whole)), "volumes.tsv is damaged"),
+        ("alone/run.json", b"", "run.json is damaged"),
+        ("alone/run.json", lambda whole: whole[:300], "run.json is damaged"),
+    ],
+)
+def test_what_is_damaged_is_noticed(
+    copied: Options, jobs: list[Job], file: str, content: bytes | Callable[[bytes], bytes] | None, said: str
+) -> None:
+    place = copied.folder / file
+    if content is None:
+        place.unlink()
+    else:
+        place.write_bytes(content if isinstance(content, bytes) else content(place.read_bytes()))
+    planned = plan(jobs, copied)
+    assert planned.lost == {file.partition("/")[0]: said} and len(planned.left) == 1
+
+
+def test_a_table_of_an_earlier_version_is_read_without_sizes(copied: Options, jobs: list[Job]) -> None:
+    record = copied.folder / "pair2" / "run.json"
+    tree = json.loads(record.read_text(encoding="utf-8"))
+    assert tree.pop("sizes").keys() == set(tree["files"]) - {"run.json"}
+    record.write_text(json.dumps(tree), encoding="utf-8")
+    assert plan(jobs, copied).lost == {}
+    table = record.with_name("volumes.tsv")
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    table.write_text("".join(lines[:2]), encoding="utf-8")
+    assert plan(jobs, copied).lost == {"pair2": "volumes.tsv is damaged"}
 
 
 def test_a_bad_image_costs_its_pair_alone(copied: Options, jobs: list[Job], tmp_path: Path) -> None:

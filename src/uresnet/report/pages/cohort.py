@@ -101,7 +101,8 @@ class Thumbnails:
         """A data URI, empty where there is nothing to draw."""
         kept = self.store / f"{record.key or record.finished}.webp"
         with suppress(OSError):
-            return "data:image/webp;base64," + base64.b64encode(kept.read_bytes()).decode("ascii")
+            if content := kept.read_bytes():
+                return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
         source = self.folder / name / "warped.nii.gz"
         try:
             with held_warnings([]):  # the record has them
