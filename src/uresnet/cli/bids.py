@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from uresnet._version import __version__
+from uresnet.cli.cohort import check_model, options_of
+from uresnet.cli.combinations import refuse_idle
 from uresnet.cli.jobs import end, look_at_target, run_jobs, write_group
 from uresnet.cli.main import start
 from uresnet.cli.session import Session, session
@@ -66,11 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--bids-filter-file", "--bids_filter_file", type=Path, metavar="FILE", help='JSON: {"t1w": {"run": 1}}')
     add("-w", "--work-dir", "--work_dir", type=Path, metavar="FOLDER", help="default: .work in the derivatives")
     add("--target", type=Path, metavar="FILE", help="register each image to this one; without it, segment only")
-    add("--target-name", default="template", metavar="NAME", help="the space of the target, such as MNI152NLin6Asym")
+    add("--target-name", metavar="NAME", help="the space of the target, such as MNI152NLin6Asym (default: template)")
     add(
         "--subject-anatomical-reference",
         choices=("unbiased", "sessionwise"),
-        default="unbiased",
         help="how several sessions of a participant reach the target: through their mean (default), or each alone",
     )
     add("--nprocs", "--n-cpus", "--n_cpus", type=int, metavar="N", help="worker processes (default: one for each core)")
@@ -97,8 +98,16 @@ def _participant(run: Session, given: argparse.Namespace) -> None:
     from uresnet.cohort.table import scan_of
     from uresnet.core.files import check_exist
 
-    if not given.target_name.isalnum():
+    if given.target is None:
+        of_target = {
+            "--target-name": given.target_name is not None,
+            "--subject-anatomical-reference": given.subject_anatomical_reference is not None,
+        }
+        refuse_idle("no --target, without which images are segmented only", of_target)
+    target_name = "template" if given.target_name is None else str(given.target_name)
+    if not target_name.isalnum():
         raise UserError("--target-name has letters and digits only, as the names of spaces have in BIDS.")
+    check_model(run, given.model, True, False)
     filters = read_filter(given.bids_filter_file)
     images = find_images(given.bids_dir, given.participant_label, given.session_label, filters)
     check_exist(given.target)
@@ -109,28 +118,26 @@ def _participant(run: Session, given: argparse.Namespace) -> None:
     check_folder(_work(given))
     options, count = _options(run, given, len(images))
     target = None if given.target is None else scan_of(given.target)
-    space = None if target is None else given.target_name
+    space = None if target is None else target_name
     look_at_target(run, jobs_of(images, target))
     write_description(given.output_dir, given.bids_dir)
 
     def do(jobs: Sequence[Job], chosen: Options) -> list[Outcome]:
         return run_jobs(run, jobs, chosen, LocalWorkers(chosen, count))
 
-    joint = given.subject_anatomical_reference == "unbiased" and target is not None
+    joint = given.subject_anatomical_reference != "sessionwise" and target is not None
     people = people_of(images) if joint else {}
     through = {image for own in people.values() for image in own}
     jobs = [job for image in images for job in jobs_of([image], None if image in through else target)]
     outcomes = do(jobs, options)
     _publish(given.output_dir, images, outcomes, options, space, through)
     if target is not None and people:
-        outcomes += _register_within(given.output_dir, people, outcomes, options, (target, given.target_name), do)
+        outcomes += _register_within(given.output_dir, people, outcomes, options, (target, target_name), do)
     end(run, outcomes, given.output_dir, None)
 
 
 def _options(run: Session, given: argparse.Namespace, jobs: int) -> tuple[Options, int]:
     from dataclasses import replace
-
-    from uresnet.cli.cohort import options_of
 
     for value, name in ((given.nprocs, "--nprocs"), (given.omp_nthreads, "--omp-nthreads")):
         if value is not None and value < 1:
@@ -216,6 +223,9 @@ def _group(run: Session, given: argparse.Namespace) -> None:
     from uresnet.cohort.group import LONG, OUTLIERS, WIDE
     from uresnet.core.files import written_whole
 
+    of_images = ("participant_label", "session_label", "bids_filter_file", "target", "target_name", "model")
+    chosen = {f"--{name.replace('_', '-')}": bool(getattr(given, name)) for name in of_images}
+    refuse_idle("the level group, whose tables are of all images that are there", chosen)
     work = _work(given)
     write_group(run, work)
     for name in (LONG, WIDE, OUTLIERS, "outliers.html"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from uresnet.cli.combinations import check_refine, check_registration, refuse_idle
 from uresnet.cli.jobs import end, look_at_target, run_jobs, tell_others, write_group
 from uresnet.cli.options import (
     FORMATS,
@@ -16,6 +17,7 @@ from uresnet.cli.options import (
     DebugOption,
     DeviceOption,
     FailOnOption,
+    FreedomOption,
     MaskOption,
     ModelOption,
     OutputFolderOption,
@@ -26,8 +28,9 @@ from uresnet.cli.options import (
 )
 from uresnet.cli.session import Session, session
 from uresnet.cohort.jobs import LEAN_OUTPUTS, EngineName
-from uresnet.core.choices import FormatName, Freedom, OutputName
+from uresnet.core.choices import FormatName, OutputName
 from uresnet.errors import UserError
+from uresnet.model.catalogue import check_segments, find_model
 from uresnet.pipeline.names import chosen_outputs
 
 if TYPE_CHECKING:
@@ -82,9 +85,7 @@ def cohort(
         bool, typer.Option("--segment-only", help="Segment the images of the table; register nothing.")
     ] = False,
     model: ModelOption = None,
-    transform: Annotated[
-        Freedom, typer.Option(help="What the registration may change: affine and deformation (joint), or one of them.")
-    ] = "joint",
+    transform: FreedomOption = None,
     refine: Annotated[
         bool, typer.Option("--refine", help="Use more iterations: about 0.005 higher Dice, 1.5 times the time.")
     ] = False,
@@ -98,8 +99,13 @@ def cohort(
     mask: MaskOption = False,
     stripped: StrippedOption = False,
     report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write a page for each result too (report.html).")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--report/--no-report",
+            help="Write a page for each result too (report.html).",
+            show_default="--no-report",
+        ),
+    ] = None,
     engine: Annotated[
         EngineName,
         typer.Option(help="Where the work is done: processes of this computer, a Dask cluster, or jobs of Slurm."),
@@ -141,26 +147,27 @@ def cohort(
     with session(device, threads, quiet, debug) as run:
         from uresnet.cohort.table import shard as part_of
 
-        if segment_only and outputs is not None:
-            raise UserError(
-                "--outputs chooses among the files of pairs; leave it out with --segment-only (--mask, --stripped and "
-                "--report add files)."
-            )
         part = _part(shard)
-        named = ",".join(LEAN_OUTPUTS) if outputs is None else outputs
-        wanted = chosen_outputs(f"{named},report" if report else named, True, extras_of(mask, stripped))
+        if segment_only:
+            _check_without_pairs(outputs, transform, refine, export, field_spacing)
+        _check_engine(engine, scheduler, cluster, workers, threads, memory)
+        wanted = chosen_outputs(outputs, report, extras_of(mask, stripped), LEAN_OUTPUTS)
+        formats = _formats(export)
+        check_model(run, model, segment_only, refine)
+        if not segment_only:
+            check_registration(find_model(model), transform, field_spacing, formats, outputs, wanted)
         jobs = _jobs(table, output, to, all_pairs, segment_only)
         options, count = options_of(run, output, model, len(jobs), workers, threads, memory, cache_size)
         from dataclasses import replace
 
         options = replace(
             options,
-            transform=transform,
+            transform=transform or "joint",
             refine=refine,
             brain=brain,
             outputs=wanted,
             field_spacing=field_spacing,
-            formats=_formats(export),
+            formats=formats,
         )
         mine = part_of(jobs, *part) if part else jobs
         look_at_target(run, jobs)
@@ -220,6 +227,16 @@ def _jobs(table: Path, output: Path, to: Path | None, all_pairs: bool, segment_o
     return read_images(table, output, None if to is None else scan_of(to), all_pairs)
 
 
+def check_model(run: Session, model: str | None, segments: bool, refine: bool) -> None:
+    """Raises :class:`UserError` for a model that cannot do what is asked of all jobs."""
+    file = find_model(model)
+    if segments:
+        check_segments(file.card)
+    if refine:
+        run.load_torch()
+        check_refine(file)
+
+
 def options_of(
     run: Session,
     output: Path,
@@ -233,7 +250,6 @@ def options_of(
     """The options that say where and with what, and the number of workers."""
     from uresnet.cohort.jobs import Options
     from uresnet.cohort.limits import read_bytes, workers_and_threads
-    from uresnet.model.catalogue import find_model
 
     cache = read_bytes(cache_size, "--cache-size")
     most = None if memory is None else read_bytes(memory, "--memory")
@@ -262,23 +278,64 @@ def _formats(export: list[str] | None) -> tuple[FormatName, ...]:
     return tuple(parse_formats(",".join(export)))
 
 
+def _check_without_pairs(
+    outputs: str | None,
+    transform: str | None,
+    refine: bool,
+    export: list[str] | None,
+    field_spacing: float | None,
+) -> None:
+    of_pairs = {
+        "--outputs": outputs is not None,
+        "--transform": transform is not None,
+        "--refine": refine,
+        "--export": export is not None,
+        "--field-spacing": field_spacing is not None,
+    }
+    refuse_idle("--segment-only, which registers nothing", of_pairs)
+
+
+def _check_engine(
+    name: EngineName,
+    scheduler: str | None,
+    cluster: Path | None,
+    workers: int | None,
+    threads: int | None,
+    memory: str | None,
+) -> None:
+    """Raises :class:`UserError` for what an engine needs, and for what only another one uses."""
+    if name == "dask" and scheduler is None:
+        raise UserError("--engine dask needs the address of its scheduler: --scheduler tcp://HOST:8786.")
+    if name == "slurm" and cluster is None:
+        raise UserError("--engine slurm needs --cluster FILE, which says what to ask Slurm for.")
+    why = {
+        "local": "--engine local",
+        "dask": "--engine dask, whose workers run already",
+        "slurm": "--engine slurm, which asks for what --cluster says",
+    }
+    idle = {
+        "--scheduler": scheduler is not None and name != "dask",
+        "--cluster": cluster is not None and name != "slurm",
+        "--workers": workers is not None and name != "local",
+        "--memory": memory is not None and name != "local",
+        "--threads": threads is not None and name == "slurm",
+    }
+    refuse_idle(why[name], idle)
+
+
 def _engine(
     name: EngineName, scheduler: str | None, cluster: Path | None, options: Options, count: int, run: Session
 ) -> Engine:
     if name == "local":
-        if scheduler is not None or cluster is not None:
-            raise UserError("--scheduler goes with --engine dask, and --cluster with --engine slurm.")
         from uresnet.cohort.local import LocalWorkers
 
         return LocalWorkers(options, count, meanwhile=_load_pages)
     from uresnet.cohort.dask_engine import connect, slurm
 
     if name == "dask":
-        if scheduler is None:
-            raise UserError("--engine dask needs the address of its scheduler: --scheduler tcp://HOST:8786.")
+        assert scheduler is not None
         return connect(scheduler, options, run.terminal.note)
-    if cluster is None:
-        raise UserError("--engine slurm needs --cluster FILE, which says what to ask Slurm for.")
+    assert cluster is not None
     return slurm(cluster, options, run.terminal.note)
 
 

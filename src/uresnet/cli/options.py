@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from uresnet.core.choices import BrainMethod, ExtraName, FailOn, FormatName, OutputName
+from uresnet.core.choices import BrainMethod, ExtraName, FailOn, FormatName, Freedom, OutputName
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 FORMATS = ", ".join(get_args(FormatName))
@@ -34,6 +34,14 @@ DeviceOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="The number of CPU threads.", show_default="all cores")
+]
+FreedomOption = Annotated[
+    Freedom | None,
+    typer.Option(
+        "--transform",
+        help="What the registration may change: affine and deformation (joint), or one of them.",
+        show_default="joint",
+    ),
 ]
 ExactOption = Annotated[
     bool,
@@ -84,7 +92,10 @@ OverwriteFilesOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what exists under the names of the files to write.")
 ]
 ReportOption = Annotated[
-    bool, typer.Option("--report/--no-report", help="Write report.html, a page that shows the results.")
+    bool | None,
+    typer.Option(
+        "--report/--no-report", help="Write report.html, a page that shows the results.", show_default="--report"
+    ),
 ]
 OutputsOption = Annotated[
     str | None,

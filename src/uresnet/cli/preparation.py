@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uresnet.cli.combinations import refuse_idle
 from uresnet.cli.options import (
     BrainOption,
     DebugOption,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="DATA", help="The folder to write.", show_default=False)
 ]
-SeedOption = Annotated[int, typer.Option(help="The seed of the random split.")]
+SeedOption = Annotated[int | None, typer.Option(metavar="N", help="The seed of the random split.", show_default="0")]
 NameOption = Annotated[str, typer.Option(help="The name of the data, for the cards of models.", show_default="none")]
 LicenceOption = Annotated[
     str, typer.Option(help="The licence of the data, which trained models inherit.", show_default="none")
@@ -63,7 +64,7 @@ def pairs(
             show_default="random by person",
         ),
     ] = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     name: NameOption = "",
     licence: LicenceOption = "",
     conform: ConformOption = None,
@@ -74,6 +75,7 @@ def pairs(
 ) -> None:
     """Prepare the images and label maps that a table lists."""
     with session(device, threads, quiet, debug) as run:
+        _check_seed(seed, split)
         chosen = run.load_torch()
         from uresnet.training.data.prepare import PrepareOptions, conform_spec_of
         from uresnet.training.data.sources import sources_from_table
@@ -81,7 +83,7 @@ def pairs(
 
         sources = sources_from_table(table)
         options = PrepareOptions(labels, conform_spec_of(conform), brain, chosen, name, licence)
-        sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed)
+        sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed or 0)
         _prepare(run, sources, [], output, options)
 
 
@@ -99,7 +101,7 @@ def freesurfer(
             show_default="random by person",
         ),
     ] = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     name: NameOption = "",
     licence: LicenceOption = "",
     conform: ConformOption = None,
@@ -109,6 +111,7 @@ def freesurfer(
 ) -> None:
     """Prepare FreeSurfer subjects: the image mri/orig.mgz inside brainmask.mgz, with the labels of aseg.mgz."""
     with session("cpu", threads, quiet, debug) as run:
+        _check_seed(seed, split)
         run.load_torch()
         from uresnet.training.data.prepare import PrepareOptions, conform_spec_of
         from uresnet.training.data.sources import sources_from_subjects
@@ -130,7 +133,7 @@ def freesurfer(
                 name = paper_split_name(name)
                 run.terminal.warn([PAPER_SPLIT_WARNING])
         else:
-            sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed)
+            sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed or 0)
         options = PrepareOptions(spec=conform_spec_of(conform), name=name, licence=licence)
         _prepare(run, sources, skipped, output, options)
 
@@ -146,7 +149,7 @@ def heads(
             metavar="TABLE", help="A table (id, split) that says the split of each head.", show_default="random"
         ),
     ] = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     name: NameOption = "",
     licence: LicenceOption = "",
     quiet: QuietOption = False,
@@ -157,6 +160,7 @@ def heads(
     They hold FreeSurfer ids in the brain, and any other values in the tissues around it.
     """
     with session("cpu", None, quiet, debug) as run:
+        _check_seed(seed, split)
         run.load_torch()
         from uresnet.config import ConformSpec
         from uresnet.training.data.label_maps import HEAD_AXES
@@ -165,7 +169,7 @@ def heads(
         from uresnet.training.data.splits import with_random_splits, with_splits_of
 
         sources = sources_from_heads(folder)
-        sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed)
+        sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed or 0)
         spec = ConformSpec(axis_codes=HEAD_AXES)
         _prepare(run, sources, [], output, PrepareOptions(spec=spec, name=name, licence=licence, heads=True))
 
@@ -210,6 +214,11 @@ def bundle(
         )
         held = ", ".join(counted(count, noun) for count, noun in counts)
         run.terminal.say(f"{output}  {size / 1e6:.1f} MB: {held}\nTrain with: uresnet train CONFIG --data {output}")
+
+
+def _check_seed(seed: int | None, split: Path | None) -> None:
+    if split is not None:
+        refuse_idle("--split, which leaves nothing to chance", {"--seed": seed is not None})
 
 
 def _prepare(

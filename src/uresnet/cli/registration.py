@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uresnet.cli.combinations import check_masked, check_refine, check_registration
 from uresnet.cli.options import (
     FORMATS,
     BrainOption,
@@ -16,6 +17,7 @@ from uresnet.cli.options import (
     DeviceOption,
     ExactOption,
     FailOnOption,
+    FreedomOption,
     MaskOption,
     ModelOption,
     OutputFolderOption,
@@ -31,7 +33,6 @@ from uresnet.cli.options import (
 )
 from uresnet.cli.outcome import command_line, exit_on, log_result, model_file, tell_verdict
 from uresnet.cli.session import session
-from uresnet.core.choices import Freedom
 from uresnet.core.exact import exact_device
 from uresnet.core.files import LOG, check_exist, check_output_folder
 from uresnet.core.steps import watched_steps
@@ -50,9 +51,7 @@ def register(
     ],
     output: OutputFolderOption,
     model: ModelOption = None,
-    transform: Annotated[
-        Freedom, typer.Option(help="What the registration may change: affine and deformation (joint), or one of them.")
-    ] = "joint",
+    transform: FreedomOption = None,
     refine: Annotated[
         bool,
         typer.Option(
@@ -87,7 +86,7 @@ def register(
     ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-    report: ReportOption = True,
+    report: ReportOption = None,
     overwrite: OverwriteOption = False,
     fail_on: FailOnOption = None,
     quiet: QuietOption = False,
@@ -100,22 +99,27 @@ def register(
         if exact and field_spacing is not None:
             raise UserError("--exact leaves displacements on their voxels; leave --field-spacing out.")
         outputs = chosen_outputs(wanted, report, extras_of(mask, stripped))
-        names = registration_names(outputs, ",".join(export or []).split(","))
+        formats = ",".join(export or []).split(",")
+        names = registration_names(outputs, formats)
         inputs = (moving, fixed, moving_mask, fixed_mask, moving_lesion, fixed_lesion)
         check_output_folder(output, overwrite, (*inputs, model_file(model)), names)
         found_model = find_model(model)
+        check_masked(brain, moving_mask, fixed_mask)
+        check_registration(found_model, transform, field_spacing, formats, wanted, outputs)
         check_exist(*inputs)
         chosen = run.load_torch()
+        if refine:
+            check_refine(found_model)
         run.terminal.begin("load libraries")
         from uresnet.pipeline.register import register as register_pair
         from uresnet.transform_files import parse_formats
 
-        formats = parse_formats(",".join(export or ["itk"]))
+        exported = parse_formats(",".join(export or ["itk"]))
         result = register_pair(
             moving,
             fixed,
             model=found_model,
-            transform=transform,
+            transform=transform or "joint",
             refine=refine,
             exact=exact,
             brain=brain,
@@ -124,7 +128,7 @@ def register(
             device=on or chosen,
             progress=run.terminal.progress,
         )
-        save = partial(result.save, output, overwrite, command_line(), formats=formats, outputs=outputs)
+        save = partial(result.save, output, overwrite, command_line(), formats=exported, outputs=outputs)
         save(progress=run.terminal.progress, field_spacing=field_spacing)
         run.terminal.warn(result.warnings)
         run.terminal.say(_summary(result, output, run.terminal.seconds))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uresnet.cli.combinations import check_masked, refuse_idle
 from uresnet.cli.options import (
     BrainOption,
     DebugOption,
@@ -32,7 +33,7 @@ from uresnet.core.choices import BrainMethod, SegmentationExtra
 from uresnet.core.exact import exact_device
 from uresnet.core.files import check_exist, check_output_files, check_output_folder
 from uresnet.errors import UserError, quoted
-from uresnet.model.catalogue import ModelFile, find_model
+from uresnet.model.catalogue import ModelFile, check_segments, find_model
 from uresnet.pipeline.names import distinct_names, is_label_file, segmentation_files
 
 if TYPE_CHECKING:
@@ -92,8 +93,9 @@ def segment(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write a page that shows the result.", show_default="--report")
-    ] = True,
+        bool | None,
+        typer.Option("--report/--no-report", help="Write a page that shows the result.", show_default="--report"),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results of an earlier run.", show_default="off")
     ] = False,
@@ -113,8 +115,12 @@ def segment(
     goes to standard output (.nii.gz).
     """
     to_pipe = is_piped(output)
-    quiet, report = quiet or to_pipe, report and not to_pipe
-    with session(device, threads, quiet, debug, verbose) as run:
+    with session(device, threads, quiet or to_pipe, debug, verbose and not to_pipe) as run:
+        check_masked(brain, brain_mask)
+        if to_pipe:
+            added = {"--mask": mask, "--stripped": stripped, "--synthesise": synthesise, "--report": report is True}
+            refuse_idle("--output -, which writes a label map alone", added | {"--verbose": verbose})
+        page = report is not False and not to_pipe
         if exact:
             exact_device(device)
         single = len(images) == 1
@@ -124,10 +130,11 @@ def segment(
             inputs = (*listed, brain_mask, lesion, model_file(model))
             extras = (*extras_of(mask, stripped), *(("t1",) if synthesise else ()))
             for place in places:
-                _check_place(place, report, overwrite, inputs, extras)
+                _check_place(place, page, overwrite, inputs, extras)
             model_found = find_model(model)
+            check_segments(model_found.card)
             request = _Request(
-                model_found, brain, brain_mask, lesion, report, overwrite, extras, not single, to_pipe, exact
+                model_found, brain, brain_mask, lesion, page, overwrite, extras, not single, to_pipe, exact
             )
             check_exist(*listed, brain_mask, lesion)
             qualities = _segment_all(run, listed, places, request)

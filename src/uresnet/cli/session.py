@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import typer
 
+from uresnet.cli.combinations import refuse_idle
 from uresnet.cli.console import Terminal
 from uresnet.core.device import check_device_name, chosen_device, possible_threads
 from uresnet.core.files import check_utf8
@@ -80,6 +81,7 @@ def session(
     ):
         for word in sys.argv[1:]:  # the record keeps the command
             check_utf8(word)
+        refuse_idle("--quiet", {"--verbose": quiet and verbose})
         yield Session(terminal, device, threads)
 
 

@@ -12,6 +12,7 @@ from uresnet.cli.cohort import (
     MemoryOption,
     WorkersOption,
     WorkerThreadsOption,
+    check_model,
     options_of,
 )
 from uresnet.cli.jobs import end, look_at_target, run_jobs
@@ -62,6 +63,7 @@ def template(
     The same command continues what was stopped.
     """
     with session(device, threads, quiet, debug) as run:
+        check_model(run, model, True, refine)
         scans = _scans(images, output)
         options, count = options_of(run, output, model, len(scans), workers, threads, memory, "10GB")
         options = replace(options, refine=refine, brain=brain)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uresnet.cli.combinations import refuse_idle
 from uresnet.cli.console import TrainingDisplay
 from uresnet.cli.options import (
     DebugOption,
@@ -65,7 +66,7 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves and pictures for TensorBoard too.")
     ] = False,
-    report: ReportOption = True,
+    report: ReportOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
@@ -73,6 +74,9 @@ def train(
 ) -> None:
     """Train a network from a configuration and prepared data. To use several GPUs, start it with torchrun."""
     with session(device, threads, quiet, debug) as terminal_session:
+        if dry_run:
+            idle = {"--tensorboard": tensorboard, "--report": report is True}
+            refuse_idle("--dry-run, which writes nothing", idle)
         from uresnet.config import load_config
 
         settings = load_config(config)
@@ -102,7 +106,7 @@ def train(
         leave_team()
         if not team.leads:
             return
-        if report:
+        if report is not False:
             from uresnet.report.pages import write_pages
 
             write_pages(folder)
@@ -110,7 +114,7 @@ def train(
             again = " ".join(["uresnet", *sys.argv[1:], *([] if resume else ["--resume"])])
             fail(f"Stopped after update {trainer.progress.step}; continue with: {again}", 130)
         best = folder / "best.safetensors"
-        if report:
+        if report is not False:
             terminal_session.terminal.say(f"Open {folder / 'report.html'}")
         used = "" if settings.heads else f"\nUse it with: uresnet register MOVING FIXED -o OUT --model {best}"
         terminal_session.terminal.say(f"{best}{used}")

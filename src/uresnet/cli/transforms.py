@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uresnet.cli.combinations import refuse_idle
 from uresnet.cli.console import Terminal, of_them
 from uresnet.cli.options import (
     FORMATS,
@@ -24,7 +25,7 @@ from uresnet.cli.pipes import is_piped, piped
 from uresnet.cli.session import Session, session
 from uresnet.core.choices import FormatName, Interpolation
 from uresnet.core.files import check_exist, check_output_file, check_output_files, fresh_outputs
-from uresnet.core.format_files import TRANSFORM_SUFFIXES, converted_files
+from uresnet.core.format_files import FORMAT_FILES, TRANSFORM_SUFFIXES, converted_files
 from uresnet.errors import UserError, counted
 from uresnet.pipeline.progress import Stages
 
@@ -248,6 +249,8 @@ def compose(
             raise UserError(f"{transforms[0]} is one transform; give two or more. To convert one: uresnet convert.")
         inputs = (*transforms, like, moving, fixed)
         check_output_file(output, TRANSFORM_SUFFIXES, inputs, overwrite)
+        if output.name.lower().endswith((".h5", *FORMAT_FILES["itk"].affine)):
+            refuse_idle(f"an output {output.suffix}, which has no grid", {"--like": like is not None})
         check_exist(*inputs)
         run.load_torch()
         from uresnet.io import read_grid

@@ -173,6 +173,13 @@ def find_model(name_or_path: str | Path | None = None) -> ModelFile:
     raise UserError(f"There is no model {quoted(str(name_or_path))}. {known} give a .safetensors or .hdf5 file.")
 
 
+def check_segments(card: ModelCard | None) -> None:
+    """Raises :class:`UserError` for the card of a model that does not segment; a file without a card is looked at when
+    it is loaded."""
+    if card is not None and not card.scheme:
+        raise UserError(f"The model {card.name} registers only; choose one that segments with --model.")
+
+
 def read_model_file(path: Path) -> ModelFile:
     """Reads the header of a model file; raises :class:`UserError` when it is missing or no model."""
     if not is_file(path):

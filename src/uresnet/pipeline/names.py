@@ -52,14 +52,19 @@ _EXTRA_FILES: dict[SegmentationExtra, str] = {
 }
 
 
-def chosen_outputs(text: str | None, report: bool, extras: Sequence[ExtraName]) -> tuple[OutputName, ...]:
-    """``"transform,warped"`` (None: the default), without the ``report`` where it is not wanted, and with ``extras``.
-    Raises :class:`UserError` for a word that is no output."""
-    named = DEFAULT_OUTPUTS if text is None else [name.strip().lower() for name in text.split(",") if name.strip()]
+def chosen_outputs(
+    text: str | None,
+    report: bool | None,
+    extras: Sequence[ExtraName],
+    default: Sequence[OutputName] = DEFAULT_OUTPUTS,
+) -> tuple[OutputName, ...]:
+    """``"transform,warped"`` (None: the ``default``), with the ``report`` or without it (None: as named), and with
+    ``extras``. Raises :class:`UserError` for a word that is no output."""
+    named = default if text is None else [name.strip().lower() for name in text.split(",") if name.strip()]
     unknown = [name for name in named if name not in OUTPUTS]
     if unknown or not named:
         raise UserError(f"There is no output '{quoted(', '.join(unknown))}'; choose from {', '.join(OUTPUTS)}.")
-    wanted = {*named, *extras} - (set() if report else {"report"})
+    wanted = {*named, *extras, *(("report",) if report else ())} - ({"report"} if report is False else set())
     return tuple(name for name in OUTPUTS if name in wanted)
 
 

@@ -9,10 +9,11 @@ from uresnet.core.choices import BrainMethod
 from uresnet.core.exact import computed_exactly
 from uresnet.core.image import Image
 from uresnet.coupling import Look, check_leaves_out, check_predicts_t1, look, segment_conformed
-from uresnet.errors import InputWarning, UserError
+from uresnet.errors import InputWarning
 from uresnet.io.in_memory import ImageSource, image_from
 from uresnet.measures.intracranial import intracranial_volume
 from uresnet.measures.volumes import structure_volumes
+from uresnet.model.catalogue import check_segments
 from uresnet.pipeline.invariants import check_segmentation
 from uresnet.pipeline.progress import Progress, Stages, collected_warnings, silent
 from uresnet.pipeline.save import Segmentation
@@ -83,14 +84,14 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
     with collected_warnings(sentences), limited(threads), computed_exactly(exact):
         with stages("read"):
             chosen = chosen_model(model)
+            check_segments(chosen.card)
             given = image_from(image, "image")
             drawn = mask_of(mask, given)
             abnormal = mask_of(lesion, given, "lesion", "abnormal tissue")
             warn_of_labels(given)
         with stages("load model"):
             network = ready_model(chosen, device)
-            if network.scheme is None:
-                raise UserError(f"The model {network.name} registers only; choose one that segments with --model.")
+            check_segments(network.card)
             if abnormal is not None:
                 check_leaves_out(network)
             if synthesise:

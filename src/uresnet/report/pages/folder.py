@@ -35,6 +35,8 @@ def write_pages(folder: Path, moving: Path | None = None, fixed: Path | None = N
     if not folder.is_dir() and not record.exists():
         raise UserError(f"{folder} is not a folder; give the output of uresnet register, segment or train.")
     is_result, is_training = record.exists(), (folder / STEPS).exists()
+    if not is_result and (moving or fixed):
+        raise UserError(f"{folder} holds no single result; leave --moving and --fixed out.")
     page = _page_of(record) if is_result else folder / (PAGE if is_training else INDEX)
     if not overwrite:
         _check_ours(page)
@@ -61,6 +63,8 @@ def _page_of(record: Path) -> Path:
 def _report(place: Path, moving: Path | None = None, fixed: Path | None = None) -> str:
     """The page of one result; the image that was segmented may be either."""
     if is_segmentation(read_record(place)):
+        if moving and fixed:
+            raise UserError(f"{place} is of one image; give either --moving or --fixed.")
         return segmentation_page(read_segmented_image(place, fixed or moving))
     return registration_page(read_registered_pair(place, moving, fixed))
 
