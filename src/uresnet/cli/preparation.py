@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -166,10 +166,10 @@ def heads(
         from uresnet.training.data.label_maps import HEAD_AXES
         from uresnet.training.data.prepare import PrepareOptions
         from uresnet.training.data.sources import sources_from_heads
-        from uresnet.training.data.splits import with_random_splits, with_splits_of
+        from uresnet.training.data.splits import with_head_splits, with_splits_of
 
         sources = sources_from_heads(folder)
-        sources = with_splits_of(sources, split) if split else with_random_splits(sources, seed or 0)
+        sources = with_splits_of(sources, split) if split else with_head_splits(sources, seed or 0)
         spec = ConformSpec(axis_codes=HEAD_AXES)
         _prepare(run, sources, [], output, PrepareOptions(spec=spec, name=name, licence=licence, heads=True))
 
@@ -224,18 +224,37 @@ def _check_seed(seed: int | None, split: Path | None) -> None:
 def _prepare(
     run: Session, sources: Sequence[Source], skipped: Sequence[Skipped], folder: Path, options: PrepareOptions
 ) -> None:
-    from uresnet.training.data.prepare import SKIPPED, SPLIT, prepare
+    from uresnet.training.data.prepare import FEWEST, SKIPPED, SPLIT, prepare
 
     with run.terminal.bar("preparing", len(sources)) as advance:
         prepared = prepare(sources, folder, options, skipped, lambda scan: advance())
     warn, say = run.terminal.warn, run.terminal.say
     warn(f"{scan.id} left out: {scan.reason}" for scan in prepared.skipped)
-    if prepared.split_sizes.get("train", 0) < 2:
-        warn(["The split train has fewer than two scans; a training needs a pair."])
+    warn(_shortcomings(prepared.split_sizes, options))
     if prepared.skipped:
         warn([f"Scans left out: {len(prepared.skipped)}; {folder / SKIPPED} lists them."])
     counts = ", ".join(f"{count} {name}" for name, count in prepared.split_sizes.items())
     size = " × ".join(map(str, prepared.shape))
     earlier = f" ({prepared.reused} from an earlier run)" if prepared.reused else ""
     say(f"{counted(len(prepared.scans), 'scan')} of {size} voxels{earlier}: {counts}\nsplit  {folder / SPLIT}")
-    say(f"Train with: uresnet train {'brain (or open)' if options.heads else 'CONFIG'} --data {folder}")
+    if prepared.split_sizes.get("train", 0) >= FEWEST:
+        say(f"Train with: uresnet train {'brain (or open)' if options.heads else 'CONFIG'} --data {folder}")
+
+
+def _shortcomings(sizes: Mapping[str, int], options: PrepareOptions) -> Iterator[str]:
+    """What a training from so many scans in each split will be short of."""
+    from uresnet.training.data.prepare import FEWEST
+
+    what = "head" if options.heads else "scan"
+    if sizes.get("train", 0) < FEWEST:
+        why = "a training needs at least two" if options.heads else "a training needs a pair"
+        yield f"The split train has {counted(sizes.get('train', 0), what)}; {why}: prepare more, or give --split."
+    if not options.heads and sizes.get("val") == 1:
+        yield (
+            "The split val has one scan, and networks that take a pair are validated on two: give --split, or prepare "
+            "more."
+        )
+    if not options.licence:
+        yield (
+            "No licence of the data is given, and the cards of models trained on them will name none: give --licence."
+        )

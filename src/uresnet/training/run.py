@@ -17,6 +17,7 @@ from uresnet.model.checkpoint import load_model
 from uresnet.training.context import ModelDescription, TrainingContext
 from uresnet.training.data.bundle import Extras, open_bundle
 from uresnet.training.data.dataset import INDEX, PackedDataset, open_dataset
+from uresnet.training.data.prepare import FEWEST
 from uresnet.training.data.store import DeviceStore, load_other_contrasts, load_store
 from uresnet.training.events import Event, Report
 from uresnet.training.finder_trainer import FinderTrainer, StructureTrainer
@@ -30,6 +31,9 @@ from uresnet.training.state import STATE
 
 VALIDATION = "val"
 CONFIGURATION = "config.yaml"
+
+_OF_PAIRS, _OF_SEGMENTERS = ("model", "losses", "augment", "abnormal"), ("segmenter", "blocks", "contrasts", "heads")
+"""The parts of a configuration that only networks of one kind are trained with."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +137,15 @@ def _check_content(config: Config, dataset: PackedDataset) -> None:
 
 
 def _load_stores(config: Config, dataset: PackedDataset, device: str) -> tuple[DeviceStore, DeviceStore | None]:
-    """The scans to train on, and those to validate on if there are at least two that are not trained on."""
+    """The scans to train on, and those to validate on that are not trained on, if there are enough: networks that take
+    a pair need two."""
     training = load_store(dataset, config.training.splits, device)
-    if len(training.scans) < 2:
+    if len(training.scans) < FEWEST:
         raise UserError(f"{dataset.folder} holds a single scan to train on; at least two are needed.")
     unseen = VALIDATION not in config.training.splits
     others = sum(scan.split == VALIDATION and not scan.has_t1 for scan in dataset.scans) if unseen else 0
-    return training, load_store(dataset, [VALIDATION], device) if others >= 2 else None
+    enough = others >= (1 if config.segmenter else 2)
+    return training, load_store(dataset, [VALIDATION], device) if enough else None
 
 
 def _start_from(trainer: Trainer[Any], name: str) -> None:
@@ -169,4 +175,6 @@ def _write_configuration(config: Config, options: RunOptions) -> None:
     except OSError as error:
         raise UserError(f"{options.folder} cannot be made ({error.strerror}); choose another with -o.") from error
     tree = to_dict(replace(config, data=str(options.data)))
+    idle = _OF_PAIRS if config.segmenter else _OF_SEGMENTERS
+    tree = {name: value for name, value in tree.items() if name not in idle}
     write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), options.folder / CONFIGURATION)

@@ -138,6 +138,31 @@ def test_commands_go_from_label_maps_to_a_model_and_a_page(tmp_path: Path) -> No
     assert not (tmp_path / "b").exists() and brain_finder().card is not None
 
 
+def test_preparing_heads_says_what_a_training_lacks(tmp_path: Path) -> None:
+    maps, data = tmp_path / "maps", tmp_path / "data"
+    maps.mkdir()
+    write_map(maps / "a.nii.gz")
+    code, said = run("prepare", "heads", maps, "-o", data)
+    assert code == 0 and "The split train has 1 head; a training needs at least two" in said, said
+    assert "Train with" not in said and "No licence of the data is given" in said
+    assert "at least two are needed" in run("train", tiny(tmp_path), "--data", data, "-o", tmp_path / "none")[1]
+    for name in "bcde":
+        write_map(maps / f"{name}.nii.gz")
+    (maps / "wrong.nii.gz").touch()
+    assert run("prepare", "heads", maps, "-o", data)[0] == 0 and (data / "skipped.tsv").is_file()
+    (maps / "wrong.nii.gz").unlink()
+    code, said = run("prepare", "heads", maps, "-o", data, "--licence", "free")
+    assert code == 0 and "4 train, 1 val Train" in said.replace(f"split {data / 'split.tsv'} ", ""), said
+    assert "warning" not in said and not (data / "skipped.tsv").exists()
+    assert run("train", tiny(tmp_path), "--data", data, "-o", tmp_path / "run", "--device", "cpu")[0] == 0
+    card = read_model_file(tmp_path / "run" / "best.safetensors").card
+    assert card is not None and card.figures["validation heads"] == 1
+    tree = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert set(tree) == {"data", "segmenter", "blocks", "contrasts", "heads", "training"}
+    written, given = config_from_dict(tree), config_from_dict(yaml.safe_load(tiny(tmp_path).read_text("utf-8")))
+    assert written == replace(given, data=str(data))
+
+
 def test_a_segmenter_learns_from_label_maps_alone_and_is_used_on_images_of_1_mm(tmp_path: Path) -> None:
     structures = replace(PLAIN, find="structures", families=1.0, t1=1.0)
     settings = TrainingConfig(

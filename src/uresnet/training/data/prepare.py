@@ -39,6 +39,9 @@ from uresnet.training.data.tables import write_table
 
 SKIPPED, SPLIT = "skipped.tsv", "split.tsv"
 
+FEWEST = 2
+"""Scans to train on, without which no training begins."""
+
 
 @dataclass(frozen=True)
 class PrepareOptions:
@@ -88,7 +91,7 @@ def prepare(
     skipped: Sequence[Skipped] = (),
     progress: Callable[[str], None] = lambda scan_id: None,
 ) -> Prepared:
-    """Conform and write all ``sources``, then the index and the tables of splits and of skipped scans.
+    """Conform and write all ``sources``, then the index and the tables of splits and, if any, of skipped scans.
 
     ``progress`` is called with the id of each source before it is conformed. Scans that an earlier run wrote from the
     same files with the same options are left as they are. Raises :class:`UserError` when no scan can be used, when one
@@ -110,7 +113,7 @@ def prepare(
             written.append((source, earlier or _write(source, folder, options)))
         except _Unusable as error:
             left_out.append(Skipped(source.id, str(error)))
-    write_table(folder / SKIPPED, ("id", "reason"), [(scan.id, scan.reason) for scan in left_out])
+    _write_skipped(folder, left_out)
     scans = [_scan(source) for source, _ in written]
     if not scans:
         first = left_out[0].reason if left_out else "there was none to prepare."
@@ -125,6 +128,14 @@ def prepare(
     about = {"conform": asdict(options.spec), "name": options.name, "licence": options.licence}
     write_index(folder, shape, scans, labels=options.convention, heads=options.heads, **about)
     return Prepared(tuple(scans), reused, tuple(left_out), shape)
+
+
+def _write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
+    """The table of what was left out; none where nothing was, also where an earlier run wrote one."""
+    if skipped:
+        write_table(folder / SKIPPED, ("id", "reason"), [(scan.id, scan.reason) for scan in skipped])
+    else:
+        (folder / SKIPPED).unlink(missing_ok=True)
 
 
 def _scan(source: Source) -> Scan:

@@ -16,6 +16,9 @@ from uresnet.training.data.tables import read_table
 SHARES = (0.7, 0.1, 0.2)
 """Shares of the people in train, val and test, about those of the paper (520, 67 and 156 of 743 sessions)."""
 
+HEAD_SHARES = (0.85, 0.15, 0.0)
+"""The same of heads, which validate what is learned; no command tests on them."""
+
 _SESSION = re.compile(r"^(OAS\d+)_.*?(d\d+)")
 
 PAPER, PAPER_BY_PERSON = "paper", "paper-by-person"
@@ -81,6 +84,11 @@ def with_paper_splits(sources: Sequence[Source], by_person: bool) -> tuple[list[
 def paper_split_name(name: str) -> str:
     """The name of data in the paper's split; it says that the test set is not independent."""
     return f"{name or 'OASIS-3'}, the paper's split of sessions: people of the test set are also trained on"
+
+
+def with_head_splits(sources: Sequence[Source], seed: int) -> list[Source]:
+    """The sources, heads, with a random split: at least one validates where two are left to train on."""
+    return with_random_splits(sources, seed, HEAD_SHARES if len(sources) > 2 else (1.0, 0.0, 0.0))
 
 
 def _paper_sessions() -> dict[tuple[str, str], str]:

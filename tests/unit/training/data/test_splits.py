@@ -9,7 +9,7 @@ import pytest
 from uresnet.errors import UserError
 from uresnet.training.data import splits
 from uresnet.training.data.sources import Source
-from uresnet.training.data.splits import with_paper_splits, with_random_splits, with_splits_of
+from uresnet.training.data.splits import with_head_splits, with_paper_splits, with_random_splits, with_splits_of
 
 LIST = Path(splits.__file__).with_name("oasis3_split.tsv")
 
@@ -37,6 +37,14 @@ def test_random_splits_keep_people_together_and_are_seeded() -> None:
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1, 0, 0]), (3, [1, 1, 1]), (5, [3, 1, 1])])
 def test_few_people_are_divided_sensibly(count: int, sizes: list[int]) -> None:
     split = with_random_splits(of(*(f"p{n}" for n in range(count))), 0)
+    assert [sum(source.split == name for source in split) for name in ("train", "val", "test")] == sizes
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(1, [1, 0, 0]), (2, [2, 0, 0]), (3, [2, 1, 0]), (5, [4, 1, 0]), (20, [17, 3, 0])]
+)
+def test_heads_are_trained_on_and_validate(count: int, sizes: list[int]) -> None:
+    split = with_head_splits(of(*(f"p{n}" for n in range(count))), 0)
     assert [sum(source.split == name for source in split) for name in ("train", "val", "test")] == sizes
 
 
