@@ -189,6 +189,16 @@ def _summary(result: Registration, output: Path, seconds: dict[str, float]) -> s
     if result.scheme is not None:
         lines += ["", f"{'structure':<34}{'moving':>10}{'fixed':>10}  ml"]
         for structure in result.scheme.classes:
-            volumes = [result.volumes[name][structure.id] / 1000 for name in ("moving", "fixed")]
-            lines.append(f"{structure.name:<34}{volumes[0]:>10.1f}{volumes[1]:>10.1f}")
+            cells = [_volume(result, name, structure.id) for name in ("moving", "fixed")]
+            lines.append(f"{structure.name:<34}{cells[0]:>10}{cells[1]:>10}")
     return "\n".join([*lines, "", f"Results in {output}{os.sep}"])
+
+
+def _volume(result: Registration, name: str, structure: int) -> str:
+    """ml of a structure of an image; n/a of abnormal tissue that was not looked for."""
+    from uresnet.measures.volumes import known_volume
+
+    assert result.scheme is not None
+    contrast = result.record.inputs[name].contrast
+    mm3 = known_volume(result.volumes[name], structure, result.scheme, contrast)
+    return "n/a" if mm3 is None else f"{mm3 / 1000:.1f}"

@@ -249,6 +249,10 @@ written where abnormal tissue is: ``freesurfer32``, then ``ABNORMAL``), ``table1
 (all in one class, but for the fluid around)."""
 
 
+WITH_ABNORMAL = SCHEMES["freesurfer35"]
+"""The scheme of what is written where abnormal tissue was found or drawn."""
+
+
 def label_scheme(name: str) -> LabelScheme:
     """The scheme of that name. Raises :class:`UserError` for a name that is not in ``SCHEMES``."""
     if name not in SCHEMES:
@@ -259,7 +263,7 @@ def label_scheme(name: str) -> LabelScheme:
 def tabulated(scheme: LabelScheme) -> LabelScheme:
     """What tables list of a scheme: with the structures of ``freesurfer32`` all of ``ABNORMAL`` too, found or not."""
     healthy = SCHEMES["freesurfer32"].classes
-    return SCHEMES["freesurfer35"] if scheme.classes[: len(healthy)] == healthy else scheme
+    return WITH_ABNORMAL if scheme.classes[: len(healthy)] == healthy else scheme
 
 
 # -- Neuromorphometrics (MICCAI 2012 multi-atlas labelling) ------------------------------------------------------------

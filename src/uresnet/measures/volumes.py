@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from uresnet.core.image import LabelMap
-from uresnet.core.labels import ABNORMAL, SCHEMES, LabelScheme, looked_for, tabulated
+from uresnet.core.labels import ABNORMAL, WITH_ABNORMAL, LabelScheme, looked_for, tabulated
 
 
 def structure_volumes(labels: LabelMap, scheme: LabelScheme) -> dict[int, float]:
@@ -95,7 +95,7 @@ def known_volume(
     """A volume of ``volumes`` by FreeSurfer id, mm³; None of abnormal tissue that is not there and was not looked for,
     which depends on what the image was recognised as."""
     volume = volumes.get(structure, 0.0)
-    searched_for = structure in ABNORMAL and tabulated(scheme) is SCHEMES["freesurfer35"]
+    searched_for = structure in ABNORMAL and tabulated(scheme) is WITH_ABNORMAL
     return None if searched_for and volume == 0 and structure not in looked_for(contrast) else volume
 
 

@@ -173,7 +173,11 @@ def run_record(
         finished=now(),
         versions=environment(),
         model=ModelRecord(
-            name=model.name, kind=model.card.kind, sha256=model.sha256, scheme=scheme.name if scheme else ""
+            name=model.name,
+            kind=model.card.kind,
+            sha256=model.sha256,
+            scheme=scheme.name if scheme else "",
+            licence=model.card.licence,
         ),
         device=device,
         threads=torch.get_num_threads(),

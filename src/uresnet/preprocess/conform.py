@@ -54,7 +54,7 @@ def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None
     when the brain is empty or has a single intensity, ``ValueError`` when mask and image have different shapes.
     """
     spec = spec or ConformSpec()
-    return _conform(_locate(image, mask, spec), spec)
+    return _conform(_locate(image, mask, spec), spec, "structures there are incomplete, and so are their volumes")
 
 
 def conform_pair(
@@ -67,10 +67,12 @@ def conform_pair(
     if shapes[0] != shapes[1]:
         i, j, k = (max(sizes) for sizes in zip(*shapes, strict=True))
         spec = replace(spec, shape=(i, j, k))
-    return _conform(first, spec), _conform(second, spec)
+    cut = "nothing is matched to what is missing, and the deformation there only continues that of its surroundings"
+    return _conform(first, spec, cut), _conform(second, spec, cut)
 
 
-def _conform(located: _Located, spec: ConformSpec) -> Conformed:
+def _conform(located: _Located, spec: ConformSpec, cut: str) -> Conformed:
+    """``cut`` says what it means where the brain is cut off."""
     image, shape = located.image, _grown(spec, located)
     intensities = _above_background(image, located.brain)
     if located.whole_voxels:
@@ -90,10 +92,7 @@ def _conform(located: _Located, spec: ConformSpec) -> Conformed:
     cuts = find_cuts(located.brain, image.grid)
     if cuts:
         faces = " and ".join(dict.fromkeys(cut.face for cut in cuts))
-        warn_about_input(
-            f"{image.name} shows a part of the brain only (it is cut off at the {faces}): nothing is matched to what "
-            "is missing, and the deformation there only continues that of its surroundings."
-        )
+        warn_about_input(f"{image.name} shows a part of the brain only (it is cut off at the {faces}): {cut}.")
     unseen = beyond_cuts(cuts, image.grid, grid)
     conformed = Conformed(torch.from_numpy(scaled)[None, None], grid, torch.from_numpy(inside), unseen, notes)
     return conformed if spec.blocks == 1 else _in_blocks(conformed, spec.blocks)

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
-from uresnet.core.labels import ABNORMAL, FREESURFER, LESION, MASSES, LabelScheme, looked_for, mirrored_id
+from uresnet.core.labels import (
+    ABNORMAL,
+    FREESURFER,
+    LESION,
+    MASSES,
+    WITH_ABNORMAL,
+    LabelScheme,
+    looked_for,
+    mirrored_id,
+)
 from uresnet.core.sampling import sample
 from uresnet.measures.overlap import dice_per_class
 from uresnet.measures.volumes import structure_volumes
@@ -127,7 +136,7 @@ def image_signs(
     volumes = {i: volume for i, volume in found.items() if i not in ABNORMAL}
     masses = [volume for i, volume in found.items() if i in MASSES]
     # Both images of a pair have the classes of one in which abnormal tissue was drawn, though nobody looked for it.
-    looked = looked_for(contrast) or (masses and scheme.name != "freesurfer35")
+    looked = looked_for(contrast) or (masses and scheme is not WITH_ABNORMAL)
     return replace(
         signs,
         white_over_grey=white,

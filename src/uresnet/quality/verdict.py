@@ -49,13 +49,15 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Rule:
-    """One sign: its title, its bounds, and what it means when its value lies outside them."""
+    """One sign: its title, its bounds, and what it means when its value lies outside them; ``alone`` is what it means
+    of an image that was segmented alone, where that is something else."""
 
     sign: str
     title: str
     bounds: Bounds
     meaning: str
     unit: str = ""
+    alone: str = ""
 
 
 PAIR_RULES: tuple[Rule, ...] = (
@@ -173,6 +175,7 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "tissue looks abnormal (a mass, a cavity or a stroke): registration matches nothing to it, and volumes near it "
         "are uncertain",
         " ml",
+        "tissue looks abnormal (a mass, a cavity or a stroke): volumes near it are uncertain",
     ),
     Rule(
         "lopsided",
@@ -190,8 +193,17 @@ DRAWN_RULE = Rule(
     "the tissue that you have drawn counts as abnormal, with what was found beside it: registration matches nothing to "
     "it, and volumes near it are uncertain",
     " ml",
+    "the tissue that you have drawn counts as abnormal, with what was found beside it: volumes near it are uncertain",
 )
 """In place of the rule of masses, for an image with a mask of abnormal tissue: what it is, only the user knows."""
+
+DRAWN_ONLY_RULE = replace(
+    DRAWN_RULE,
+    title="Abnormal tissue, drawn",
+    meaning=DRAWN_RULE.meaning.replace(", with what was found beside it", ""),
+    alone=DRAWN_RULE.alone.replace(", with what was found beside it", ""),
+)
+"""The same with a model that looks for no abnormal tissue."""
 
 ALL_TISSUE = {"labelled": Bounds(look_below=0.75, failed_below=0.40, look_above=1.10)}
 """Of schemes whose structures fill the whole brain."""
@@ -238,7 +250,8 @@ class Finding:
         """Why it matters, for a person."""
         shown = "" if self.value is None else f" ({self.rule.title.lower()}: {self.shown}; good is {self.wanted})"
         whose = f"{self.subject.capitalize()} image: " if self.subject in ("moving", "fixed") else ""
-        text = f"{whose}{self.rule.meaning}{shown}."
+        meaning = self.rule.alone if self.subject == "image" and self.rule.alone else self.rule.meaning
+        text = f"{whose}{meaning}{shown}."
         return text[0].upper() + text[1:]
 
     @property
@@ -338,8 +351,10 @@ def _notes(image: ImageSigns, whose: str = "") -> list[str]:
     told = _told_lesion_ml(image)
     if told is None:
         return []
-    text = f"{told:.3g} ml look like lesions of the white matter (id 77); registration matches them as white "
-    return [f"{whose}{text}matter, and the volumes count them apart."]
+    matched = "registration matches them as white matter, and " if whose else ""
+    return [
+        f"{whose}{told:.3g} ml look like lesions of the white matter (id 77); {matched}the volumes count them apart."
+    ]
 
 
 def _told_lesion_ml(image: ImageSigns) -> float | None:
@@ -350,7 +365,8 @@ def _image_rules(image: ImageSigns) -> list[Rule]:
     unneeded = {"T1": {"deep_over_rim"}, "T2": _OF_T1, "FLAIR": _OF_T1}.get(image.contrast or "", set())
     if image.mass_ml:
         unneeded = unneeded | {"handedness"}  # a mass makes a brain more asymmetric than its sides are
-    rules = [DRAWN_RULE if rule.sign == "mass_ml" and image.drawn_ml else rule for rule in IMAGE_RULES]
+    drawn = DRAWN_ONLY_RULE if image.contrast is None else DRAWN_RULE  # the contrast is known where somebody looked
+    rules = [drawn if rule.sign == "mass_ml" and image.drawn_ml else rule for rule in IMAGE_RULES]
     return [rule for rule in rules if rule.sign not in unneeded]
 
 

@@ -34,12 +34,14 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """The model that ran; ``sha256`` is that of its file, ``scheme`` the name of its label scheme or empty."""
+    """The model that ran; ``sha256`` is that of its file, ``scheme`` the name of its label scheme or empty; ``licence``
+    is that of its weights, as its card has it: empty where that has none, None in records of earlier versions."""
 
     name: str
     kind: str
     sha256: str
     scheme: str
+    licence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

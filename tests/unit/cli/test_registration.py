@@ -6,8 +6,10 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,9 +17,12 @@ import pytest
 import typer
 
 from command import assert_refused, run
+from report_results import made_up_results
 from uresnet.cli.outcome import exit_on
+from uresnet.cli.registration import _volume
 from uresnet.cli.session import Session
 from uresnet.core.choices import FailOn
+from uresnet.core.labels import SCHEMES
 from uresnet.pipeline.names import DEFAULT_OUTPUTS, registration_names, segmentation_files
 from uresnet.results.record import Level, Quality
 from uresnet.transform_files import FORMATS
@@ -332,3 +337,15 @@ def test_masks_that_cannot_be_used_are_refused_before_the_model_is_loaded(
     line = ("register", *pair, "-o", tmp_path / "out", "--model", tiny_model, "-q")
     assert_refused(run(*line, "--moving-mask", empty), r"empty\.nii\.gz is empty; give a mask that marks the brain")
     assert_refused(run(*line, "--moving-mask", shifted), r"shifted\.nii\.gz lies on another grid than")
+
+
+def test_the_table_of_volumes_says_what_was_not_looked_for() -> None:
+    """As volumes.tsv: lesions of the white matter are looked for in FLAIR images only."""
+    pair = made_up_results()
+    inputs = {"moving": replace(pair.record.inputs["moving"], contrast="T1"), "fixed": pair.record.inputs["fixed"]}
+    inputs["fixed"] = replace(inputs["fixed"], contrast="FLAIR")
+    volumes = {name: {2: 1e5, 25: 0.0, 77: 0.0} for name in inputs}
+    record = replace(pair.record, inputs=inputs)
+    result: Any = replace(pair, scheme=SCHEMES["freesurfer35"], volumes=volumes, record=record)
+    shown = {i: [_volume(result, name, i) for name in inputs] for i in (2, 25, 77)}
+    assert shown == {2: ["100.0", "100.0"], 25: ["0.0", "0.0"], 77: ["n/a", "0.0"]}

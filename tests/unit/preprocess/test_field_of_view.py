@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from brains import FIELDS_OF_VIEW, RADII_MM, brain_on
+from brains import COARSE, FIELDS_OF_VIEW, RADII_MM, brain_on
 from uresnet.core.grid import Grid
-from uresnet.core.image import Image
+from uresnet.core.image import Image, LabelMap
 from uresnet.errors import InputWarning
-from uresnet.preprocess import conform
+from uresnet.preprocess import conform, conform_pair
 from uresnet.preprocess.field_of_view import beyond_cuts, find_cuts
 
 FACES = {"R": "right", "L": "left", "A": "front", "P": "back", "S": "top", "I": "bottom"}
@@ -74,8 +74,14 @@ def test_conforming_tells_of_a_cut_brain_and_marks_what_is_unseen() -> None:
     grid = FIELDS_OF_VIEW["LAS"]
     values = brain_on(grid)
     brain = without_top(values > 0, grid, 25.0)[0]
-    with pytest.warns(InputWarning, match="part of the brain only .*cut off at the top"):
-        conformed = conform(Image(torch.from_numpy(np.where(brain, values, 0)), grid))
+    cut = Image(torch.from_numpy(np.where(brain, values, 0)), grid)
+    with pytest.warns(
+        InputWarning, match=r"part of the brain only .*cut off at the top\): structures there are incomp"
+    ):
+        conformed = conform(cut)
+    mask = LabelMap(torch.from_numpy(brain.astype(np.uint8)), grid)
+    with pytest.warns(InputWarning, match=r"cut off at the top\): nothing is matched to what is missing"):
+        conform_pair((cut, mask), (cut, mask), COARSE)
     assert conformed.unseen is not None and conformed.unseen.shape == conformed.brain_mask.shape
     assert not (conformed.unseen & conformed.brain_mask).any()
     assert conform(Image(torch.from_numpy(values), grid)).unseen is None

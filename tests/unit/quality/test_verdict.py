@@ -263,6 +263,11 @@ def test_what_was_drawn_is_not_called_a_mass() -> None:
             "The tissue that you have drawn counts as abnormal",
             "Abnormal tissue, drawn or",
         ),
+        (
+            replace(found, drawn_ml=2.4, contrast=None),  # nobody looked for more
+            "The tissue that you have drawn counts as abnormal: volumes near it",
+            "Abnormal tissue, drawn",
+        ),
     ):
         verdict = judge_image(image, MODEL)
         assert verdict.level is Level.look
@@ -270,6 +275,8 @@ def test_what_was_drawn_is_not_called_a_mass() -> None:
         assert [f.rule.title.startswith(title) for f in verdict.findings if f.rule.sign == "mass_ml"] == [True]
     pair = judge(replace(GOOD, moving=replace(found, drawn_ml=1.3)), MODEL)
     assert any(reason.startswith("Moving image: the tissue that you have drawn") for reason in pair.reasons)
+    assert any("with what was found beside it: registration matches nothing" in reason for reason in pair.reasons)
+    assert not any("registration" in reason for reason in judge_image(found, MODEL).reasons)
     results = made_up_results()
     assert measure_signs(results).fixed.drawn_ml is None
     known = replace(results.record.inputs["fixed"], drawn_mm3=1500.0)
@@ -298,6 +305,8 @@ def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
         assert signs.moving.lesion_ml is None
         notes = judge(signs, MODEL).notes
         assert [note.startswith(f"Fixed image: {ml:.3g} ml look like lesions") for note in notes] == [True] * told
+        alone = judge_image(signs.fixed, MODEL).notes
+        assert ["registration" in note for note in alone] == [False] * told
     good = replace(GOOD, fixed=replace(BRAIN, contrast="FLAIR", lesion_ml=50.0))
     assert judge(good, MODEL).level is judge(replace(good, fixed=replace(BRAIN, contrast="FLAIR")), MODEL).level
     assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=0.9), MODEL).notes == ()
