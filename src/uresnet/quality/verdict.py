@@ -203,7 +203,10 @@ DRAWN_ONLY_RULE = replace(
     meaning=DRAWN_RULE.meaning.replace(", with what was found beside it", ""),
     alone=DRAWN_RULE.alone.replace(", with what was found beside it", ""),
 )
-"""The same with a model that looks for no abnormal tissue."""
+"""The same where no other was found."""
+
+_BESIDE = 1.1
+"""Times the volume of what was drawn, from which on other tissue was found beside it: it is counted on other voxels."""
 
 ALL_TISSUE = {"labelled": Bounds(look_below=0.75, failed_below=0.40, look_above=1.10)}
 """Of schemes whose structures fill the whole brain."""
@@ -365,7 +368,9 @@ def _image_rules(image: ImageSigns) -> list[Rule]:
     unneeded = {"T1": {"deep_over_rim"}, "T2": _OF_T1, "FLAIR": _OF_T1}.get(image.contrast or "", set())
     if image.mass_ml:
         unneeded = unneeded | {"handedness"}  # a mass makes a brain more asymmetric than its sides are
-    drawn = DRAWN_ONLY_RULE if image.contrast is None else DRAWN_RULE  # the contrast is known where somebody looked
+    looked = image.contrast is not None
+    beside = looked and (image.mass_ml or 0.0) > _BESIDE * (image.drawn_ml or 0.0)
+    drawn = DRAWN_RULE if beside else DRAWN_ONLY_RULE
     rules = [drawn if rule.sign == "mass_ml" and image.drawn_ml else rule for rule in IMAGE_RULES]
     return [rule for rule in rules if rule.sign not in unneeded]
 

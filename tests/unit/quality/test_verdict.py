@@ -268,6 +268,11 @@ def test_what_was_drawn_is_not_called_a_mass() -> None:
             "The tissue that you have drawn counts as abnormal: volumes near it",
             "Abnormal tissue, drawn",
         ),
+        (
+            replace(found, drawn_ml=2.35),  # and nothing more was found
+            "The tissue that you have drawn counts as abnormal: volumes near it",
+            "Abnormal tissue, drawn",
+        ),
     ):
         verdict = judge_image(image, MODEL)
         assert verdict.level is Level.look
