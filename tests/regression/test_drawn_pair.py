@@ -19,6 +19,7 @@ The brightness of the images alone brings points to their places: only the Dice 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from scipy import ndimage
 import uresnet
 from drawn_brain import RIGHT, SCALE, brightness, draw_labels
 from grids import turned
+from uresnet.core import first_run
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image
 from uresnet.transform import Affine, resample
@@ -125,6 +127,13 @@ def test_structures_are_carried_over(pair: DrawnPair, registered: uresnet.Regist
 def test_the_map_is_smooth_and_has_an_inverse(registered: uresnet.Registration) -> None:
     assert registered.measures.folding_fraction == 0
     assert registered.measures.inverse_mean_mm < 0.01
+
+
+def test_a_first_run_compiles_beside_what_it_will_call(registered: uresnet.Registration, tmp_path: Path) -> None:
+    """For other types of arguments it would be compiled in vain, and again when it is called."""
+    registered.save(tmp_path / "out", outputs=("transform", "segmentations"))
+    unused = [kernel.__name__ for kernel, types in first_run.signatures() if types not in kernel.signatures]
+    assert unused == []
 
 
 def test_the_other_way_round_and_on_another_grid(pair: DrawnPair, registered: uresnet.Registration) -> None:

@@ -107,7 +107,7 @@ def register(
         check_masked(brain, moving_mask, fixed_mask)
         check_registration(found_model, transform, field_spacing, formats, wanted, outputs)
         check_exist(*inputs)
-        chosen = run.load_torch()
+        chosen = run.load_torch(registers=True)
         if refine:
             check_refine(found_model)
         run.terminal.begin("load libraries")
@@ -157,7 +157,7 @@ def demo(
 
         with Stages(run.terminal.progress)("fetch two brains"):
             moving, fixed = fetch_brain(COLIN27), fetch_brain(ICBM152)
-        chosen = run.load_torch()
+        chosen = run.load_torch(registers=True)
         from uresnet.pipeline.register import register as register_pair
 
         result = register_pair(moving, fixed, model=found_model, device=chosen, progress=run.terminal.progress)

@@ -33,9 +33,10 @@ class Session:
     device: str
     threads: int | None
 
-    def load_torch(self) -> str:
+    def load_torch(self, registers: bool = False) -> str:
         """Load torch with the wanted number of threads, and return the device to compute on.
 
+        ``registers``: the verb registers one pair, and what it calls is compiled meanwhile if no run has done so.
         Raises :class:`UserError` for a device that is not here: it would fail only in the middle of the work.
         """
         check_device_name(self.device)
@@ -45,6 +46,10 @@ class Session:
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
         self.terminal.begin("load libraries")
+        if registers:
+            from uresnet.core.first_run import compile_beside
+
+            compile_beside()
         import torch
 
         if threads is not None:

@@ -40,10 +40,15 @@ def check_device_name(name: str) -> None:
         raise UserError(f"There is no device {name[:50]}; choose auto, cpu, cuda, cuda:N or mps.")
 
 
+def available_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def possible_threads(threads: int | None) -> int | None:
     """As many as were asked for, but no more than there are cores, which is warned about: threads that share a core
     wait for each other. None: as many as PyTorch takes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     if threads is None or threads <= cores:
         return threads
     warn_about_input(f"{threads} threads are more than there are cores; limited to {cores}.")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
 import pytest
+from numba.core.caching import FunctionCache
 
 from uresnet.core import kernels
 from uresnet.core.kernels import compiling, interpolation
@@ -21,14 +21,26 @@ FILES = sorted(Path(kernels.__file__).parent.glob("*.py"))
 
 
 def test_where_nothing_can_be_written_they_are_compiled_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    compile_it = numba.njit
+    def no_place(*_: object) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
 
-    def no_place(*functions: Any, cache: bool = False, **how: Any) -> Callable[..., object]:
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return compile_it(*functions, **how)
+    monkeypatch.setattr(compiling._Cache, "__init__", no_place)
 
-    monkeypatch.setattr(numba, "njit", no_place)
+    def double(x: float) -> float:
+        return 2 * x
+
+    kernel = compiling.compiler(set())(double)
+    assert kernel(3.0) == 6.0
+    assert compiling.is_on_disk(kernel, ())  # nothing to be gained by another process
+
+
+def test_where_the_disk_is_full_they_are_compiled_for_this_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FunctionCache, "save_overload", full)
 
     def double(x: float) -> float:
         return 2 * x
@@ -36,8 +48,9 @@ def test_where_nothing_can_be_written_they_are_compiled_in_every_run(monkeypatch
     assert compiling.compiler(set())(double)(3.0) == 6.0
 
 
-def taken_from_disk() -> int:
-    """How many kernels a copy of this process, in which the kernels are not loaded, finds compiled; −1: it failed."""
+def started() -> int:
+    """A copy of this process, in which the kernels are not loaded, calls one. It ends with the number of kernels that
+    it found compiled, or with 255."""
     child = os.fork()
     if child == 0:
         hits = 255
@@ -48,15 +61,48 @@ def taken_from_disk() -> int:
             hits = sum(kernel.stats.cache_hits.values())
         finally:
             os._exit(hits)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return -1 if status == 255 else status
+    return child
+
+
+def ended(child: int) -> int:
+    """How it ended."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="both processes come from this one, which has loaded Numba")
 def test_a_second_process_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept on disk: the first process fills the cache, the second only reads it."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    assert [taken_from_disk() for _ in range(2)] == [0, 1]
+    assert [ended(started()) for _ in range(2)] == [0, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="both processes come from this one, which has loaded Numba")
+def test_of_two_processes_at_once_one_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other waits for it. A lock that a killed process has left holds up nobody, and is removed."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    folder = Path(compiling._Cache(interpolation.affine_positions.py_func).cache_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "interpolation.affine_positions.lock").touch()
+    children = [started() for _ in range(2)]
+    assert sorted(map(ended, children)) == [0, 1]
+    assert {file.suffix for file in folder.iterdir()} == {".nbi", ".nbc"}
+
+
+def test_a_process_that_never_ends_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling, "_PATIENCE_S", 0.05)
+
+    def double(x: float) -> float:
+        return 2 * x
+
+    kernel = compiling.compiler(set())(double)
+    lock = kernel._cache._lock_path
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert kernel(3.0) == 6.0
+    assert compiling.is_on_disk(kernel, kernel.signatures[0])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
