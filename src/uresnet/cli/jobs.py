@@ -92,12 +92,8 @@ def _tell(run: Session, planned: Plan) -> None:
     if planned.edited:
         what = named(list(planned.edited), planned.edited)
         have = f"{counted(len(planned.edited), 'result')} {'has' if len(planned.edited) == 1 else 'have'}"
-        run.terminal.warn(
-            [
-                f"{have} label maps that were changed since, and stay: {what}; volumes and tables are those of what "
-                "was written. Delete a label map to have its result made again."
-            ]
-        )
+        stay = f"{have} label maps that were changed since, and stay: {what}; delete one to have its result made again."
+        run.terminal.warn([stay])
     if planned.changed:
         found = counted(len(planned.changed), "result")
         run.terminal.note(f"{found} will be replaced: contents of images, options or model were others")

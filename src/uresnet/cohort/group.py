@@ -54,7 +54,7 @@ class Measured:
 
 def write_group(folder: Path) -> tuple[list[Path], list[str]]:
     """Write the tables and pages of a cohort into its folder; returns their paths, and what is wrong with results that
-    were done: sentences.
+    were done, or has changed in them: sentences.
 
     What failed or was left undone is listed, and not measured. Raises :class:`UserError` for a folder that holds no
     cohort.
@@ -66,9 +66,12 @@ def write_group(folder: Path) -> tuple[list[Path], list[str]]:
     rows: list[CohortRow] = []
     thumbnails = Thumbnails(folder, folder / HIDDEN / "thumbnails")
     outcomes, lost, unmeasured = Manifest(folder).outcomes(), dict[str, str](), 0
+    edited = dict[str, str]()
     for outcome in (outcomes[name] for name in sorted(outcomes)):  # they ended in any order
         there = look_into(folder / outcome.id) if outcome.state == "done" else Found(None)
         record, gone, found_here = there.record, there.lost, _measured(outcome.id, there)
+        if there.edited:
+            edited[outcome.id] = ", ".join(there.edited)
         if gone:
             lost[outcome.id] = gone
             unmeasured += not found_here
@@ -96,7 +99,13 @@ def write_group(folder: Path) -> tuple[list[Path], list[str]]:
     for name, text in texts.items():
         write_text(text, folder / name)
     done = sum(outcome.state == "done" for outcome in outcomes.values())
-    return [folder / name for name in texts], [_lost_sentence(lost, unmeasured, done)] if lost else []
+    said = [_lost_sentence(lost, unmeasured, done)] if lost else []
+    if edited:
+        said.append(
+            f"The tables have the volumes of what was written, not of label maps that were changed since: "
+            f"{named(list(edited), edited)}."
+        )
+    return [folder / name for name in texts], said
 
 
 def _lost_sentence(lost: Mapping[str, str], unmeasured: int, done: int) -> str:

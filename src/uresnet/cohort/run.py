@@ -86,7 +86,7 @@ def plan(jobs: Sequence[Job], options: Options, progress: Callable[[], None] = l
             continue
         left.append(job)
         if record is None or record.key == job.key:
-            if as_noted or (folder / job.id).exists():
+            if as_noted or record is not None or job.id in made:
                 lost[job.id] = found.lost
         elif _paths(record) == _paths_of(job):
             changed.append(job.id)

@@ -114,6 +114,7 @@ def test_what_others_put_in_the_place_of_a_result_stays(here: Path, tiny_model: 
     kept = (out / "p0" / "dseg.nii.gz").read_bytes()
     again = run(*line)
     assert again.exit_code == 0 and "changed since, and stay: p0 (dseg.nii.gz)" in again.stderr
+    assert "not of label maps that were changed since: p0 (dseg.nii.gz)." in run("group", out, "--quiet").stderr
     assert (out / "p0" / "dseg.nii.gz").read_bytes() == kept
     (out / "p0" / "run.json").unlink()
     (out / "p0" / "notes.txt").touch()

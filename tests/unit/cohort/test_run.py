@@ -95,6 +95,9 @@ def test_nothing_is_done_twice(copied: Options, jobs: list[Job]) -> None:
 def test_what_is_missing_or_changed_is_redone(copied: Options, jobs: list[Job]) -> None:
     shutil.rmtree(copied.folder / "pair1")
     (copied.folder / "alone" / "run.json").unlink()
+    (copied.folder / "never").mkdir()
+    never = plan([Job("never", jobs[0].moving)], copied)
+    assert (len(never.left), never.lost) == (1, {})
     assert [job.id for job in plan(jobs, copied).left] == ["pair1", "alone"]
     assert [job.id for job in plan(jobs, replace(copied, transform="rigid")).left] == ["pair1", "pair2", "alone"]
 
