@@ -18,6 +18,8 @@ but abort, or try for ever to get what they are refused."""
 _OPTIONS = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3, "mmap_max": -4, "arena_max": -8}
 """M_… in glibc's malloc.h."""
 
+_MOST_KEPT_BYTES = 1_000_000_000  # where a step ends; new memory costs a second or two for each GB
+
 _LOCK = Lock()
 _kept: list[bool] = []  # one for each block, or caller, that keeps what is freed
 
@@ -58,7 +60,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """While this block runs, the C library reuses large blocks instead of returning each to the system, which has to
-    clear them again; at the end of the outermost block all are returned.
+    clear them again; at the end of the outermost block all are returned, and at the end of an inner one if they are
+    many (:func:`return_freed_memory`).
 
     On a CPU this halves the time of a network whose feature maps are large. Nothing happens elsewhere than on glibc, or
     where memory is limited: there OpenBLAS would try for ever to get what it is refused.
@@ -89,12 +92,27 @@ def keep_freed_memory() -> None:
             _set(arena_max=1, mmap_max=0, trim_threshold=2**31 - 1, top_pad=2**26)
 
 
+class _Heap(ctypes.Structure):
+    """``struct mallinfo2`` of glibc's malloc.h: ``fordblks``, the bytes that were freed, between the others."""
+
+    _fields_ = (("before", ctypes.c_size_t * 8), ("freed", ctypes.c_size_t), ("after", ctypes.c_size_t))
+
+
 def return_freed_memory(also_kept: bool = False) -> None:
-    """Gives back to the system what was freed, where it is kept only if ``also_kept``; what a next step needs may lie
-    elsewhere, and both would be counted."""
+    """Gives back to the system what was freed; where it is kept, only if ``also_kept``, or if it is more than 1 GB:
+    what a next step needs may lie elsewhere, and both would be counted."""
     trim = _c_function("malloc_trim")
-    if trim is not None and (also_kept or not _kept):
+    if trim is not None and (also_kept or not _kept or _freed_bytes() > _MOST_KEPT_BYTES):
         trim(0)
+
+
+def _freed_bytes() -> int:
+    """What the C library keeps; 0 where it does not tell (before glibc 2.33)."""
+    heap = _c_function("mallinfo2")
+    if heap is None:
+        return 0
+    heap.restype = _Heap
+    return int(heap().freed)
 
 
 def _set(**options: int) -> None:

@@ -11,6 +11,7 @@ import pytest
 STEPS = """
 from pathlib import Path
 import numpy as np
+from uresnet.core import limits
 from uresnet.core.limits import freed_memory_kept, keep_freed_memory, return_freed_memory
 
 def resident():
@@ -22,7 +23,7 @@ with freed_memory_kept():
     arrays = [np.ones(2_000_000) for _ in range(10)]
     assert resident() > before + 140_000_000
     del arrays
-    with freed_memory_kept():  # the end of an inner block returns nothing
+    with freed_memory_kept():  # the end of an inner block returns nothing, unless there is much
         return_freed_memory()
     assert resident() > before + 140_000_000
 assert resident() < before + 50_000_000
@@ -35,6 +36,12 @@ del large
 return_freed_memory()
 assert resident() > before + 140_000_000
 return_freed_memory(also_kept=True)
+assert resident() < before + 50_000_000
+large = np.ones(20_000_000)
+del large
+limits._MOST_KEPT_BYTES = 150_000_000  # there is more than may be kept
+with freed_memory_kept():
+    assert resident() > before + 140_000_000
 assert resident() < before + 50_000_000
 """
 
