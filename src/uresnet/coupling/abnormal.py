@@ -13,12 +13,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from uresnet.core.image import LabelMap
-from uresnet.core.labels import ABNORMAL, LESION, MASSES, SCHEMES, LabelScheme, looked_for, mirrored_id
+from uresnet.core.labels import ABNORMAL, LESION, MASSES, SCHEMES, WITH_ABNORMAL, LabelScheme, looked_for, mirrored_id
 from uresnet.coupling.contrast import GREY, Look
 from uresnet.preprocess import Conformed
-
-WITH_ABNORMAL = SCHEMES["freesurfer35"]
-"""The scheme of segmentations in which abnormal tissue was found: that of healthy brains, then three more classes."""
 
 _LEFT, _RIGHT, _LESIONS = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
 _HEALTHY = _LEFT  # classes below it are those of healthy brains

@@ -201,9 +201,9 @@ def _deformation(
 ) -> DisplacementField:
     """The deformation of the mid-space ``middle``, with its inverse."""
     spacing = settings.levels[-1].spacing
-    smooth, stored_mm = settings.smooth_displacement, settings.stored_mm
+    smoothing, stored_mm = settings.smoothing, settings.stored_mm
     try:
-        forward, backward = exponentials(velocity, spacing, middle.shape, brain, residual, smooth, stored_mm)
+        forward, backward = exponentials(velocity, spacing, middle.shape, brain, residual, smoothing, stored_mm)
     except ArithmeticError as error:
         raise UserError(
             "The images differ too much for a deformation that can be inverted; look at the segmentation of each with "

@@ -19,6 +19,8 @@ _FEWEST = 6  # centroids
 _ROUNDS = 2
 _MOSTLY = 0.8  # of a structure
 _LARGEST_SHARE_NEAR = 0.01  # of a structure, close to what is ignored
+_REWEIGHTED = 3  # times
+_SUREST_MM = 1.0  # no centroid is surer than this
 
 
 def affine_between(
@@ -28,11 +30,12 @@ def affine_between(
     of the predicted structures together.
 
     ``moving`` and ``fixed`` are probabilities (C, I, J, K) at 2 mm. Weighted least squares are solved in both
-    directions and their logarithms averaged: exchanging the images changes the sign and nothing else. A structure that
-    reaches what is ``ignored`` in either image, (1, 1, I, J, K) at 2 mm, may be cut off, and its centroid is left out
-    as long as six others remain. This affine then tells what of the other image lies there, and is found again from
-    what is left, in both, of the structures that are mostly there. Raises ``ValueError`` when fewer than six structures
-    are found in both.
+    directions and their logarithms averaged: exchanging the images changes the sign and nothing else. Structures that
+    the others contradict count less, by Cauchy's weights, so that one that was found in a wrong place hardly moves the
+    affine. A structure that reaches what is ``ignored`` in either image, (1, 1, I, J, K) at 2 mm, may be cut off, and
+    its centroid is left out as long as six others remain. This affine then tells what of the other image lies there,
+    and is found again from what is left, in both, of the structures that are mostly there. Raises ``ValueError`` when
+    fewer than six structures are found in both.
     """
     whole = _is_whole(moving, ignored[0]) & _is_whole(fixed, ignored[1])
     found = _from_centroids(moving, fixed, whole)
@@ -61,10 +64,28 @@ def _from_centroids(moving: Tensor, fixed: Tensor, chosen: np.ndarray | None = N
         weights = weights * chosen
     if (weights > 0).sum() < _FEWEST:
         raise ValueError("fewer than six structures are found in both images")
-    fixed_to_moving = _least_squares(fixed_centroids, moving_centroids, weights)
-    moving_to_fixed = _least_squares(moving_centroids, fixed_centroids, weights)
-    mean: np.ndarray = (matrix_logarithm(fixed_to_moving) - matrix_logarithm(moving_to_fixed)) / 2
+    found = _mean_of_both_ways(moving_centroids, fixed_centroids, weights)
+    for _ in range(_REWEIGHTED):
+        there = _apart(matrix_exponential(found), fixed_centroids, moving_centroids)
+        back = _apart(matrix_exponential(-found), moving_centroids, fixed_centroids)
+        off = (there + back) / 2
+        usual = max(_SUREST_MM, float(np.median(off[weights > 0])))
+        found = _mean_of_both_ways(moving_centroids, fixed_centroids, weights / (1 + (off / (2 * usual)) ** 2))
+    return found
+
+
+def _mean_of_both_ways(moving: np.ndarray, fixed: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Logarithm (4, 4) of the affine from points ``fixed`` (N, 3) to ``moving``: the mean of both directions."""
+    fixed_to_moving = matrix_logarithm(_least_squares(fixed, moving, weights))
+    moving_to_fixed = matrix_logarithm(_least_squares(moving, fixed, weights))
+    mean: np.ndarray = (fixed_to_moving - moving_to_fixed) / 2
     return mean
+
+
+def _apart(affine: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(N,): how far ``affine`` brings points ``source`` (N, 3) from ``target``."""
+    apart: np.ndarray = np.linalg.norm(source @ affine[:3, :3].T + affine[:3, 3] - target, axis=1)
+    return apart
 
 
 def _seen_in_both(ignored: Sequence[Tensor | None], to_other: np.ndarray, image: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uresnet.core.exact import is_exact
 from uresnet.core.ops import folds, newton_half_steps
-from uresnet.solver.lattice import gaussian_smoothed, mean_smoothed, spline_resampled, upsampled
+from uresnet.solver.lattice import gaussian_smoothed, neighbours_mixed, spline_resampled, upsampled
 from uresnet.transform import compose_displacements, integrate_velocity
 
 _DOUBLINGS, _RESIDUAL_DOUBLINGS = 4, 0  # of scaling and squaring
@@ -25,13 +25,14 @@ def exponentials(
     shape: Sequence[int],
     where: Tensor | None = None,
     residual: Tensor | None = None,
-    smooth: bool = False,
+    smoothing: float = 0.0,
     stored_mm: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """exp(v) - id and exp(-v) - id, each (3, I, J, K), mm, on a lattice of ``shape`` at 1 mm, or finer; neither folds.
 
     ``velocity`` v (1, 3, i, j, k) is in its voxels of ``spacing`` mm. With the ``residual`` velocity w (1, 3, I, J, K),
-    mm, it is exp(v/2) exp(w) exp(v/2) and its inverse. ``smooth`` takes the mean over 3×3×3 voxels of the result.
+    mm, it is exp(v/2) exp(w) exp(v/2) and its inverse. ``smoothing`` is the weight of either neighbour along
+    every axis in the result.
 
     Both are integrated at the spacing of their velocities and stored on voxels of ``stored_mm``, about the same middle:
     read linearly between voxels, they invert each other the better the finer these are. Each takes half of Newton's
@@ -44,7 +45,7 @@ def exponentials(
     when folds remain.
     """
     for repairs in range(_REPAIRS + 1):
-        both = _integrated(velocity, spacing, shape, where, residual, smooth, stored_mm)
+        both = _integrated(velocity, spacing, shape, where, residual, smoothing, stored_mm)
         folded = folds(both[0]) | folds(both[1])
         if not folded.any():
             both.mul_(stored_mm)
@@ -70,13 +71,13 @@ def _integrated(
     shape: Sequence[int],
     where: Tensor | None,
     residual: Tensor | None,
-    smooth: bool,
+    smoothing: float,
     stored_mm: float,
 ) -> Tensor:
     """:func:`exponentials`, with folds or without: (2, 3, I, J, K), voxels of ``stored_mm``."""
     # A second correction at 1 mm changes little: those that follow make up for it.
     first, tolerance, where = (2, 0.0, None) if is_exact() else (1, _TOLERANCE, where)
-    fine, inside = _integrated_at_1_mm(velocity, spacing, shape, where, residual, smooth)
+    fine, inside = _integrated_at_1_mm(velocity, spacing, shape, where, residual, smoothing)
     newton_half_steps(fine, inside, first, tolerance)
     if stored_mm != 1:
         stored = [math.ceil(n / stored_mm) for n in shape]
@@ -92,7 +93,7 @@ def _integrated_at_1_mm(
     shape: Sequence[int],
     where: Tensor | None,
     residual: Tensor | None,
-    smooth: bool,
+    smoothing: float,
 ) -> tuple[Tensor, Tensor]:
     """Both exponentials (2, 3, I, J, K) as integrated, mm, on ``shape``, and ``where`` (I, J, K) bool on it."""
     part = 1.0 if residual is None else 0.5
@@ -100,11 +101,11 @@ def _integrated_at_1_mm(
     for _ in range(spacing.bit_length() - 1):
         fine = upsampled(fine)
     # Linear interpolation leaves creases, which would be seen wherever the field is read between its voxels.
-    fine = mean_smoothed(fine)
+    fine = neighbours_mixed(fine, 1 / 3)
     inside = torch.ones(tuple(shape), dtype=torch.bool, device=fine.device)
     if where is not None:
         inside = F.interpolate(where[None, None].float(), size=list(shape))[0, 0] > 0
     if residual is not None:
         between = integrate_velocity(torch.cat([residual, -residual]), _RESIDUAL_DOUBLINGS, inside)
         fine = compose_displacements(compose_displacements(fine, between, inside), fine, inside)
-    return (mean_smoothed(fine) if smooth else fine), inside
+    return neighbours_mixed(fine, smoothing), inside

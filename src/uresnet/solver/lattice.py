@@ -104,6 +104,7 @@ def gaussian_smoothed(x: Tensor, sigma: float) -> Tensor:
     return separable_filter(x, weights / weights.sum())
 
 
-def mean_smoothed(x: Tensor) -> Tensor:
-    """Means over 3×3×3 voxels of (B, C, I, J, K); the edge continues."""
-    return separable_filter(x, np.full(3, 1 / 3))
+def neighbours_mixed(x: Tensor, weight: float) -> Tensor:
+    """(B, C, I, J, K) with the ``weight`` of either neighbour along every axis, a third for means over 3×3×3 voxels;
+    the edge continues."""
+    return separable_filter(x, np.array([weight, 1 - 2 * weight, weight])) if weight > 0 else x

@@ -28,8 +28,8 @@ class SolverSettings:
 
     ``structures`` weighs the Dice distance of the structures, ``correlation`` that of the intensities (in cubes of
     ``window`` voxels). ``residual``, if any, is the level of the residual velocity, at 1 mm; the last of ``levels``
-    must then be at 2 mm. ``smooth_displacement`` takes the mean over 3×3×3 voxels of the displacement: curvature from
-    one voxel to the next costs more invertibility than it gains accuracy. ``shifted_pass`` is for the network
+    must then be at 2 mm. ``smoothing`` of the displacement is the weight that either neighbour along an axis gets, and
+    none at 0: curvature from one voxel to the next costs invertibility. ``shifted_pass`` is for the network
     that finds the structures (:meth:`uresnet.model.segmenter.Segmenter.forward`). ``stored_mm`` is the voxel size of
     the displacement: the more it bends, the finer its voxels must be for its inverse.
     """
@@ -39,7 +39,7 @@ class SolverSettings:
     correlation: float = 2.0
     window: int = 5
     residual: Level | None = None
-    smooth_displacement: bool = False
+    smoothing: float = 0.0
     shifted_pass: bool = False
     stored_mm: float = 0.7
 
@@ -51,7 +51,7 @@ DEFAULT_SETTINGS = SolverSettings(
         Level(2, 8, 0.9, velocity_sigma=0.75, divergence_steps=2),
     ),
     residual=Level(1, 2, 1.0, velocity_sigma=0.8, divergence_steps=4),
-    smooth_displacement=True,
+    smoothing=0.2,
 )
 """The settings of a registration."""
 

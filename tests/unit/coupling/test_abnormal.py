@@ -11,8 +11,8 @@ import torch
 from uresnet.core.choices import Contrast
 from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
-from uresnet.core.labels import SCHEMES
-from uresnet.coupling.abnormal import WITH_ABNORMAL, abnormal_classes, with_abnormal
+from uresnet.core.labels import SCHEMES, WITH_ABNORMAL
+from uresnet.coupling.abnormal import abnormal_classes, with_abnormal
 from uresnet.coupling.contrast import Evaluated, Look
 from uresnet.preprocess import Conformed
 

@@ -16,7 +16,7 @@ from uresnet import Registration, UserError, read_transform, register, segment
 from uresnet.core import ops
 from uresnet.core.exact import computed_exactly
 from uresnet.measures.overlap import dice_per_class
-from uresnet.solver import brain_between, exponentials, residual_velocity, velocity_between
+from uresnet.solver import DEFAULT_SETTINGS, brain_between, exponentials, residual_velocity, velocity_between
 from uresnet.transform import DisplacementField
 
 POINTS_MM, DICE = 0.05, 0.0005  # the most that the fast way may differ by
@@ -120,7 +120,8 @@ def test_the_solver_ends_near_its_reference() -> None:
         velocity = velocity_between(moving, fixed, log, QUICK)
         brain = brain_between(moving, fixed, log, velocity, 2)
         residual = residual_velocity(moving, fixed, log, velocity, QUICK, brain)
-        return torch.stack(exponentials(velocity, 2, moving.intensities.shape[2:], brain, residual, True, 0.7))
+        smoothing = DEFAULT_SETTINGS.smoothing
+        return torch.stack(exponentials(velocity, 2, moving.intensities.shape[2:], brain, residual, smoothing, 0.7))
 
     fast = solved()
     with computed_exactly():

@@ -85,3 +85,23 @@ def structures(centres: np.ndarray, matrix: np.ndarray) -> torch.Tensor:
     blobs = [torch.exp(-(y - torch.tensor(c).view(3, 1, 1, 1)).square().sum(0) / 13.5) for c in centres]
     some = torch.stack(blobs).float()
     return torch.cat([(1 - some.sum(0, keepdim=True)).clamp_min(0), some])
+
+
+def test_a_structure_in_a_wrong_place_hardly_moves_the_affine() -> None:
+    """One of 14 centroids is 12 mm off: least squares move by about a millimetre."""
+    rng = np.random.default_rng(3)
+    centres = np.c_[rng.uniform(-20, 20, (14, 2)), rng.uniform(-14, 14, 14)]
+    matrix = affine(0.1, 0.04, 1.0)
+    moving, fixed = structures(centres, matrix), structures(centres, np.eye(4))
+    points = np.c_[centres, np.ones(len(centres))].T
+    right = linalg.expm(affine_between(moving, fixed)) @ points
+    for wrong in range(len(centres)):
+        shifted = centres.copy()
+        shifted[wrong, 2] += 12 if centres[wrong, 2] < 0 else -12
+        found = affine_between(structures(shifted, matrix), fixed)
+        source, target = np.c_[centres, np.ones(14)], np.c_[shifted, np.ones(14)] @ np.linalg.inv(matrix).T
+        least_squares = np.linalg.lstsq(source, target, rcond=None)[0].T
+        plain = np.linalg.norm((least_squares @ points - right)[:3], axis=0).mean()
+        robust = np.linalg.norm((linalg.expm(found) @ points - right)[:3], axis=0).mean()
+        assert plain > 0.7 and robust < plain / 5
+        np.testing.assert_allclose(affine_between(fixed, structures(shifted, matrix)), -found, atol=1e-12)
