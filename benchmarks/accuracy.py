@@ -1,11 +1,12 @@
 """uresnet, ANTs SyN and greedy on the same pairs, judged in the same way, in one table.
 
     python benchmarks/accuracy.py OASIS_MALF OUT [--methods default refine syn greedy] [--pairs 1101-1107] [--threads 2]
-        [--freesurfer SUBJECTS]
+        [--freesurfer SUBJECTS] [--model FILE]
 
 OASIS_MALF holds ``SCAN_T1.nii.gz`` and ``SCAN_labels.nii.gz`` (manual Neuromorphometrics labels). The ten pairs are the
 five people of ``val`` in a ring, both ways. SUBJECTS holds folders of FreeSurfer, whose ``mri/norm.mgz`` and
 ``mri/aseg.mgz`` are registered in a ring both ways too: another scanner and other labels than those of the training.
+``--model`` takes other weights for ``default`` and ``refine``; give each its own OUT.
 Every registration is a process of its own, timed from its start until its files are written. SimpleITK warps the labels
 by the exported transform, nearest-neighbour (greedy does so for its own transforms); Dice is the mean over the fifteen
 structures of the paper's Table 1. Folds and SDlogJ are measured by uresnet on the exported files, over the fixed brain.
@@ -24,8 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -119,13 +120,24 @@ def greedy(moving: Path, fixed: Path, folder: Path, threads: int) -> list[str]:
 
 
 OURS = ("result/transform.h5",)
+WITH_DEFAULT = ("default", "refine")
 METHODS = {
     "translation": Method("uresnet, translation", "uresnet", "uresnet", uresnet("--model", "translation"), OURS),
     "default": Method("uresnet", "uresnet", "uresnet", uresnet(), OURS),
     "refine": Method("uresnet --refine", "uresnet", "uresnet", uresnet("--refine"), OURS),
+    "open": Method("uresnet --model open", "uresnet", "uresnet", uresnet("--model", "open"), OURS),
     "syn": Method("ANTs SyN (antspyx)", "antspyx", "ants", syn, ("1Warp.nii.gz", "0GenericAffine.mat")),
     "greedy": Method("greedy", "picsl-greedy", "picsl_greedy", greedy, ("warp.nii.gz", "affine.mat")),
 }
+
+
+def with_weights(method: Method, model: Path) -> Method:
+    """The same method with the weights of a ``model`` file."""
+
+    def command(moving: Path, fixed: Path, folder: Path, threads: int) -> list[str]:
+        return [*method.command(moving, fixed, folder, threads), "--model", str(model)]
+
+    return replace(method, command=command)
 
 
 def missing(methods: Sequence[str]) -> list[str]:
@@ -281,6 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=["default", "refine", "syn", "greedy"])
     parser.add_argument("--pairs", nargs="+", default=[f"{m}-{f}" for m, f in PAIRS], help="MOVING-FIXED …")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", type=Path, metavar="FILE", help="of weights, instead of the packaged ones")
     parser.add_argument("--freesurfer", type=Path, metavar="SUBJECTS", help="also FreeSurfer's subjects in this folder")
     chosen = parser.parse_args(arguments)
     pairs = [pair.partition("-")[::2] for pair in chosen.pairs]
@@ -300,7 +313,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.freesurfer is not None:
         copies = chosen.output / "freesurfer"
         everything += [(FREESURFER, copies, pair) for pair in ring(from_freesurfer(chosen.freesurfer, copies))]
-    rows, failed = run(everything, chosen.output, chosen.methods, chosen.threads)
+    methods = {name: METHODS[name] for name in chosen.methods}
+    if chosen.model is not None:
+        methods |= {name: with_weights(methods[name], chosen.model) for name in WITH_DEFAULT if name in methods}
+    rows, failed = run(everything, chosen.output, methods, chosen.threads)
     text = f"# Accuracy\n\n{table(rows)}\n{stamp()}"
     (chosen.output / "accuracy.md").write_text(text, encoding="utf-8")
     print("", table(rows), sep="\n")
@@ -308,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(
-    pairs: Sequence[tuple[str, Path, tuple[str, str]]], output: Path, methods: Sequence[str], threads: int
+    pairs: Sequence[tuple[str, Path, tuple[str, str]]], output: Path, methods: Mapping[str, Method], threads: int
 ) -> tuple[list[dict[str, str]], bool]:
     """All rows of ``output``/accuracy.csv, those of an earlier run included, and whether a registration failed."""
     results, failed = output / "accuracy.csv", False
@@ -320,18 +336,18 @@ def run(
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-        for (protocol, data, (moving, fixed)), name in product(pairs, methods):
+        for (protocol, data, (moving, fixed)), (name, method) in product(pairs, methods.items()):
             key = {"labels": protocol, "method": name, "moving": moving, "fixed": fixed, "threads": str(threads)}
             if any(all(row[k] == v for k, v in key.items()) for row in rows):
                 continue
             try:
-                measured = register_and_judge(METHODS[name], protocol, data, (moving, fixed), output, threads)
+                measured = register_and_judge(method, protocol, data, (moving, fixed), output, threads)
             except RuntimeError as error:
                 print(error, file=sys.stderr, flush=True)
                 failed = True
                 continue
             numbers = {measure: f"{value:.6g}" for measure, value in measured.items()}
-            rows.append(key | {"version": version(METHODS[name].package)} | numbers)
+            rows.append(key | {"version": version(method.package)} | numbers)
             writer.writerow(rows[-1])
             file.flush()
             shown = "  ".join(f"{measure} {measured[measure]:.4g}" for measure in MEASURES)
