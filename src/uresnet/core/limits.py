@@ -18,7 +18,7 @@ but abort, or try for ever to get what they are refused."""
 _OPTIONS = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3, "mmap_max": -4, "arena_max": -8}
 """M_… in glibc's malloc.h."""
 
-_MOST_KEPT_BYTES = 1_000_000_000  # where a step ends; new memory costs a second or two for each GB
+_MOST_KEPT_BYTES = 900_000_000  # where a step ends; new memory costs a second or two for each GB
 
 _LOCK = Lock()
 _kept: list[bool] = []  # one for each block, or caller, that keeps what is freed
@@ -99,7 +99,7 @@ class _Heap(ctypes.Structure):
 
 
 def return_freed_memory(also_kept: bool = False) -> None:
-    """Gives back to the system what was freed; where it is kept, only if ``also_kept``, or if it is more than 1 GB:
+    """Gives back to the system what was freed; where it is kept, only if ``also_kept``, or if it is more than 0.9 GB:
     what a next step needs may lie elsewhere, and both would be counted."""
     trim = _c_function("malloc_trim")
     if trim is not None and (also_kept or not _kept or _freed_bytes() > _MOST_KEPT_BYTES):
