@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 
+from uresnet.core.device import available_cores
 from uresnet.errors import UserError, quoted
 
 WORKER_BYTES = 5_000_000_000
@@ -22,11 +22,6 @@ def read_bytes(text: str, option: str) -> int:
     return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def workers_and_threads(jobs: int, workers: int | None, threads: int | None, memory: int | None) -> tuple[int, int]:
     """How many workers, and threads of each: a worker with one thread for every core, as far as ``memory`` (bytes)
     goes. Raises :class:`UserError` where that does not suffice for one worker, or for as many as were asked for."""
@@ -35,6 +30,6 @@ def workers_and_threads(jobs: int, workers: int | None, threads: int | None, mem
     if fitting is not None and fitting < (workers or 1):
         many = "one worker" if (workers or 1) == 1 else f"{workers} workers"
         raise UserError(f"--memory is too little for {many}: {needed}; give more, or fewer workers.")
-    wanted = workers or max(1, cores() // (threads or 1))
+    wanted = workers or max(1, available_cores() // (threads or 1))
     count = max(1, min(wanted, jobs if jobs else 1, wanted if fitting is None else fitting))
-    return count, threads or max(1, cores() // count)
+    return count, threads or max(1, available_cores() // count)

@@ -227,7 +227,7 @@ def test_parts_of_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sizes_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"8GB": 8e9, "1.5g": 1.5e9, "500 MB": 5e8, "2GiB": 2**31, "123": 123}
     assert {text: read_bytes(text, "--memory") for text in sizes} == sizes
-    monkeypatch.setattr("uresnet.cohort.limits.cores", lambda: 8)
+    monkeypatch.setattr("uresnet.cohort.limits.available_cores", lambda: 8)
     assert workers_and_threads(100, None, None, None) == (8, 1)
     assert workers_and_threads(3, None, None, None) == (3, 2)
     assert workers_and_threads(100, None, 4, None) == (2, 4)
