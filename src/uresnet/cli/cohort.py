@@ -129,7 +129,10 @@ def cohort(
     cache_size: CacheOption = "10GB",
     device: DeviceOption = "auto",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results of other images under the same ids.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace results of other images under the same ids, and label maps changed by hand."
+        ),
     ] = False,
     fail_on: FailOnOption = None,
     quiet: QuietOption = False,

@@ -29,7 +29,8 @@ def run_jobs(
 ) -> list[Outcome]:
     """Plan, run, and show how far it is. Used by all verbs on many images.
 
-    Raises :class:`UserError` where results of other images would be replaced without ``overwrite``.
+    Raises :class:`UserError` where results of other images, or label maps that somebody has changed, would be replaced
+    without ``overwrite``.
     """
     from uresnet.cohort.run import plan
     from uresnet.cohort.run import run as run_planned
@@ -41,6 +42,11 @@ def run_jobs(
         raise UserError(
             f"{options.folder} holds results of other images under the same ids: {_images(planned)}; choose "
             "another folder, or replace them with --overwrite."
+        )
+    if planned.at_risk and not overwrite:
+        raise UserError(
+            f"Results that have to be made again hold label maps that were changed since: {_at_risk(planned)}; move "
+            "these label maps away, or replace them with --overwrite."
         )
     _tell(run, planned)
     with _Display(run, len(jobs), len(planned.done)) as display:
@@ -100,6 +106,13 @@ def _tell(run: Session, planned: Plan) -> None:
     if planned.of_others:
         found = counted(len(planned.of_others), "result")
         run.terminal.warn([f"{found} of other images will be replaced: {_images(planned)}."])
+    if planned.at_risk:
+        run.terminal.warn([f"Label maps that were changed since will be replaced: {_at_risk(planned)}."])
+
+
+def _at_risk(planned: Plan) -> str:
+    """The label maps that somebody has changed and that would be replaced."""
+    return named(list(planned.at_risk), planned.at_risk)
 
 
 def _images(planned: Plan) -> str:

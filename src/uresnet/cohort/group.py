@@ -69,6 +69,8 @@ def write_group(folder: Path) -> tuple[list[Path], list[str]]:
     edited = dict[str, str]()
     for outcome in (outcomes[name] for name in sorted(outcomes)):  # they ended in any order
         there = look_into(folder / outcome.id) if outcome.state == "done" else Found(None)
+        if there.record is not None and outcome.key and there.record.key != outcome.key:
+            there = Found(None, "its folder holds another result")
         record, gone, found_here = there.record, there.lost, _measured(outcome.id, there)
         if there.edited:
             edited[outcome.id] = ", ".join(there.edited)

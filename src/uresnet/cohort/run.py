@@ -36,7 +36,7 @@ class Plan:
 
     Of those left, ``lost`` says what is missing or damaged of the result; ``changed`` are those whose results had other
     contents of the images, options or model; ``of_others`` has the records of those whose results are of other images.
-    Of those done, ``edited`` says which label maps somebody has changed since.
+    Of those done, ``edited`` says which label maps somebody has changed since; ``at_risk`` says the same of those left.
     """
 
     jobs: tuple[Job, ...]
@@ -46,6 +46,7 @@ class Plan:
     changed: tuple[str, ...] = ()
     of_others: Mapping[str, RunRecord] = field(default_factory=dict)
     edited: Mapping[str, str] = field(default_factory=dict)
+    at_risk: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_folder(folder: Path) -> None:
@@ -70,7 +71,8 @@ def plan(jobs: Sequence[Job], options: Options, progress: Callable[[], None] = l
     noted = manifest.outcomes()
     made = manifest.made()
     left, done = list[Job](), list[Outcome]()
-    lost, edited, changed, of_others = dict[str, str](), dict[str, str](), list[str](), dict[str, RunRecord]()
+    lost, edited, at_risk = dict[str, str](), dict[str, str](), dict[str, str]()
+    changed, of_others = list[str](), dict[str, RunRecord]()
     for job in keyed:
         found, known = look_into(folder / job.id), noted.get(job.id)
         record, as_noted = found.record, known is not None and (known.key, known.state) == (job.key, "done")
@@ -85,6 +87,8 @@ def plan(jobs: Sequence[Job], options: Options, progress: Callable[[], None] = l
                 edited[job.id] = ", ".join(found.edited)
             continue
         left.append(job)
+        if found.edited:
+            at_risk[job.id] = ", ".join(found.edited)
         if record is None or record.key == job.key:
             if as_noted or record is not None or job.id in made:
                 lost[job.id] = found.lost
@@ -92,7 +96,7 @@ def plan(jobs: Sequence[Job], options: Options, progress: Callable[[], None] = l
             changed.append(job.id)
         else:
             of_others[job.id] = record
-    return Plan(tuple(keyed), tuple(left), tuple(done), lost, tuple(changed), of_others, edited)
+    return Plan(tuple(keyed), tuple(left), tuple(done), lost, tuple(changed), of_others, edited, at_risk)
 
 
 def run(

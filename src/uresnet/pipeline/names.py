@@ -59,11 +59,13 @@ def chosen_outputs(
     default: Sequence[OutputName] = DEFAULT_OUTPUTS,
 ) -> tuple[OutputName, ...]:
     """``"transform,warped"`` (None: the ``default``), with the ``report`` or without it (None: as named), and with
-    ``extras``. Raises :class:`UserError` for a word that is no output."""
+    ``extras``. Raises :class:`UserError` for a word that is no output, and for a report that is asked for and not."""
     named = default if text is None else [name.strip().lower() for name in text.split(",") if name.strip()]
     unknown = [name for name in named if name not in OUTPUTS]
     if unknown or not named:
         raise UserError(f"There is no output '{quoted(', '.join(unknown))}'; choose from {', '.join(OUTPUTS)}.")
+    if text is not None and "report" in named and report is False:
+        raise UserError("--outputs names report, and --no-report leaves it out; give one of them.")
     wanted = {*named, *extras, *(("report",) if report else ())} - ({"report"} if report is False else set())
     return tuple(name for name in OUTPUTS if name in wanted)
 

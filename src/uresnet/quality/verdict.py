@@ -60,6 +60,8 @@ class Rule:
     alone: str = ""
 
 
+_NOT_SIMILAR = "the warped and the fixed image are not similar"
+
 PAIR_RULES: tuple[Rule, ...] = (
     Rule(
         "mean_dice",
@@ -83,7 +85,7 @@ PAIR_RULES: tuple[Rule, ...] = (
         "correlation",
         "Images are similar (correlation)",
         Bounds(look_below=0.60, failed_below=0.25),
-        "the warped and the fixed image are not similar; check that both are of the same contrast",
+        f"{_NOT_SIMILAR}; check that both are of the same contrast",
     ),
     Rule(
         "folding_fraction",
@@ -302,6 +304,8 @@ def judge(signs: PairSigns, model: ModelRecord) -> Verdict:
     segmented = bool(signs.dice)
     alike = signs.moving.contrast == signs.fixed.contrast
     rules = [rule for rule in PAIR_RULES if alike or rule.sign != "correlation"]
+    if alike and signs.moving.contrast not in (None, "unknown"):
+        rules = [replace(rule, meaning=_NOT_SIMILAR) if rule.sign == "correlation" else rule for rule in rules]
     findings = [_finding(rule, "pair", signs, model, segmented) for rule in rules]
     for name, image in (("moving", signs.moving), ("fixed", signs.fixed)):
         findings += [_finding(rule, name, image, model, segmented) for rule in _image_rules(image)]

@@ -51,7 +51,7 @@ DEFAULT_SETTINGS = SolverSettings(
         Level(2, 8, 0.9, velocity_sigma=0.75, divergence_steps=2),
     ),
     residual=Level(1, 2, 1.0, velocity_sigma=0.8, divergence_steps=4),
-    smoothing=0.2,
+    smoothing=0.25,
 )
 """The settings of a registration."""
 

@@ -116,6 +116,10 @@ def test_what_others_put_in_the_place_of_a_result_stays(here: Path, tiny_model: 
     assert again.exit_code == 0 and "changed since, and stay: p0 (dseg.nii.gz)" in again.stderr
     assert "not of label maps that were changed since: p0 (dseg.nii.gz)." in run("group", out, "--quiet").stderr
     assert (out / "p0" / "dseg.nii.gz").read_bytes() == kept
+    assert_refused(run(*line, "--mask"), r"changed since: p0 \(dseg\.nii\.gz\); move these label maps away")
+    (out / "p0" / "volumes.tsv").write_text("index\n", encoding="utf-8")  # the result has to be made again
+    assert_refused(run(*line), r"changed since: p0 \(dseg\.nii\.gz\); move these label maps away")
+    assert (out / "p0" / "dseg.nii.gz").read_bytes() == kept
     (out / "p0" / "run.json").unlink()
     (out / "p0" / "notes.txt").touch()
     assert_refused(run(*line), r"p0 holds notes\.txt and no readable run\.json")
@@ -126,6 +130,29 @@ def test_what_others_put_in_the_place_of_a_result_stays(here: Path, tiny_model: 
     shutil.rmtree(out / "p0")
     (out / "p0").touch()
     assert_refused(run(*line), r"p0 is a file")
+
+
+def test_changed_label_maps_are_replaced_if_asked_and_results_of_other_ids_are_told(
+    here: Path, tiny_model: Path
+) -> None:
+    images, out = write_images(here, 2), here / "out"
+    table = write_table(here / "t.tsv", "id image", ("p0", images[0]), ("p1", images[1]))
+    line = ("cohort", table, "--segment-only", "-o", out, "--model", tiny_model, "--brain", "none", "--quiet")
+    assert run(*line).exit_code == 0
+    labels = nibabel.Nifti1Image.from_filename(out / "p0" / "dseg.nii.gz")
+    written = np.asarray(labels.dataobj)
+    corrected = written.copy()
+    corrected[10:20] = 2
+    nibabel.save(nibabel.Nifti1Image(corrected, labels.affine, labels.header), out / "p0" / "dseg.nii.gz")
+    replaced = run(*line, "--mask", "--overwrite")
+    assert replaced.exit_code == 0 and "changed since will be replaced: p0 (dseg.nii.gz)." in replaced.stderr
+    again = np.asarray(nibabel.Nifti1Image.from_filename(out / "p0" / "dseg.nii.gz").dataobj)
+    np.testing.assert_array_equal(again, written)
+    (out / "p0").rename(out / "p2")
+    (out / "p1").rename(out / "p0")
+    (out / "p2").rename(out / "p1")
+    told = run("group", out, "--quiet").stderr
+    assert "p0 (its folder holds another result)" in told and "p1 (its folder holds another result)" in told
 
 
 @pytest.mark.parametrize("content", ["cut", "text", "gone", "zeros", "mask"])

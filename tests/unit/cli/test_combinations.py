@@ -31,6 +31,7 @@ REGISTERS_ONLY = "registers only; choose one that segments"
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
+        (f"{PAIR} --outputs report --no-report", "--outputs names report, and --no-report leaves it out"),
         (f"{PAIR} --quiet --verbose", "--verbose has no effect with --quiet"),
         (f"{PAIR} --field-spacing 2 --outputs warped", "--field-spacing has no effect with --outputs that leave out"),
         (f"{PAIR} --field-spacing 2 --transform rigid", "--field-spacing has no effect with --transform rigid"),
