@@ -53,7 +53,7 @@ from uresnet.pipeline.steps import (
 from uresnet.preprocess import Conformed, conform_pair
 from uresnet.quality.predicted_dice import predicted_dice
 from uresnet.quality.signs import Appearance, appearance, measure_signs
-from uresnet.quality.verdict import judge
+from uresnet.quality.verdict import deforms, judge
 from uresnet.results.record import Measures
 from uresnet.results.registration import volumes_by_image
 from uresnet.transform import (
@@ -299,4 +299,6 @@ def _judged(registration: Registration, looks: Sequence[Appearance]) -> Registra
     record = registration.record
     with computed_exactly(record.exact is True):
         signs = measure_signs(registration, looks)
-    return replace(registration, record=replace(record, quality=judge(signs, record.model).quality(signs)))
+    return replace(
+        registration, record=replace(record, quality=judge(signs, record.model, deforms(record)).quality(signs))
+    )

@@ -297,15 +297,21 @@ class Verdict:
         return Quality(verdict=self.level, reasons=tuple(self.reasons), signs=rounded(signs))
 
 
-def judge(signs: PairSigns, model: ModelRecord) -> Verdict:
-    """Compare every sign of a pair with the bounds that hold for ``model``. A sign that could not be measured asks for
-    a look, except those of structures from a model that does not segment, those of sides from one that does not
-    distinguish them, and the handedness of a symmetric brain."""
+def judge(signs: PairSigns, model: ModelRecord, deforms: bool = True) -> Verdict:
+    """Compare every sign of a pair with the bounds that hold for ``model``. They are those of a transform that
+    ``deforms``; where it does not, the reasons say so. A sign that could not be measured asks for a look, except those
+    of structures from a model that does not segment, those of sides from one that does not distinguish them, and the
+    handedness of a symmetric brain."""
     segmented = bool(signs.dice)
     alike = signs.moving.contrast == signs.fixed.contrast
     rules = [rule for rule in PAIR_RULES if alike or rule.sign != "correlation"]
     if alike and signs.moving.contrast not in (None, "unknown"):
         rules = [replace(rule, meaning=_NOT_SIMILAR) if rule.sign == "correlation" else rule for rule in rules]
+    if not deforms:
+        rules = [
+            replace(rule, meaning=rule.meaning + _WITHOUT_DEFORMATION) if rule.sign in _LEFT_BY_AFFINES else rule
+            for rule in rules
+        ]
     findings = [_finding(rule, "pair", signs, model, segmented) for rule in rules]
     for name, image in (("moving", signs.moving), ("fixed", signs.fixed)):
         findings += [_finding(rule, name, image, model, segmented) for rule in _image_rules(image)]
@@ -324,7 +330,14 @@ def judge_record(record: RunRecord) -> Verdict | None:
     signs = record.quality.signs if record.quality is not None else None
     if signs is None:
         return None
-    return judge(signs, record.model) if isinstance(signs, PairSigns) else judge_image(signs, record.model)
+    if isinstance(signs, PairSigns):
+        return judge(signs, record.model, deforms(record))
+    return judge_image(signs, record.model)
+
+
+def deforms(record: RunRecord) -> bool:
+    """Whether the transform of a registration may have a deformation."""
+    return record.transform not in ("rigid", "affine")
 
 
 def told_abnormal_ml(record: RunRecord) -> float:
@@ -336,6 +349,8 @@ def told_abnormal_ml(record: RunRecord) -> float:
     return (signs.mass_ml or 0.0) + (_told_lesion_ml(signs) or 0.0)
 
 
+_LEFT_BY_AFFINES = {"mean_dice", "overlap", "correlation"}
+_WITHOUT_DEFORMATION = "; without a deformation, two people differ by more than what is called good here"
 _NEED_STRUCTURES = {"mean_dice", "white_over_grey", "grey_over_csf", "labelled", "missing"}
 _NOT_ALWAYS = {"handedness", "crossed", "lopsided", "mass_ml"}
 _OF_T1 = {"distance", "deep_over_rim", "white_over_grey", "grey_over_csf", "handedness"}

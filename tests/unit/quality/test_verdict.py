@@ -381,3 +381,16 @@ def test_an_image_that_lost_its_contrast_is_not_good() -> None:
     verdict = judge(measure_signs(replace(results, moving=noise)), results.record.model)
     assert verdict.level is not Level.good
     assert any("T1-weighted" in reason for reason in verdict.reasons)
+
+
+def test_what_an_affine_leaves_between_two_people_is_said() -> None:
+    signs = replace(GOOD, mean_dice=0.55, moving=replace(BRAIN, contrast="T1"), fixed=replace(BRAIN, contrast="T1"))
+    signs = replace(signs, correlation=0.5)
+    with_deformation, without = judge(signs, MODEL), judge(signs, MODEL, deforms=False)
+    assert with_deformation.level is without.level is Level.look
+    assert not any("without a deformation" in reason for reason in with_deformation.reasons)
+    assert all("without a deformation, two people differ" in reason for reason in without.reasons)
+    # Both were recognised as of one contrast: nobody has to check that.
+    assert not any("same contrast" in reason for reason in (*with_deformation.reasons, *without.reasons))
+    unknown = replace(signs, moving=replace(BRAIN, contrast="unknown"), fixed=replace(BRAIN, contrast="unknown"))
+    assert any("check that both are of the same contrast" in reason for reason in judge(unknown, MODEL).reasons)
