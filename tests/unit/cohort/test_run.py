@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from cohorts import Here, options_for, write_images
 from uresnet.cohort.jobs import LEAN_OUTPUTS, Job, Options
@@ -171,6 +172,8 @@ def test_kills_lose_nothing(finished: Path, jobs: list[Job], tiny_model: Path, t
     while True:
         child = os.fork()
         if child == 0:
+            # First after a fork, PyTorch replaces its pool of threads: two threads at once may find none.
+            torch.set_num_threads(torch.get_num_threads())
             run(plan(jobs, options), options, engine)
             os._exit(0)
         if kills < 3:
