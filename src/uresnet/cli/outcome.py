@@ -24,13 +24,19 @@ def verdict_in_words(quality: Quality | None) -> str:
     return f"verdict {quality.verdict}: {reasons or 'automatic checks passed.'}"
 
 
-def tell_verdict(run: Session, quality: Quality | None, name: str = "") -> None:
-    """The verdict; one below good on standard error, also where all else is quiet."""
-    assert quality is not None
-    if quality.verdict == "good":
-        run.terminal.say(verdict_in_words(quality))
+def tell_verdict(run: Session, record: RunRecord, name: str = "") -> None:
+    """The verdict, and what else is worth knowing; one below good on standard error, also where all else is quiet."""
+    from uresnet.quality.verdict import judge_record
+
+    assert record.quality is not None
+    words = verdict_in_words(record.quality)
+    if record.quality.verdict == "good":
+        run.terminal.say(words)
     else:
-        run.terminal.alert(f"{name}: {verdict_in_words(quality)}" if name else verdict_in_words(quality))
+        run.terminal.alert(f"{name}: {words}" if name else words)
+    judged = judge_record(record)
+    for note in judged.notes if judged else ():
+        run.terminal.say(f"        {note}")
 
 
 def exit_on(fail_on: FailOn | None, *qualities: Quality | None) -> None:

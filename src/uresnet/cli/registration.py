@@ -132,7 +132,7 @@ def register(
         save(progress=run.terminal.progress, field_spacing=field_spacing)
         run.terminal.warn(result.warnings)
         run.terminal.say(_summary(result, output, run.terminal.seconds))
-        tell_verdict(run, result.record.quality)
+        tell_verdict(run, result.record)
         log_result(run, result.record, output / LOG)
         exit_on(fail_on, result.record.quality)
 
@@ -166,7 +166,7 @@ def demo(
         run.terminal.warn(result.warnings)
         say(f"\nmoving  {COLIN27.what}\nfixed   {ICBM152.what}\n        both kept in {cache_folder()}")
         say(_summary(result, output, run.terminal.seconds))
-        tell_verdict(run, result.record.quality)
+        tell_verdict(run, result.record)
         say(f"\nOpen {output}/report.html first.\nYour own images: uresnet register MOVING FIXED -o OUT")
 
 

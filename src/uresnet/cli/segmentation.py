@@ -226,7 +226,7 @@ def _segment_one(
         f"{seen}model {result.record.model.name}; "
         f"{sum(map(bool, anatomy))} of {len(anatomy)} structures found{abnormal} → {place}"
     )
-    tell_verdict(run, result.record.quality, str(image) if request.named else "")
+    tell_verdict(run, result.record, str(image) if request.named else "")
     if not request.piped:
         log_result(run, result.record, segmentation_files(place, False)["log"])
     return result.record.quality

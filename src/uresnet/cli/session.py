@@ -49,7 +49,8 @@ class Session:
         if registers:
             from uresnet.core.first_run import compile_beside
 
-            compile_beside()
+            if compile_beside():
+                self.terminal.note("This first run also compiles loops for this computer, and takes longer.")
         import torch
 
         if threads is not None:

@@ -54,12 +54,13 @@ def signatures() -> Iterator[tuple[Any, Any]]:
         yield kernel, normalize_signature(f"({', '.join(types)}, i8, i8)")[0]
 
 
-def compile_beside() -> None:
-    """Begin to compile what is not on disk yet, unless there is one core only, or nothing can be kept on disk."""
-    if available_cores() == 1 or os.environ.get("OMP_NUM_THREADS") == "1":
-        return
+def compile_beside() -> bool:
+    """Begin to compile what is not on disk yet, unless there is one core only; False where nothing has to be compiled,
+    or nothing can be kept on disk."""
     if all(is_on_disk(kernel, types) for kernel, types in signatures()):
-        return
+        return False
+    if available_cores() == 1 or os.environ.get("OMP_NUM_THREADS") == "1":
+        return True
     search = os.pathsep.join(folder for folder in sys.path if folder)  # -P: not the folder that the user stands in
     surroundings = {**os.environ, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"}
     quiet = subprocess.DEVNULL
@@ -70,6 +71,7 @@ def compile_beside() -> None:
         )  # fmt: skip
         _started.append(beside)
         Thread(target=beside.wait, daemon=True).start()  # else a command that lasts would keep a dead process
+    return True
 
 
 def _compile_all() -> None:

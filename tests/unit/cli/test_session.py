@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,13 @@ import torch
 import typer
 
 from command import run
+from report_results import made_up_results, made_up_segmentation
 from uresnet.cli.console import Terminal
+from uresnet.cli.outcome import tell_verdict
 from uresnet.cli.session import Session, session
 from uresnet.errors import InputWarning, UserError
+from uresnet.quality.verdict import judge_image
+from uresnet.results.signs import ImageSigns
 
 
 def test_an_unexpected_error_is_short_unless_debugged(
@@ -32,6 +37,18 @@ def test_an_unexpected_error_is_short_unless_debugged(
     result = run(*arguments, "--debug")
     assert result.exit_code == 1 and "Traceback" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_note_follows_the_verdict_and_is_kept_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    made_up = made_up_segmentation(made_up_results()).record
+    assert made_up.quality is not None and isinstance(made_up.quality.signs, ImageSigns)
+    signs = replace(made_up.quality.signs, contrast="FLAIR", mass_ml=6.0, lesion_ml=71.0)
+    record = replace(made_up, quality=judge_image(signs, made_up.model).quality(signs))
+    for quiet in (False, True):
+        tell_verdict(Session(Terminal(quiet), "cpu", 1), record)
+        told = capsys.readouterr()
+        assert "6 ml" in told.err
+        assert ("71 ml look like lesions of the white matter" in told.out) is not quiet
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:0", "mps:1", ""])
