@@ -128,6 +128,14 @@ class KeptNetwork(nn.Module):
         """As that of the network, to the bit."""
         return self._kept(f"{shifted_pass}", image, lambda: self.network(image, shifted_pass))
 
+    def together(
+        self, other: KeptNetwork, image: Tensor, shown: Tensor, shifted_pass: bool = False
+    ) -> tuple[Tensor, ...]:
+        """As that of the networks, to the bit."""
+        together: Callable[..., tuple[Tensor, ...]] = self.network.together  # type: ignore[assignment]
+        what = f"{shifted_pass} with {other._key(shown, 'together')}"
+        return self._kept(what, image, lambda: together(other.network, image, shown, shifted_pass))
+
     @property
     def synthesis(self) -> nn.Module | None:
         """What predicts T1-weighted images, or None."""

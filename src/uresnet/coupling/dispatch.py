@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -50,14 +50,17 @@ def look(model: Model, *images: Conformed, whole: bool = False) -> tuple[Model, 
     """Let the model for any contrast, if ``model`` has one beside it or is one, look at images before they are used.
 
     Returns the model that knows all of them, and what was seen, or nothing where nobody looked: a model made for
-    T1-weighted images is kept where all are T1-weighted. ``whole`` evaluates these too.
+    T1-weighted images is kept where all are T1-weighted, and is asked too where they are not. ``whole`` evaluates
+    T1-weighted images too.
     """
     general = _general(model)
     if general is None:
         return model, ()
     with freed_memory_kept():
         looks = tuple(look_at(general, image, whole) for image in images)
-    return (model if all(seen.contrast == "T1" for seen in looks) else general), looks
+    if all(seen.contrast == "T1" for seen in looks):
+        return model, looks
+    return (general if general is model else replace(general, specialist=model)), looks
 
 
 def check_predicts_t1(model: Model) -> None:

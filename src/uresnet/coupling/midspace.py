@@ -117,13 +117,16 @@ def _segment(
     those of a T1-weighted image."""
     assert model.scheme is not None
     tensor = image.tensor.to(model.device)
-    intensities = tensor
-    if look is not None and look.evaluated is not None and model.scheme is look.scheme and not shifted_pass:
-        classes, probabilities = look.evaluated.classes, look.evaluated.probabilities
+    evaluated = None if look is None else look.evaluated
+    as_t1 = tensor if evaluated is None or look is None or look.contrast == "T1" else evaluated.as_t1
+    if model.specialist is not None:
+        other = model.specialist.network
+        classes, probabilities = model.network.together(other, tensor, as_t1, shifted_pass)  # type: ignore[operator]
+    elif evaluated is not None and look is not None and model.scheme is look.scheme and not shifted_pass:
+        classes, probabilities = evaluated.classes, evaluated.probabilities
     else:
         classes, probabilities = model.network(tensor, shifted_pass)
-    if not as_it_is and look is not None and look.evaluated is not None and look.contrast != "T1":
-        intensities = look.evaluated.as_t1
+    intensities = tensor if as_it_is else as_t1
     ignored = [part for part in (image.unseen, None if abnormal is None else is_mass(abnormal)) if part is not None]
     mask = torch.stack(ignored).any(dim=0)[None, None].float().to(model.device) if ignored else None
     groups = _structures_of_classes(model.scheme).to(model.device)

@@ -57,7 +57,8 @@ _MOST_STEPS = 127
 @dataclass(frozen=True, eq=False)
 class Model:
     """A network ready for inference: ``scheme`` is None when it does not segment; ``sha256`` is that of its file;
-    ``general`` is as in :class:`~uresnet.model.catalogue.ModelFile`."""
+    ``general`` is as in :class:`~uresnet.model.catalogue.ModelFile`. ``specialist`` is a model for T1-weighted images
+    whose opinion of the T1-weighted image that this one predicts counts too."""
 
     card: ModelCard
     network: nn.Module
@@ -65,6 +66,7 @@ class Model:
     conform: ConformSpec
     sha256: str
     general: Model | None = None
+    specialist: Model | None = None
 
     @property
     def name(self) -> str:

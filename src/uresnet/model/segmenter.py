@@ -8,6 +8,7 @@ the same answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise, product
 
 import torch
@@ -24,6 +25,7 @@ SMALLEST = 4
 """Every axis of an image is a multiple of this."""
 
 _PARTS = 8  # voxels of a block of 2 × 2 × 2
+_SHARE_OF_OTHER = 0.35
 
 
 class ChannelNorm(nn.Module):
@@ -141,9 +143,24 @@ class Segmenter(nn.Module):
         """
         box = self._box(image)
         part = image[0, 0][box][None, None]
-        features = self.features(part)
-        shifted = self.features(F.pad(part, (1, -1) * 3)) if shifted_pass else None
-        return self._placed(image, box, self._evaluate(part, features, shifted))
+        return self._placed(image, box, self._evaluate(part, [(self, *self._both_features(part, shifted_pass))]))
+
+    def together(
+        self, other: Segmenter, image: Tensor, shown: Tensor, shifted_pass: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward`, from the probabilities of this network and of another one (:func:`joined`), whose classes
+        are the first of this one's and which is ``shown`` the same brain in another contrast."""
+        box = self._box(image)
+        part, its_part = image[0, 0][box][None, None], shown[0, 0][box][None, None]
+        seen = [
+            (self, *self._both_features(part, shifted_pass)),
+            (other, *other._both_features(its_part, shifted_pass)),
+        ]
+        return self._placed(image, box, self._evaluate(part, seen))
+
+    def _both_features(self, image: Tensor, shifted_pass: bool) -> tuple[Tensor, Tensor | None]:
+        """Those of the image and, if wanted, of the shifted one."""
+        return self.features(image), self.features(F.pad(image, (1, -1) * 3)) if shifted_pass else None
 
     def first_look(self, image: Tensor) -> Tensor:
         """image (1, 1, I, J, K) → the most probable class of the first voxel of every block of 2×2×2, (I/2, J/2, K/2)
@@ -170,7 +187,7 @@ class Segmenter(nn.Module):
         predicted = channels_to_blocks(self.synthesis(joined).movedim(-1, 1)).clamp(0, 1) * (part > 0)
         t1 = torch.zeros_like(image)
         t1[0, 0][box] = predicted[0, 0]
-        return (*self._placed(image, box, self._evaluate(part, features, None)), t1)
+        return (*self._placed(image, box, self._evaluate(part, [(self, features, None)])), t1)
 
     def _placed(self, image: Tensor, box: tuple[slice, ...], found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Classes and probabilities of a ``box``, among background, as large as the image."""
@@ -192,19 +209,26 @@ class Segmenter(nn.Module):
             box.append(slice(start, start + size))
         return tuple(box)
 
-    def _evaluate(self, image: Tensor, features: Tensor, shifted: Tensor | None) -> tuple[Tensor, Tensor]:
-        half = features.shape[2:]
+    def _evaluate(
+        self, image: Tensor, seen: Sequence[tuple[Segmenter, Tensor, Tensor | None]]
+    ) -> tuple[Tensor, Tensor]:
+        """Classes and probabilities from what one or two networks have ``seen``: their features, and those of the
+        shifted image."""
+        half = seen[0][1].shape[2:]
         evaluated = near_brain(image).flatten().nonzero()[:, 0]
         classes = torch.zeros((half.numel(), _PARTS), dtype=torch.uint8, device=image.device)
         probabilities = torch.zeros((self.config.classes, half.numel()), device=image.device)
         probabilities[0] = 1
         for rows in torch.split(evaluated, _CHUNK):
-            logits = self.logits(_picked(features, rows))[0]
-            if shifted is not None:
-                logits = (logits + self._shifted_logits(shifted, rows, logits)) / 2
-            classes[rows], found = classify(logits)
+            logits, *other = [network._logits_of(rows, features, shifted) for network, features, shifted in seen]
+            classes[rows], found = classify(joined(logits, other[0]) if other else logits)
             probabilities[:, rows] = found.T
         return channels_to_blocks(classes.T.reshape(1, _PARTS, *half))[0, 0], probabilities.view(-1, *half)
+
+    def _logits_of(self, rows: Tensor, features: Tensor, shifted: Tensor | None) -> Tensor:
+        """Logits (V, 8, C) of the blocks ``rows``, averaged with those of the ``shifted`` image where there is one."""
+        logits = self.logits(_picked(features, rows))[0]
+        return logits if shifted is None else (logits + self._shifted_logits(shifted, rows, logits)) / 2
 
     def _shifted_logits(self, features: Tensor, rows: Tensor, logits: Tensor) -> Tensor:
         """Logits (V, 8, C) of the blocks ``rows`` from ``features`` of the image shifted by one voxel along every axis.
@@ -245,6 +269,20 @@ def _repeated(x: Tensor, multiple: int) -> Tensor:
 def _picked(features: Tensor, rows: Tensor) -> Tensor:
     """The features (1, C, i, j, k) of the voxels ``rows``, as a line of them: (1, C, V, 1, 1)."""
     return features.movedim(1, -1).reshape(-1, features.shape[1])[rows].T[None, :, :, None, None]
+
+
+def joined(logits: Tensor, other: Tensor) -> Tensor:
+    """Logits (V, P, C) of the mean probabilities of two networks, ``other`` (V, P, D) with fewer classes.
+
+    What the first takes for a class that the other does not know keeps its probability; what is left is shared out as
+    both say, ``_SHARE_OF_OTHER`` of it as the other does.
+    """
+    known = other.shape[-1]
+    probabilities = logits.softmax(dim=-1)
+    left = 1 - probabilities[..., known:].sum(dim=-1, keepdim=True)
+    own, others = probabilities[..., :known], other.softmax(dim=-1) * left
+    probabilities[..., :known] = own + _SHARE_OF_OTHER * (others - own)
+    return probabilities.clamp_min(1e-30).log()
 
 
 def near_brain(image: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def image(seed: int) -> torch.Tensor:
     return out
 
 
-def same(a: tuple[torch.Tensor, torch.Tensor], b: tuple[torch.Tensor, torch.Tensor]) -> bool:
+def same(a: tuple[torch.Tensor, ...], b: tuple[torch.Tensor, ...]) -> bool:
     return all(torch.equal(x, y) and x.dtype == y.dtype for x, y in zip(a, b, strict=True))
 
 
@@ -46,6 +46,14 @@ def test_many_pairs_need_an_encoding_for_each_image(network: Segmenter, tmp_path
         others[0](images[2])
         assert same(others[1](images[2], True), network(images[2], True))
     assert [other.asked for other in others] == [1, 1]  # other weights, another pass: another encoding
+
+
+def test_what_two_networks_see_together_is_kept_for_both(network: Segmenter, tmp_path: Path) -> None:
+    expected = network.together(network, image(0), image(1))
+    for shown, asked in ((1, 1), (1, 0), (2, 1)):
+        first, second = (KeptNetwork(network, name, Encodings(tmp_path, 10**9)) for name in "ab")
+        assert same(first.together(second, image(0), image(shown)), expected) is (shown == 1)
+        assert (first.asked, second.asked) == (asked, 0)
 
 
 def test_damaged_and_missing_files_are_made_again(network: Segmenter, tmp_path: Path) -> None:

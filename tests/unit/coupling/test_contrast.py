@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -198,3 +199,30 @@ def test_images_of_one_contrast_are_compared_as_they_are_and_others_as_t1(
         assert seen.evaluated is not None
         assert [torch.equal(x, seen.evaluated.as_t1) for x in taken] == [not x for x in own]
         taken.clear()
+
+
+def test_the_model_for_t1_is_asked_about_the_predicted_t1(general: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = conformed(torch.rand(1, 1, *SHAPE))
+    seen = look_at(general, image)
+    assert seen.evaluated is not None
+    asked: list[tuple[torch.nn.Module, torch.Tensor, torch.Tensor]] = []
+
+    def together(own: Segmenter, other: Segmenter, given: torch.Tensor, shown: torch.Tensor, twice: bool) -> object:
+        asked.append((other, given, shown))
+        return own(given, twice)
+
+    monkeypatch.setattr(Segmenter, "together", together)
+    t1_model = replace(general, general=general)
+    cases: dict[tuple[Contrast, Contrast], int] = {("T1", "T1"): 0, ("T2", "T1"): 2}
+    for contrasts, which in cases.items():
+        answers = iter([replace(seen, contrast=contrast) for contrast in contrasts])
+        monkeypatch.setattr("uresnet.coupling.dispatch.look_at", lambda *_, answers=answers: next(answers))
+        chosen, looks = look(t1_model, image, image)
+        with suppress(UserError):
+            couple(chosen, image, image, "affine", looks=looks)
+        assert len(asked) == which
+    assert all(torch.equal(given, image.tensor) for _, given, _ in asked)
+    assert torch.equal(asked[0][2], seen.evaluated.as_t1) and torch.equal(asked[1][2], image.tensor)
+    # A model for any contrast that was named is asked alone.
+    monkeypatch.setattr("uresnet.coupling.dispatch.look_at", lambda *_: replace(seen, contrast="T2"))
+    assert look(general, image)[0].specialist is None

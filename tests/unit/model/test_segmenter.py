@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from uresnet.config import SegmenterConfig
 from uresnet.model.catalogue import packaged_models
-from uresnet.model.segmenter import Convolution, Segmenter, blocks_to_channels, channels_to_blocks
+from uresnet.model.segmenter import Convolution, Segmenter, blocks_to_channels, channels_to_blocks, joined
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +17,9 @@ def small() -> Segmenter:
 
 
 @torch.no_grad()
-def random_network(channels: tuple[int, ...]) -> Segmenter:
-    torch.manual_seed(0)
-    config = SegmenterConfig(channels=channels, blocks=(1,) * len(channels), hidden=10, classes=5)
+def random_network(channels: tuple[int, ...], classes: int = 5, seed: int = 0) -> Segmenter:
+    torch.manual_seed(seed)
+    config = SegmenterConfig(channels=channels, blocks=(1,) * len(channels), hidden=10, classes=classes)
     network = Segmenter(config).eval()
     for weights in network.parameters():
         weights.add_(0.05 * torch.randn_like(weights))
@@ -61,6 +61,29 @@ def test_a_shifted_pass_over_other_blocks_is_averaged_voxel_by_voxel(small: Segm
     assert torch.equal(classes.long(), logits.argmax(dim=0))
     torch.testing.assert_close(probabilities, F.avg_pool3d(logits.softmax(dim=0), 2), atol=2e-6, rtol=0)
     assert not torch.equal(classes, small(image)[0])
+
+
+def test_what_only_one_network_knows_keeps_its_probability() -> None:
+    own = torch.tensor([[[0.3, 0.3, 0.4]]]).log()  # the third class is abnormal: the other knows two
+    other = torch.tensor([[[0.75, 0.25]]]).log()
+    # 0.6 are left for the two: 0.65 · (0.3, 0.3) + 0.35 · 0.6 · (0.75, 0.25)
+    torch.testing.assert_close(joined(own, other).exp(), torch.tensor([[[0.3525, 0.2475, 0.4]]]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shifted_pass", [False, True])
+def test_two_networks_look_together(small: Segmenter, shifted_pass: bool) -> None:
+    other = random_network((6, 8), classes=4, seed=1)
+    image, shown = torch.rand(2, 1, 1, 16, 20, 12)
+    classes, probabilities = small.together(other, image, shown, shifted_pass)
+    own, its = small(image, shifted_pass)[1], other(shown, shifted_pass)[1]
+    torch.testing.assert_close(probabilities[4], own[4])
+    torch.testing.assert_close(probabilities.sum(dim=0), torch.ones_like(own[0]))
+    assert not torch.equal(classes, small(image, shifted_pass)[0])
+    assert (probabilities[:4] - own[:4]).abs().max() < (its - own[:4]).abs().max()
+    # What is black is background, whatever the other network is shown there.
+    image[..., :6] = 0
+    assert int(small.together(other, image, torch.ones_like(shown))[0][..., :2].sum()) == 0
 
 
 @torch.no_grad()
