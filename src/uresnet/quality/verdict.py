@@ -288,9 +288,11 @@ class Verdict:
 
     @property
     def reasons(self) -> list[str]:
-        """Why it is not good, the gravest first; empty when it is."""
+        """Why it is not good, the gravest first, and what is wrong with an image, which may explain the pair, before
+        what is wrong with the pair; empty when it is good."""
         bad = [finding for finding in self.findings if finding.level is not Level.good]
-        return [finding.sentence for finding in sorted(bad, key=lambda finding: -SEVERITY[finding.level])]
+        bad.sort(key=lambda finding: (-SEVERITY[finding.level], finding.subject == "pair"))
+        return [finding.sentence for finding in bad]
 
     def quality(self, signs: PairSigns | ImageSigns) -> Quality:
         """For the record, with the ``signs`` that it was made from."""

@@ -189,6 +189,14 @@ def test_large_numbers_are_written_out() -> None:
     assert "2346 ml" in small.reasons[0]
 
 
+def test_what_explains_a_pair_stands_before_it_and_the_gravest_first() -> None:
+    turned = replace(BRAIN, missing=9, handedness=-0.2)
+    reasons = judge(replace(GOOD, mean_dice=0.1, correlation=0.5, fixed=turned), MODEL).reasons
+    starts = ["Fixed image: the model did not find", "The structures of the warped", "Fixed image: left and right"]
+    assert [reason.startswith(start) for reason, start in zip(reasons[:3], starts, strict=True)] == [True] * 3
+    assert reasons[3].startswith("The warped and the fixed image are not similar") and len(reasons) == 4
+
+
 def test_the_record_gives_the_verdict_back() -> None:
     bad = replace(GOOD, overlap=0.5, dice={"Cerebral-Cortex": None})
     verdict, record = judge(bad, MODEL), made_up_results().record
