@@ -109,7 +109,7 @@ class Trainer(ABC, Generic[Network]):
         returns. Raises :class:`UserError` when this last state cannot be written.
         """
         t = self.config.training
-        started, before = time.monotonic(), self.progress.seconds
+        started, before = self.team.agreed(time.monotonic())[0], self.progress.seconds
         saved = validated = started
         while self.fraction() < 1:
             terms = self.step()

@@ -17,6 +17,7 @@ from uresnet.model.checkpoint import load_model
 from uresnet.training.context import TrainingContext
 from uresnet.training.events import CheckpointFailed, Event, StepDone
 from uresnet.training.pair_trainer import PairTrainer
+from uresnet.training.parallel import Team
 from uresnet.training.state import STATE, read_tensors
 
 
@@ -77,6 +78,19 @@ def test_a_training_by_time_ends(tmp_path: Path) -> None:
     assert small.progress.seconds >= 1.2
     assert small.progress.step >= 1
     assert (tmp_path / "best.safetensors").exists()
+
+
+def test_all_processes_of_a_training_by_time_follow_the_clock_of_the_first(tmp_path: Path) -> None:
+    readings = iter([100.0, 100.9, 102.0])
+
+    class AnotherClock(Team):
+        def agreed(self, *values: float) -> tuple[float, ...]:
+            return (next(readings), *values[1:])
+
+    small = trainer(config(epochs=10**6, max_minutes=0.02), tmp_path, validation=0)
+    small.team = AnotherClock()
+    assert small.run()
+    assert small.progress.step == 2 and small.progress.seconds == pytest.approx(2.0)
 
 
 def test_without_validation_the_last_is_the_result(tmp_path: Path) -> None:
