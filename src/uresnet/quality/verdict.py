@@ -180,6 +180,15 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "tissue looks abnormal (a mass, a cavity or a stroke): volumes near it are uncertain",
     ),
     Rule(
+        "lesion_ml",
+        "Lesions of the white matter",
+        Bounds(look_above=60.0),
+        "so much of the white matter looks abnormal that it may be a tumour, the swelling round one, or a stroke; "
+        "registration matches it as white matter",
+        " ml",
+        "so much of the white matter looks abnormal that it may be a tumour, the swelling round one, or a stroke",
+    ),
+    Rule(
         "lopsided",
         "Left and right differ in volume",
         Bounds(look_above=0.10, failed_above=0.60),
@@ -354,7 +363,7 @@ def told_abnormal_ml(record: RunRecord) -> float:
 _LEFT_BY_AFFINES = {"mean_dice", "overlap", "correlation"}
 _WITHOUT_DEFORMATION = "; without a deformation, two people differ by more than what is called good here"
 _NEED_STRUCTURES = {"mean_dice", "white_over_grey", "grey_over_csf", "labelled", "missing"}
-_NOT_ALWAYS = {"handedness", "crossed", "lopsided", "mass_ml"}
+_NOT_ALWAYS = {"handedness", "crossed", "lopsided", "mass_ml", "lesion_ml"}
 _OF_T1 = {"distance", "deep_over_rim", "white_over_grey", "grey_over_csf", "handedness"}
 """Signs that compare an image with T1-weighted ones: they say nothing of an image recognised as of another contrast.
 Where tissues were found in the order of brightness of T1-weighted images, the deep brain need not be asked."""
@@ -371,7 +380,7 @@ def _verdict(findings: Sequence[Finding], notes: Sequence[str]) -> Verdict:
 
 
 def _notes(image: ImageSigns, whose: str = "") -> list[str]:
-    """Lesions of the white matter lower no verdict: they are matched as white matter, which they lie in."""
+    """Few lesions of the white matter lower no verdict: they are matched as white matter, which they lie in."""
     told = _told_lesion_ml(image)
     if told is None:
         return []

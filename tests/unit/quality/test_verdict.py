@@ -326,6 +326,14 @@ def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
     assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=1.0), MODEL).notes[0].startswith("1 ml look like")
 
 
+@pytest.mark.parametrize(("ml", "level"), [(None, Level.good), (50.0, Level.good), (72.0, Level.look)])
+def test_very_much_abnormal_white_matter_asks_for_a_look(ml: float | None, level: Level) -> None:
+    flair = replace(BRAIN, contrast="FLAIR", lesion_ml=ml)
+    for verdict in (judge_image(flair, MODEL), judge(replace(GOOD, moving=flair), MODEL)):
+        assert verdict.level is level
+        assert any("it may be a tumour" in reason for reason in verdict.reasons) is (level is Level.look)
+
+
 def test_how_much_abnormal_tissue_is_worth_a_word() -> None:
     record = made_up_results().record
     for mass, lesion, told in ((None, None, 0.0), (0.3, 0.9, 0.3), (2.0, 1.5, 3.5), (None, 1.0, 1.0), (0.0, 0.99, 0.0)):
