@@ -1,56 +1,127 @@
-"""How well other contrasts are segmented and registered: two patients with T1, T2 and FLAIR images on one grid.
+"""How well other contrasts are segmented and registered.
 
-    python benchmarks/contrasts.py FOLDER
+    python benchmarks/contrasts.py [--lesions FOLDER] [--heads FOLDER] [--freesurfer SUBJECTS] [--model NAME|FILE]
 
-FOLDER holds ``patientNN_T1.nii.gz``, ``_T2``, ``_FLAIR`` and ``_lesions`` of two patients (multiple sclerosis, expert's
-lesions). Measured through the public functions, with the defaults of the command: the Dice of fifteen structures (the
-paper's Table 1) of each contrast with the segmentation of the same patient's T1 by ``default``; the Dice of lesions in
-FLAIR with the expert's; and the mean distance, over the fixed brain, between where a registration across contrasts puts
-a point and where that of the two T1 images by ``default`` puts it.
+Measured through the public functions, with the defaults of the command; ``--model`` takes another model for what is not
+a T1-weighted image. A tab-separated table; Dice is the mean over the fifteen structures of the paper's Table 1.
+
+FOLDER of lesions holds ``patientNN_T1.nii.gz``, ``_T2``, ``_FLAIR`` and ``_lesions`` of two patients on one grid
+(multiple sclerosis, expert's lesions): the Dice of each contrast with the segmentation of the same patient's T1 by
+``default``; that of lesions in FLAIR with the expert's; and the mean distance, over the fixed brain, between where a
+registration across contrasts puts a point and where that of the two T1 images by ``default`` puts it.
+
+FOLDER of heads holds ``SESSION_T1W.nii.gz``, ``_T2W`` and ``_FLAIR``, each on its own grid: the Dice with the
+segmentation of the T1 by ``default``, on the grid of the T1.
+
+SUBJECTS are FreeSurfer's: the Dice of ``mri/norm.mgz`` with ``mri/aseg.mgz``, as it is, with dark and bright exchanged,
+and with slices of 5 mm, which are means over 5 mm from bottom to top, interpolated linearly.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import uresnet
+from uresnet.core.image import Image, LabelMap
 from uresnet.core.labels import label_scheme
-from uresnet.io import read_labels
+from uresnet.io import read_image, read_labels
 from uresnet.measures.overlap import dice_per_class
+from uresnet.training.examples.acquisition import thick_slices_along
+from uresnet.transform import Affine, resample
 
 TABLE1 = label_scheme("table1")
 PATIENTS = ("07", "19")
 CONTRASTS = ("T1", "T2", "FLAIR")
 
 
-def main() -> None:
-    """Print a tab-separated table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args().folder
-    print("what\tpatient\tcontrast\tvalue", flush=True)
+def agreement(found: LabelMap, truth: LabelMap) -> float:
+    """Mean Dice of ``found``, carried to the grid of ``truth``."""
+    there = resample(Affine.identity(), found, truth.grid, "nearest")
+    return float(dice_per_class(_grouped(there.data), _grouped(truth.data), TABLE1.number_of_classes).nanmean())
+
+
+def of_lesions(folder: Path, model: str | None) -> None:
+    """Two patients with lesions: segmentation of each contrast, and registration across contrasts."""
     for patient in PATIENTS:
         reference = uresnet.segment(folder / f"patient{patient}_T1.nii.gz", model="default").labels
         expert = read_labels(folder / f"patient{patient}_lesions.nii.gz").mask
         for contrast in CONTRASTS:
-            found = uresnet.segment(folder / f"patient{patient}_{contrast}.nii.gz").labels
-            dice = dice_per_class(_grouped(found.data), _grouped(reference.data), TABLE1.number_of_classes)
-            print(f"Dice with T1\t{patient}\t{contrast}\t{float(dice.nanmean()):.3f}", flush=True)
+            found = uresnet.segment(folder / f"patient{patient}_{contrast}.nii.gz", model=model).labels
+            say("Dice with T1", patient, contrast, agreement(found, reference))
             if contrast == "FLAIR":
-                lesions = dice_per_class((found.data == 77).byte(), expert.byte(), 2)
-                print(f"Dice of lesions\t{patient}\t{contrast}\t{float(lesions[0]):.3f}", flush=True)
-    moving, fixed = (folder / f"patient{patient}_{{}}.nii.gz" for patient in PATIENTS)
-    truth = uresnet.register(str(moving).format("T1"), str(fixed).format("T1"), model="default")
+                say(
+                    "Dice of lesions",
+                    patient,
+                    contrast,
+                    float(dice_per_class((found.data == 77).byte(), expert.byte(), 2)[0]),
+                )
+    moving, fixed = (str(folder / f"patient{patient}_{{}}.nii.gz") for patient in PATIENTS)
+    truth = uresnet.register(moving.format("T1"), fixed.format("T1"), model="default")
     assert truth.fixed_brain is not None
     points = torch.from_numpy(truth.fixed.grid.points_to_world(np.argwhere(truth.fixed_brain.mask.numpy())[::997]))
     for pair in (("FLAIR", "T1"), ("T2", "T1"), ("T1", "FLAIR"), ("T2", "FLAIR")):
-        found_transform = uresnet.register(str(moving).format(pair[0]), str(fixed).format(pair[1])).transform
-        distance = (found_transform.apply(points) - truth.transform.apply(points)).norm(dim=1).mean()
-        print(f"distance, mm\t{'→'.join(PATIENTS)}\t{'→'.join(pair)}\t{float(distance):.2f}", flush=True)
+        across = uresnet.register(moving.format(pair[0]), fixed.format(pair[1]), model=model).transform
+        distance = (across.apply(points) - truth.transform.apply(points)).norm(dim=1).mean()
+        say("distance, mm", "→".join(PATIENTS), "→".join(pair), float(distance))
+
+
+def of_heads(folder: Path, model: str | None) -> None:
+    """Sessions of three contrasts, each on its own grid."""
+    for t1 in sorted(folder.glob("*_T1W.nii.gz")):
+        session = t1.name.removesuffix("_T1W.nii.gz")
+        reference = uresnet.segment(t1, model="default").labels
+        for contrast in ("T2W", "FLAIR"):
+            found = uresnet.segment(folder / f"{session}_{contrast}.nii.gz", model=model).labels
+            say("Dice with T1", session, contrast, agreement(found, reference))
+
+
+def of_freesurfer(subjects: Path, model: str | None) -> None:
+    """T1-weighted images against FreeSurfer's labels, as they are and changed."""
+    for labels in sorted(subjects.glob("*/mri/aseg.mgz")):
+        truth, image = read_labels(labels), read_image(labels.with_name("norm.mgz"))
+        for name, changed in (("T1", image), ("exchanged", exchanged(image)), ("5 mm", in_slices(image, 5.0))):
+            found = uresnet.segment(changed, model=model).labels
+            say("Dice with aseg", labels.parts[-3], name, agreement(found, truth))
+
+
+def exchanged(image: Image) -> Image:
+    """Dark becomes bright inside the brain."""
+    inside = image.data > 0
+    most = float(torch.quantile(image.data[inside][::10], 0.999))
+    return replace(image, data=torch.where(inside, (1.02 * most - image.data).clamp(min=0.01 * most), 0.0))
+
+
+def in_slices(image: Image, thickness: float) -> Image:
+    """The image as slices of ``thickness`` mm from bottom to top show it; voxels of 1 mm."""
+    axis = next(axis for axis, code in enumerate(image.grid.axis_codes) if code in "IS")
+    direction = torch.nn.functional.one_hot(torch.tensor(axis), 3).float()
+    seen = thick_slices_along(image.data[None, None], direction, thickness)[0, 0]
+    return replace(image, data=seen * (image.data > 0))
+
+
+def say(*cells: str | float) -> None:
+    """A line of the table."""
+    print(*(f"{cell:.3f}" if isinstance(cell, float) else cell for cell in cells), sep="\t", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a tab-separated table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lesions", type=Path)
+    parser.add_argument("--heads", type=Path)
+    parser.add_argument("--freesurfer", type=Path)
+    parser.add_argument("--model")
+    given = parser.parse_args(arguments)
+    say("what", "who", "contrast", "value")
+    for measure, folder in ((of_freesurfer, given.freesurfer), (of_heads, given.heads), (of_lesions, given.lesions)):
+        if folder is not None:
+            measure(folder, given.model)
 
 
 def _grouped(values: torch.Tensor) -> torch.Tensor:
