@@ -169,6 +169,7 @@ def run_record(
     exact: bool = False,
 ) -> RunRecord:
     """What both kinds of run record; ``scheme`` is that of the segmentations."""
+    other = model.specialist
     return RunRecord(
         finished=now(),
         versions=environment(),
@@ -178,6 +179,7 @@ def run_record(
             sha256=model.sha256,
             scheme=scheme.name if scheme else "",
             licence=model.card.licence,
+            specialist=None if other is None else f"{other.name} {other.sha256}",
         ),
         device=device,
         threads=torch.get_num_threads(),

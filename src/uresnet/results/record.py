@@ -35,13 +35,16 @@ class Level(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
     """The model that ran; ``sha256`` is that of its file, ``scheme`` the name of its label scheme or empty; ``licence``
-    is that of its weights, as its card has it: empty where that has none, None in records of earlier versions."""
+    is that of its weights, as its card has it: empty where that has none, None in records of earlier versions.
+    ``specialist`` is the name and the SHA-256 of a model that saw the predicted T1-weighted image too; None where none
+    did."""
 
     name: str
     kind: str
     sha256: str
     scheme: str
     licence: str | None = None
+    specialist: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import shlex
 from math import isfinite, nan
 
 from uresnet._version import __version__
-from uresnet.core.labels import LabelClass
+from uresnet.core.labels import ABNORMAL, WITH_ABNORMAL, LabelClass
 from uresnet.measures.volumes import NOT_FREESURFER, PREDICTED_DICE
 from uresnet.quality.signs import structure_dice
 from uresnet.quality.verdict import judge_record
@@ -78,9 +78,11 @@ def _structures(pair: RegisteredPair) -> list[LabelClass]:
 
 
 def _look_first(dice: dict[str, float]) -> str:
-    """Where a reader looks first: the line between both images, and the structures that match least."""
+    """Where a reader looks first: the line between both images, and the structures that match least. Abnormal tissue of
+    two people does not match."""
     line = "drag the line in the first pictures: edges should continue across it"
-    worst = sorted((value, name) for name, value in dice.items() if isfinite(value))[:2]
+    abnormal = {structure.name for structure in WITH_ABNORMAL.classes if structure.id in ABNORMAL}
+    worst = sorted((value, name) for name, value in dice.items() if isfinite(value) and name not in abnormal)[:2]
     if not worst:
         return f"{line[0].upper()}{line[1:]}."
     named = " and ".join(f"{words(name).lower()} (Dice {value:.2f})" for value, name in worst)

@@ -57,3 +57,9 @@ def test_a_page_names_the_licence_of_the_weights(pair: RegisteredPair, licence: 
     alone = made_up_segmentation(judged(replace(pair, record=replace(pair.record, model=model))))
     page = segmentation_page(alone)
     assert ("Licence of its weights" in page) == bool(said) and said in page
+
+
+def test_nobody_is_sent_to_lesions_that_do_not_match(pair: RegisteredPair) -> None:
+    dice = {"WM-hypointensities": 0.0, "Left-Caudate": 0.7, "Left-Lesion": 0.1, "Left-Putamen": 0.9}
+    page = registration_page(judged(pair, moving=BRAIN, fixed=BRAIN, dice=dice))
+    assert "match least are left caudate (Dice 0.70) and left putamen (Dice 0.90)" in page
