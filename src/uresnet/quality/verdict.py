@@ -262,7 +262,8 @@ class Finding:
     @property
     def sentence(self) -> str:
         """Why it matters, for a person."""
-        shown = "" if self.value is None else f" ({self.rule.title.lower()}: {self.shown}; good is {self.wanted})"
+        title = self.rule.title[0].lower() + self.rule.title[1:]
+        shown = "" if self.value is None else f" ({title}: {self.shown}; good is {self.wanted})"
         whose = f"{self.subject.capitalize()} image: " if self.subject in ("moving", "fixed") else ""
         meaning = self.rule.alone if self.subject == "image" and self.rule.alone else self.rule.meaning
         text = f"{whose}{meaning}{shown}."
@@ -318,12 +319,9 @@ def judge(signs: PairSigns, model: ModelRecord, deforms: bool = True) -> Verdict
     rules = [rule for rule in PAIR_RULES if alike or rule.sign != "correlation"]
     if alike and signs.moving.contrast not in (None, "unknown"):
         rules = [replace(rule, meaning=_NOT_SIMILAR) if rule.sign == "correlation" else rule for rule in rules]
-    if not deforms:
-        rules = [
-            replace(rule, meaning=rule.meaning + _WITHOUT_DEFORMATION) if rule.sign in _LEFT_BY_AFFINES else rule
-            for rule in rules
-        ]
     findings = [_finding(rule, "pair", signs, model, segmented) for rule in rules]
+    if not deforms:
+        findings = [_explained_by_affine(finding) for finding in findings]
     for name, image in (("moving", signs.moving), ("fixed", signs.fixed)):
         findings += [_finding(rule, name, image, model, segmented) for rule in _image_rules(image)]
     notes = [*_notes(signs.moving, "Moving image: "), *_notes(signs.fixed, "Fixed image: ")]
@@ -369,8 +367,16 @@ _OF_T1 = {"distance", "deep_over_rim", "white_over_grey", "grey_over_csf", "hand
 Where tissues were found in the order of brightness of T1-weighted images, the deep brain need not be asked."""
 
 
+_LESION_RULE = next(rule for rule in IMAGE_RULES if rule.sign == "lesion_ml")
 _TOLD_ML = 1.0
 """Of lesions of the white matter: less is found in healthy people."""
+
+
+def _explained_by_affine(finding: Finding) -> Finding:
+    """Says why a sign asks for a look where nothing deforms; it explains no failure."""
+    if finding.level is not Level.look or finding.rule.sign not in _LEFT_BY_AFFINES:
+        return finding
+    return replace(finding, rule=replace(finding.rule, meaning=finding.rule.meaning + _WITHOUT_DEFORMATION))
 
 
 def _verdict(findings: Sequence[Finding], notes: Sequence[str]) -> Verdict:
@@ -382,12 +388,11 @@ def _verdict(findings: Sequence[Finding], notes: Sequence[str]) -> Verdict:
 def _notes(image: ImageSigns, whose: str = "") -> list[str]:
     """Few lesions of the white matter lower no verdict: they are matched as white matter, which they lie in."""
     told = _told_lesion_ml(image)
-    if told is None:
+    if told is None or _LESION_RULE.bounds.level(told) is not Level.good:
         return []
     matched = "registration matches them as white matter, and " if whose else ""
-    return [
-        f"{whose}{told:.3g} ml look like lesions of the white matter (id 77); {matched}the volumes count them apart."
-    ]
+    told_ml = f"{told:.3g} ml look like lesions of the white matter (id 77)"
+    return [f"{whose}{told_ml}; {matched}the tables of volumes give them a row of their own."]
 
 
 def _told_lesion_ml(image: ImageSigns) -> float | None:

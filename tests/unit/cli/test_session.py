@@ -42,13 +42,13 @@ def test_an_unexpected_error_is_short_unless_debugged(
 def test_a_note_follows_the_verdict_and_is_kept_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     made_up = made_up_segmentation(made_up_results()).record
     assert made_up.quality is not None and isinstance(made_up.quality.signs, ImageSigns)
-    signs = replace(made_up.quality.signs, contrast="FLAIR", mass_ml=6.0, lesion_ml=71.0)
+    signs = replace(made_up.quality.signs, contrast="FLAIR", mass_ml=6.0, lesion_ml=51.0)
     record = replace(made_up, quality=judge_image(signs, made_up.model).quality(signs))
     for quiet in (False, True):
         tell_verdict(Session(Terminal(quiet), "cpu", 1), record)
         told = capsys.readouterr()
         assert "6 ml" in told.err
-        assert ("71 ml look like lesions of the white matter" in told.out) is not quiet
+        assert ("51 ml look like lesions of the white matter" in told.out) is not quiet
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:0", "mps:1", ""])

@@ -304,8 +304,8 @@ def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
         results = made_up_results()
         known = replace(results.record.inputs["fixed"], contrast=contrast)
         values = labels.data.clone()
-        if painted:
-            values[values == 2] = 77
+        if painted:  # a part of the white matter: very much is told by a reason instead
+            values[24:][values[24:] == 2] = 77
         results = replace(
             results,
             record=replace(results.record, inputs={**results.record.inputs, "fixed": known}),
@@ -332,6 +332,7 @@ def test_very_much_abnormal_white_matter_asks_for_a_look(ml: float | None, level
     for verdict in (judge_image(flair, MODEL), judge(replace(GOOD, moving=flair), MODEL)):
         assert verdict.level is level
         assert any("it may be a tumour" in reason for reason in verdict.reasons) is (level is Level.look)
+        assert bool(verdict.notes) is (ml == 50.0)
 
 
 def test_how_much_abnormal_tissue_is_worth_a_word() -> None:
@@ -406,6 +407,8 @@ def test_what_an_affine_leaves_between_two_people_is_said() -> None:
     assert with_deformation.level is without.level is Level.look
     assert not any("without a deformation" in reason for reason in with_deformation.reasons)
     assert all("without a deformation, two people differ" in reason for reason in without.reasons)
+    failed = judge(replace(signs, mean_dice=0.08), MODEL, deforms=False).reasons[0]  # what nothing excuses
+    assert "0.08" in failed and "without a deformation" not in failed
     # Both were recognised as of one contrast: nobody has to check that.
     assert not any("same contrast" in reason for reason in (*with_deformation.reasons, *without.reasons))
     unknown = replace(signs, moving=replace(BRAIN, contrast="unknown"), fixed=replace(BRAIN, contrast="unknown"))
