@@ -182,7 +182,8 @@ class ContrastConfig:
     The share ``others`` of all blocks shows a scan of another contrast as it is, where the data hold any with its T1.
 
     Probabilities in one block: ``lesions`` of the white matter, whose portion of it is between the two numbers of
-    ``lesion_portion``; a ``mass`` of ``mass_radius`` (from, to) mm; a ``stroke`` with the shape of one of the masks in
+    ``lesion_portion``; a ``mass`` of ``mass_radius`` (from, to) mm, of which the share ``infiltrating`` has neither core
+    nor rim; a ``stroke`` with the shape of one of the masks in
     the folder ``stroke_masks``; ``slices`` of ``thickness`` (from, to) mm; ``coarse``, all sides of the voxels up to
     three times as long; ``uneven``, a brain that is not stripped exactly; ``cut``, a field of view that ends early by
     up to ``cut_share``. ``bias`` and ``noise`` are largest values as in ``blocks``.
@@ -199,6 +200,7 @@ class ContrastConfig:
     lesion_portion: tuple[Share, Share] = (0.0005, 0.12)
     mass: Share = 0.18
     mass_radius: tuple[Positive, Positive] = (5.0, 26.0)
+    infiltrating: Share = 0.4
     stroke: Share = 0.1
     stroke_masks: str = ""
     slices: Share = 0.35

@@ -1,7 +1,8 @@
 """Abnormal tissue: where it is, and how it enters the classes of a segmentation.
 
-Masses, cavities and strokes are found by the network in every contrast. Lesions of the white matter are found in FLAIR
-images, by brightness: there a rule of one line does better than the network. Nothing is matched to masses.
+Masses, cavities and strokes, and the swelling round them, are found by the network in every contrast. Lesions of the
+white matter are found in FLAIR images, by brightness: there a rule of one line does better than the network. Nothing is
+matched to masses.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
             found[_bright_lesions(image.tensor[0, 0].numpy(), classes, look.scheme)] = _LESIONS
         mass = np.isin(classes, look.scheme.classes_of(MASSES))
         mass = _in_pieces(mass, _SMALLEST_MASS_ML * 1000, FEWEST_ML * 1000)
-        found[_without_holes(_grown(mass, look.evaluated.probabilities, look.scheme))] = _LEFT
+        mass = _without_holes(_grown(mass, look.evaluated.probabilities, look.scheme))
+        found[_connected(np.isin(classes, look.scheme.classes_of((LESION,))), mass)] = _LESIONS
+        found[mass] = _LEFT
     if image.abnormal is not None:
         found[image.abnormal.numpy()] = _LEFT
     return torch.from_numpy(found) if found.any() else None
@@ -106,11 +109,16 @@ def _in_pieces(found: np.ndarray, smallest: float, fewest: float) -> np.ndarray:
 def _grown(mass: np.ndarray, probabilities: Tensor, scheme: LabelScheme) -> np.ndarray:
     """The mass (I, J, K) with what is connected to it and probably of it too, by ``probabilities``
     (C, I/2, J/2, K/2)."""
-    if not mass.any():
-        return mass
     of_mass = probabilities[scheme.classes_of(MASSES)].sum(dim=0)
     probable = F.interpolate(of_mass[None, None], size=mass.shape, mode="nearest")[0, 0].cpu().numpy() > _PROBABLE
-    pieces, _ = ndimage.label(mass | probable, _EVERYWHERE)
+    return _connected(probable, mass)
+
+
+def _connected(found: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """(I, J, K) bool: the mass, and what is ``found`` and connected to it."""
+    if not mass.any():
+        return mass
+    pieces, _ = ndimage.label(mass | found, _EVERYWHERE)
     return np.asarray(np.isin(pieces, np.unique(pieces[mass])))
 
 

@@ -107,6 +107,21 @@ def test_what_a_mass_encloses_is_a_part_of_it_but_no_ventricle(side: int, open_t
     assert not bool((abnormal[outside] > 0).any())
 
 
+@pytest.mark.parametrize("contrast", ["T1", "T2"])
+def test_the_swelling_round_a_mass_is_found_in_every_contrast_and_no_other_lesion(contrast: Contrast) -> None:
+    classes = head()
+    classes[5:16, 12:23, 12:23] = MASS
+    classes[5:16, 23:28, 12:20] = LESION  # at the mass
+    classes[5:16, 30:34, 12:20] = LESION  # two voxels away
+    abnormal = abnormal_classes(conformed(), seen(classes, contrast))
+    assert abnormal is not None
+    expected = np.zeros(SHAPE, dtype=bool)
+    expected[5:16, 23:28, 12:20] = True
+    ids = ids_of(abnormal, classes)
+    np.testing.assert_array_equal(ids == 77, expected)
+    np.testing.assert_array_equal(ids == 25, classes == MASS)
+
+
 def flair(classes: np.ndarray) -> np.ndarray:
     noise = 0.02 * np.random.default_rng(0).normal(size=SHAPE)
     white = np.isin(classes, [class_of(2), class_of(41)])

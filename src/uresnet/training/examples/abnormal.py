@@ -30,8 +30,9 @@ _FLUID = (*VENTRICLES, 14, 15, 24, 72)
 _LEFT = tuple(i for i in FREESURFER if mirrored_id(i) > i)
 _RIGHT = tuple(mirrored_id(i) for i in _LEFT)
 
-Kind = Literal["lesion", "cavity", "core", "rim"]
-"""``lesion`` is also what oedema looks like; ``cavity`` what a stroke leaves."""
+Kind = Literal["lesion", "cavity", "core", "rim", "infiltration"]
+"""``lesion`` is also what oedema looks like; ``cavity`` what a stroke leaves; ``infiltration`` a tumour without core and
+rim, as most gliomas of low grade are."""
 
 
 def brightness(kind: Kind, family: Family, tissues: Tissues, amount: float, generator: torch.Generator) -> float:
@@ -39,7 +40,8 @@ def brightness(kind: Kind, family: Family, tissues: Tissues, amount: float, gene
 
     Lesions are darker than white matter in T1, brighter than grey matter in T2, FLAIR and PD. A cavity lies between a
     lesion and fluid. The core of a mass is dark in T1, in FLAIR it is like fluid or like a lesion; its rim is as bright
-    as grey matter in T1 and brighter elsewhere. In the family "any" it is drawn.
+    as grey matter in T1 and brighter elsewhere. A tumour that infiltrates lies between grey matter and fluid in T1, and
+    looks like a lesion elsewhere. In the family "any" it is drawn.
     """
     if family == "any":
         return between(0.02, 1.1, generator)
@@ -47,13 +49,15 @@ def brightness(kind: Kind, family: Family, tissues: Tissues, amount: float, gene
     if family == "T1":
         lesion = white + (0.4 + 0.9 * amount) * (grey - white)
         core = fluid + (0.9 - 0.7 * amount) * (grey - fluid)
+        infiltration = fluid + (0.95 - 0.65 * amount) * (grey - fluid)
     elif family == "T2":
-        lesion = core = grey + (0.2 + 0.7 * amount) * (fluid - grey)
+        lesion = core = infiltration = grey + (0.2 + 0.7 * amount) * (fluid - grey)
     else:
-        lesion = grey + (0.15 + 0.6 * amount) * max(1 - grey, 0.15)
+        lesion = infiltration = grey + (0.15 + 0.6 * amount) * max(1 - grey, 0.15)
         core = fluid + (1 - amount) * (grey - fluid) if family == "FLAIR" and amount > 0.6 else lesion
     rim = grey if family == "T1" else grey + 0.5 * (lesion - grey)
-    return {"lesion": lesion, "core": core, "rim": rim, "cavity": lesion + amount * (fluid - lesion)}[kind]
+    cavity = lesion + amount * (fluid - lesion)
+    return {"lesion": lesion, "core": core, "rim": rim, "cavity": cavity, "infiltration": infiltration}[kind]
 
 
 def one_of(labels: Tensor, ids: tuple[int, ...]) -> Tensor:
@@ -170,6 +174,24 @@ def mass_shape(mass: Mass, labels: Tensor, brain: Tensor, generator: torch.Gener
     swelling = between(1.0, 1.9, generator)
     oedema = ((swelling - away) * sharp / 2).sigmoid() * one_of(labels, WHITE_MATTER) * (1 - whole)
     return MassShape(whole, rim, oedema)
+
+
+def infiltration(mass: Mass, labels: Tensor, brain: Tensor, generator: torch.Generator) -> Tensor:
+    """Shares of voxels, (1, 1, I, J, K), of a tumour without core and rim: a longish, uneven body with a soft edge, in
+    the ``brain``, bool, but not in the ventricles. In half of the cases it spares the fluid on the brain's surface."""
+    shape = labels.shape[2:]
+    angles, scales = uniform((1, 3), generator) * math.pi, torch.exp(0.35 * uniform((1, 3), generator))
+    matrix = linear_map(angles, scales, torch.zeros_like(scales))[0] / mass.radius
+    away = torch.einsum("cd,bdijk->bcijk", matrix, identity_coordinates(shape, labels.device) - mass.centre)
+    spacing = max(3, int(mass.radius * between(0.4, 1.2, generator)))
+    uneven = between(0.1, 0.4, generator) * smooth_field(1, shape, spacing, generator)[None]
+    sharp = mass.radius * between(0.3, 1.2, generator)
+    body = ((1 - away.norm(dim=1, keepdim=True) - uneven) * sharp).sigmoid()
+    tissue = brain & ~one_of(labels, VENTRICLES)
+    if chance(0.5, generator):
+        tissue = tissue & (labels > 0) & ~one_of(labels, _FLUID)
+    share: Tensor = body * tissue
+    return share
 
 
 def blended(image: Tensor, share: Tensor, value: float, grain: float, generator: torch.Generator) -> Tensor:

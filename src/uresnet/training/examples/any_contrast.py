@@ -208,6 +208,9 @@ class AnyContrastMaker:
         return scene
 
     def _with_mass(self, scene: Scene, mass: abnormal.Mass, generator: torch.Generator) -> Scene:
+        if chance(self.config.infiltrating, generator):
+            share = abnormal.infiltration(mass, scene.labels, scene.brain, generator)
+            return self._blended(scene, share, "infiltration", generator)
         parts = abnormal.mass_shape(mass, scene.labels, scene.brain, generator)
         scene = self._blended(scene, parts.oedema, "lesion", generator)
         scene = self._blended(scene, parts.whole, "core", generator)

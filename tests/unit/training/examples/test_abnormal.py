@@ -13,6 +13,7 @@ from uresnet.training.examples.abnormal import (
     Mass,
     brightness,
     draw_mass,
+    infiltration,
     mass_ids,
     mass_shape,
     stroke,
@@ -127,6 +128,24 @@ def test_the_parts_of_a_mass_lie_where_they_belong() -> None:
         assert int(labels[0, 0][tuple(drawn.centre.flatten().long().tolist())]) > 0
 
 
+def test_an_infiltrating_tumour_lies_round_its_centre_and_not_in_the_ventricles() -> None:
+    labels, spared = brain(), 0
+    labels[:, :, :, :, :2] = 24  # fluid on a side
+    voxels = identity_coordinates(labels.shape[2:], labels.device)
+    for seed in range(8):
+        mass = Mass(torch.tensor([16.0, 16, 9]).view(1, 3, 1, 1, 1), 8.0, 0.0)
+        share = infiltration(mass, labels, labels > 0, generator(seed))
+        assert 0 <= float(share.min()) and float(share.max()) <= 1
+        assert float(share[(labels == 0) | (labels == 4) | (labels == 43)].max()) == 0
+        inside = (share > 0.5).float()
+        # The body of 8 voxels is stretched or shrunk along its axes by up to exp(0.35), and uneven.
+        assert 0.2 * 4 / 3 * np.pi * 8**3 < float(inside.sum()) < 3 * 4 / 3 * np.pi * 8**3
+        middle = (voxels * inside).sum(dim=(2, 3, 4)) / inside.sum()
+        assert float((middle - mass.centre.flatten()).norm()) < 5
+        spared += float(share[labels == 24].max()) == 0
+    assert 0 < spared < 8
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lesions_are_dark_in_t1_and_bright_elsewhere(family: str) -> None:
     rng = generator(2)
@@ -136,7 +155,9 @@ def test_lesions_are_dark_in_t1_and_bright_elsewhere(family: str) -> None:
         if family == "T1":
             assert lesion < tissues.white
             assert brightness("core", "T1", tissues, amount, rng) < tissues.grey
+            assert tissues.fluid < brightness("infiltration", "T1", tissues, amount, rng) < tissues.grey
         else:
             assert lesion > max(tissues.white, tissues.grey)
+            assert brightness("infiltration", family, tissues, amount, rng) == lesion  # type: ignore[arg-type]
         old = brightness("cavity", family, tissues, 1.0, rng)  # type: ignore[arg-type]
         assert old == pytest.approx(tissues.fluid, abs=1e-9)
