@@ -22,6 +22,7 @@ SOME_FAILED = 4
 """The exit code of a cohort of which some failed."""
 
 _SHOWN = 20
+_SHOWN_TO_LOOK_AT = 5
 
 
 def run_jobs(
@@ -139,14 +140,22 @@ def end(run: Session, outcomes: Sequence[Outcome], output: Path, fail_on: FailOn
     if warned:
         some = f"{len(warned)} of {counted(len(done), 'result')} {'has' if len(warned) == 1 else 'have'} warnings"
         run.terminal.warn([f"{some}, the first: {warned[0].warnings[0]} All are in manifest.tsv."])
-    for outcome in failed[:_SHOWN]:
-        run.terminal.alert(f"failed  {outcome.id}: {outcome.error}")
-    if len(failed) > _SHOWN:
-        run.terminal.alert(f"… and {len(failed) - _SHOWN} more: see manifest.tsv")
+    _alert(run, "failed", [(outcome.id, outcome.error) for outcome in failed])
+    for name, shown in (("failed", _SHOWN), ("look", _SHOWN_TO_LOOK_AT)):
+        judged = [(o.id, "".join(o.reasons[:1])) for o in done if o.verdict == name]
+        _alert(run, f"verdict {name}", judged, shown)
     if failed:
         raise typer.Exit(SOME_FAILED)
     if fail_on is not None and (verdicts["failed"] or (fail_on == "look" and verdicts["look"])):
         raise typer.Exit(3)
+
+
+def _alert(run: Session, what: str, said: Sequence[tuple[str, str]], shown: int = _SHOWN) -> None:
+    """What is wrong with each of some jobs, in a sentence; the first of them where they are many."""
+    for job, sentence in said[:shown]:
+        run.terminal.alert(f"{what}  {job}: {sentence}")
+    if len(said) > shown:
+        run.terminal.alert(f"… and {len(said) - shown} more: see manifest.tsv")
 
 
 class _Display:

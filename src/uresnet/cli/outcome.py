@@ -54,8 +54,8 @@ def log_result(run: Session, record: RunRecord, path: Path) -> None:
         for note in image.notes:
             say(f"{name}: {note}")
     say(f"model {record.model.name}, sha256 {record.model.sha256}")
-    if record.model.specialist is not None:
-        say(f"together with {record.model.specialist}, which saw the predicted T1-weighted image")
+    if (other := record.model.specialist) is not None:
+        say(f"together with {other.name}, sha256 {other.sha256}, which saw the predicted T1-weighted image")
     say(f"device {record.device}, {record.threads} threads")
     say(", ".join(f"{name} {version}" for name, version in record.versions.items()))
     lines = [" ".join(shlex.quote(word) for word in command_line()), f"finished {record.finished}"]

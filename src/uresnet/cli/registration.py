@@ -174,7 +174,7 @@ def _summary(result: Registration, output: Path, seconds: dict[str, float]) -> s
     """``seconds``: of the stages, that of writing among them, which the record of the run cannot hold."""
     record, measures = result.record, result.measures
     total = record.seconds["total"] + seconds.get("write", 0.0)
-    lines = ["", f"model   {record.model.name} on {record.device}, {total:.1f} s"]
+    lines = ["", f"model   {record.model.names} on {record.device}, {total:.1f} s"]
     for name, image in record.inputs.items():
         size = " × ".join(f"{mm:g}" for mm in image.voxel_mm)
         seen = "" if image.contrast is None else f"{image.contrast}; "

@@ -223,7 +223,7 @@ def _segment_one(
     seen = "" if contrast is None else f"{contrast}; "
     abnormal = f", {abnormal_ml:.1f} ml of abnormal tissue" if abnormal_ml else ""
     run.terminal.say(
-        f"{seen}model {result.record.model.name}; "
+        f"{seen}model {result.record.model.names}; "
         f"{sum(map(bool, anatomy))} of {len(anatomy)} structures found{abnormal} → {place}"
     )
     tell_verdict(run, result.record, str(image) if request.named else "")

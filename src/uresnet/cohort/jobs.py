@@ -84,12 +84,14 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What came of a job. ``seconds`` are those of computing and writing, ``peak_mb`` is the most memory that the
-    worker held meanwhile; ``encodings`` is how many images the network looked at; ``warnings`` are sentences."""
+    worker held meanwhile; ``encodings`` is how many images the network looked at; ``reasons``, why the verdict is not
+    good, and ``warnings`` are sentences."""
 
     id: str
     state: State
     key: str = ""
     verdict: str = ""
+    reasons: tuple[str, ...] = ()
     seconds: float | None = None
     peak_mb: int | None = None
     encodings: int = 0
@@ -107,8 +109,9 @@ class Outcome:
         known = {f.name for f in fields(cls)}
         if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("id", "state")):
             raise ValueError("no outcome of a job")
-        said = value.get("warnings", ())  # an earlier version wrote how many
-        value = value | {"warnings": tuple(map(str, said)) if isinstance(said, list) else ()}
+        for name in ("reasons", "warnings"):  # of warnings, an earlier version wrote how many
+            said = value.get(name, ())
+            value = value | {name: tuple(map(str, said)) if isinstance(said, list) else ()}
         return cls(**{name: item for name, item in value.items() if name in known})
 
 

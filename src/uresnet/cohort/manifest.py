@@ -17,7 +17,7 @@ from uresnet.core.files import write_text
 from uresnet.errors import UserError
 
 LINES, TABLE = "manifest.jsonl", "manifest.tsv"
-COLUMNS = ("id", "state", "verdict", "seconds", "peak_mb", "error", "warnings")
+COLUMNS = ("id", "state", "verdict", "seconds", "peak_mb", "error", "reasons", "warnings")
 
 
 def append_line(path: Path, text: str) -> None:
@@ -80,8 +80,9 @@ class Manifest:
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
-    values = [getattr(outcome, name) for name in COLUMNS[:-1]] + [" | ".join(outcome.warnings)]
-    return tuple("" if value is None else " ".join(str(value).split()) for value in values)
+    values = (getattr(outcome, name) for name in COLUMNS)
+    texts = (" | ".join(value) if isinstance(value, tuple) else value for value in values)
+    return tuple("" if text is None else " ".join(str(text).split()) for text in texts)
 
 
 def _lines(rows: Iterable[Sequence[str]]) -> str:

@@ -90,6 +90,7 @@ def outcome_of(name: str, record: RunRecord) -> Outcome:
         state="done",
         key=record.key or "",
         verdict="" if record.quality is None else record.quality.verdict.value,
+        reasons=() if record.quality is None else record.quality.reasons,
         seconds=record.seconds.get("total"),
         warnings=record.warnings,
         time=record.finished,

@@ -83,6 +83,7 @@ class Worker:
             state="done",
             key=job.key,
             verdict="" if quality is None else quality.verdict.value,
+            reasons=() if quality is None else quality.reasons,
             seconds=round(computed + time.monotonic() - started, 2),
             peak_mb=None if peak is None else peak // 2**20,
             encodings=looks,

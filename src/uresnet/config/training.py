@@ -182,11 +182,11 @@ class ContrastConfig:
     The share ``others`` of all blocks shows a scan of another contrast as it is, where the data hold any with its T1.
 
     Probabilities in one block: ``lesions`` of the white matter, whose portion of it is between the two numbers of
-    ``lesion_portion``; a ``mass`` of ``mass_radius`` (from, to) mm, of which the share ``infiltrating`` has neither core
-    nor rim; a ``stroke`` with the shape of one of the masks in
-    the folder ``stroke_masks``; ``slices`` of ``thickness`` (from, to) mm; ``coarse``, all sides of the voxels up to
-    three times as long; ``uneven``, a brain that is not stripped exactly; ``cut``, a field of view that ends early by
-    up to ``cut_share``. ``bias`` and ``noise`` are largest values as in ``blocks``.
+    ``lesion_portion``; a ``mass`` of ``mass_radius`` (from, to) mm, with neither core nor rim in the share
+    ``infiltrating`` of them; a ``stroke`` with the shape of one of the masks in the folder ``stroke_masks``; ``slices``
+    of ``thickness`` (from, to) mm; ``coarse``, all sides of the voxels up to three times as long; ``uneven``, a brain
+    that is not stripped exactly; ``cut``, a field of view that ends early by up to ``cut_share``. ``bias`` and
+    ``noise`` are largest values as in ``blocks``.
 
     In the loss, ``abnormal_weight`` is the weight of classes of abnormal tissue, where the others have 1. ``t1`` weighs
     the mean distance of the predicted T1 from the true one, ``t1_edges`` that of their differences between neighbours.

@@ -312,8 +312,7 @@ def _volumes_text(scheme: LabelScheme, volumes: Mapping[str, Mapping[int, float]
 def _sidecar_text(volumes: Mapping[str, Mapping[int, float]], record: RunRecord) -> str:
     model = f"{record.model.name} ({record.model.sha256[:8]})"
     if record.model.specialist is not None:
-        name, sha256 = record.model.specialist.rsplit(" ", 1)
-        model += f", together with {name} ({sha256[:8]})"
+        model += f", together with {record.model.specialist.name} ({record.model.specialist.sha256[:8]})"
     return json_text(volumes_sidecar(volumes, model))
 
 

@@ -25,7 +25,7 @@ from uresnet.model.catalogue import ModelFile, find_model
 from uresnet.model.checkpoint import Model, load_model
 from uresnet.pipeline.progress import Progress, Stages
 from uresnet.preprocess import Conformed, check_mask, extract_brain
-from uresnet.results.record import InputRecord, ModelRecord, RunRecord, environment, now
+from uresnet.results.record import InputRecord, ModelRecord, RunRecord, SpecialistRecord, environment, now
 from uresnet.transform import Affine, resample
 
 ModelSource = str | Path | ModelFile | Model | None
@@ -179,7 +179,7 @@ def run_record(
             sha256=model.sha256,
             scheme=scheme.name if scheme else "",
             licence=model.card.licence,
-            specialist=None if other is None else f"{other.name} {other.sha256}",
+            specialist=None if other is None else SpecialistRecord(name=other.name, sha256=other.sha256),
         ),
         device=device,
         threads=torch.get_num_threads(),

@@ -23,7 +23,7 @@ from uresnet.core.labels import (
 )
 from uresnet.core.sampling import sample
 from uresnet.measures.overlap import dice_per_class
-from uresnet.measures.volumes import structure_volumes
+from uresnet.measures.volumes import known_volume, structure_volumes
 from uresnet.quality.distribution import Features, features_of
 from uresnet.quality.handedness import handedness
 from uresnet.results.record import InputRecord
@@ -87,15 +87,28 @@ def measure_signs(pair: RegisteredPair, appearances: Sequence[Appearance] | None
 
 
 def structure_dice(pair: RegisteredPair) -> dict[str, float | None]:
-    """Dice of the warped and the predicted fixed segmentation by structure's name; None where neither has it."""
+    """Dice of the warped and the predicted fixed segmentation by structure's name; None where neither has it, or where
+    it is abnormal tissue that was not looked for in one of the images."""
     warped, fixed, scheme = pair.warped_segmentation, pair.fixed_segmentation, pair.scheme
     if warped is None or fixed is None or scheme is None:
         return {}
     dice = dice_per_class(_classes(warped, scheme), _classes(fixed, scheme), scheme.number_of_classes).tolist()
+    unknown = _unknown(pair, scheme) if set(ABNORMAL) & set(scheme.ids) else set()
     return {
-        structure.name: value if np.isfinite(value) else None
+        structure.name: value if np.isfinite(value) and structure.id not in unknown else None
         for structure, value in zip(scheme.classes, dice, strict=True)
     }
+
+
+def _unknown(pair: RegisteredPair, scheme: LabelScheme) -> set[int]:
+    """Ids of the structures whose volume in one of the images is not known."""
+    unknown = set()
+    for name, labels in (("moving", pair.moving_segmentation), ("fixed", pair.fixed_segmentation)):
+        recorded = pair.record.inputs.get(name)
+        if labels is not None and recorded is not None:
+            volumes = structure_volumes(labels, scheme)
+            unknown |= {i for i in scheme.ids if known_volume(volumes, i, scheme, recorded.contrast) is None}
+    return unknown
 
 
 def image_signs(

@@ -123,9 +123,9 @@ def _montage() -> Any:
 
 def _title(result: RegisteredPair | SegmentedImage) -> str:
     if isinstance(result, SegmentedImage):
-        return f"{image_name(result.record)}, segmented by {result.record.model.name}"
+        return f"{image_name(result.record)}, segmented by {result.record.model.names}"
     names = image_names(result.record)
-    return f"{names['moving']} → {names['fixed']}, registered by {result.record.model.name}"
+    return f"{names['moving']} → {names['fixed']}, registered by {result.record.model.names}"
 
 
 def _rows(result: RegisteredPair | SegmentedImage) -> list[_Row]:

@@ -33,18 +33,30 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpecialistRecord:
+    """A model that saw the predicted T1-weighted image too; ``sha256`` is that of its file."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRecord:
     """The model that ran; ``sha256`` is that of its file, ``scheme`` the name of its label scheme or empty; ``licence``
     is that of its weights, as its card has it: empty where that has none, None in records of earlier versions.
-    ``specialist`` is the name and the SHA-256 of a model that saw the predicted T1-weighted image too; None where none
-    did."""
+    ``specialist`` is None where no second model was asked."""
 
     name: str
     kind: str
     sha256: str
     scheme: str
     licence: str | None = None
-    specialist: str | None = None
+    specialist: SpecialistRecord | None = None
+
+    @property
+    def names(self) -> str:
+        """Of the model, and of the specialist where one was asked."""
+        return self.name if self.specialist is None else f"{self.name} together with {self.specialist.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

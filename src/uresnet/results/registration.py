@@ -64,7 +64,7 @@ class RegisteredPair(Held):
         names, measures = image_names(self.record), self.record.measures
         folds = "" if measures is None else f", {100 * measures.folding_fraction:.3g} % folds"
         return (
-            f"<{type(self).__name__} of {names['moving']} to {names['fixed']} by {self.record.model.name}: "
+            f"<{type(self).__name__} of {names['moving']} to {names['fixed']} by {self.record.model.names}: "
             f"{self.verdict or 'not judged'}{folds}>"
         )
 

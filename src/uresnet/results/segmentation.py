@@ -40,7 +40,7 @@ class SegmentedImage(Held):
     def __repr__(self) -> str:
         found = sum(1 for volume in self.volumes.values() if volume)
         return (
-            f"<{type(self).__name__} of {image_name(self.record)} by {self.record.model.name}: "
+            f"<{type(self).__name__} of {image_name(self.record)} by {self.record.model.names}: "
             f"{self.verdict or 'not judged'}, {found} of {len(self.volumes)} structures>"
         )
 

@@ -39,7 +39,10 @@ def test_a_cohort_with_a_bad_image(here: Path, tiny_model: Path) -> None:
     assert done.exit_code == 4, done.output
     assert "2 done" in done.stdout and "failed  bad: " in done.stderr and "broken.nii.gz" in done.stderr
     columns, rows = read_rows(here / "out" / "manifest.tsv")
-    assert columns == ["id", "state", "verdict", "seconds", "peak_mb", "error", "warnings"]
+    assert columns == ["id", "state", "verdict", "seconds", "peak_mb", "error", "reasons", "warnings"]
+    assert len(rows[0]["reasons"].split(" | ")) > 1 and rows[2]["reasons"] == ""
+    told = [line for line in done.stderr.splitlines() if line.startswith(f"verdict {rows[0]['verdict']}  one: ")]
+    assert len(told) == 1 and rows[0]["reasons"].startswith(told[0].split("one: ")[1])
     assert [(row["id"], row["state"]) for row in rows] == [("one", "done"), ("two", "done"), ("bad", "failed")]
     _, wide = read_rows(here / "out" / "volumes_wide.tsv")
     _, long = read_rows(here / "out" / "volumes_long.tsv")

@@ -18,7 +18,8 @@ from uresnet.cohort.manifest import LINES, Manifest
 def test_the_last_line_of_a_job_counts_and_a_cut_one_does_not(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path)
     manifest.note(Outcome(id="a", state="failed", error="no"))
-    manifest.note(Outcome(id="b", state="done", verdict="good", seconds=1.5, peak_mb=800, warnings=("Odd.", "Odder.")))
+    about = {"reasons": ("Small.", "Dark."), "warnings": ("Odd.", "Odder.")}
+    manifest.note(Outcome(id="b", state="done", verdict="look", seconds=1.5, peak_mb=800, **about))
     manifest.note(Outcome(id="a", state="done", verdict="look"))
     whole = (tmp_path / LINES).read_bytes()
     last = whole.rstrip(b"\n").rfind(b"\n") + 1
@@ -31,13 +32,14 @@ def test_the_last_line_of_a_job_counts_and_a_cut_one_does_not(tmp_path: Path) ->
         assert (found["b"].peak_mb, found["c"].state) == (800, "done")
     manifest.write_table([Job(name, Scan("x")) for name in ("z", "b")])
     rows = [line.split("\t") for line in (tmp_path / "manifest.tsv").read_text(encoding="utf-8").splitlines()]
-    assert rows[1] == ["z", "missing", "", "", "", "", ""] and rows[2] == [
+    assert rows[1] == ["z", "missing", "", "", "", "", "", ""] and rows[2] == [
         "b",
         "done",
-        "good",
+        "look",
         "1.5",
         "800",
         "",
+        "Small. | Dark.",
         "Odd. | Odder.",
     ]
     assert [row[0] for row in rows] == ["id", "z", "b", "a", "c"]

@@ -13,7 +13,7 @@ from report_results import made_up_results, made_up_segmentation
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import SCHEMES
 from uresnet.model.catalogue import packaged_models
-from uresnet.quality.signs import crossed_share, image_signs, measure_signs
+from uresnet.quality.signs import crossed_share, image_signs, measure_signs, structure_dice
 from uresnet.quality.verdict import (
     IMAGE_RULES,
     MODEL_BOUNDS,
@@ -324,6 +324,24 @@ def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
     assert judge(good, MODEL).level is judge(replace(good, fixed=replace(BRAIN, contrast="FLAIR")), MODEL).level
     assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=0.9), MODEL).notes == ()
     assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=1.0), MODEL).notes[0].startswith("1 ml look like")
+
+
+@pytest.mark.parametrize(("moving", "dice"), [("T1", None), (None, None), ("FLAIR", 0.0)])
+def test_abnormal_tissue_that_was_looked_for_in_one_image_alone_has_no_dice(moving: str | None, dice: float) -> None:
+    results = made_up_results()
+    values = results.fixed_segmentation.data.clone()
+    values[:2, :2, :2] = 77
+    contrasts = {"moving": moving, "fixed": "FLAIR"}
+    inputs = {name: replace(image, contrast=contrasts[name]) for name, image in results.record.inputs.items()}
+    results = replace(
+        results,
+        record=replace(results.record, inputs=inputs),
+        fixed_segmentation=LabelMap(values, results.fixed_segmentation.grid),
+        scheme=SCHEMES["freesurfer35"],
+    )
+    found = structure_dice(results)
+    assert found["WM-hypointensities"] == dice
+    assert found["Left-Cerebral-White-Matter"] > 0.5
 
 
 @pytest.mark.parametrize(("ml", "level"), [(None, Level.good), (50.0, Level.good), (72.0, Level.look)])

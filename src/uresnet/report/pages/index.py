@@ -37,6 +37,7 @@ class Card:
     link: str | None
     level: Level | None
     reasons: list[str]
+    notes: tuple[str, ...]
     dice: float | None
     thumbnail: dict[str, Any] | None
 
@@ -78,14 +79,14 @@ def _card(folder: Path, output: Path) -> Card:
         verdict = judge_record(record)
         thumbnail = _thumbnail(output, record)
     except UserError as error:
-        return Card(name, {}, None, Level.failed, [str(error)], None, None)
+        return Card(name, {}, None, Level.failed, [str(error)], (), None, None)
     page = output / PAGE
     link = quote(os.path.relpath(page, folder)) if page.exists() else None
     signs = record.quality.signs if record.quality is not None else None
     dice = signs.mean_dice if isinstance(signs, PairSigns) else None
-    level, reasons = (None, []) if verdict is None else (verdict.level, verdict.reasons)
+    level, reasons, notes = (None, [], ()) if verdict is None else (verdict.level, verdict.reasons, verdict.notes)
     names = {"image": image_name(record)} if is_segmentation(record) else image_names(record)
-    return Card(name, names, link, level, reasons, dice, thumbnail)
+    return Card(name, names, link, level, reasons, notes, dice, thumbnail)
 
 
 def _thumbnail(output: Path, record: RunRecord) -> dict[str, Any]:

@@ -31,8 +31,8 @@ _LEFT = tuple(i for i in FREESURFER if mirrored_id(i) > i)
 _RIGHT = tuple(mirrored_id(i) for i in _LEFT)
 
 Kind = Literal["lesion", "cavity", "core", "rim", "infiltration"]
-"""``lesion`` is also what oedema looks like; ``cavity`` what a stroke leaves; ``infiltration`` a tumour without core and
-rim, as most gliomas of low grade are."""
+"""``lesion`` is also what oedema looks like; ``cavity`` what a stroke leaves; ``infiltration`` a tumour with neither
+core nor rim, as most gliomas of low grade."""
 
 
 def brightness(kind: Kind, family: Family, tissues: Tissues, amount: float, generator: torch.Generator) -> float:

@@ -135,7 +135,7 @@ def test_an_infiltrating_tumour_lies_round_its_centre_and_not_in_the_ventricles(
     for seed in range(8):
         mass = Mass(torch.tensor([16.0, 16, 9]).view(1, 3, 1, 1, 1), 8.0, 0.0)
         share = infiltration(mass, labels, labels > 0, generator(seed))
-        assert 0 <= float(share.min()) and float(share.max()) <= 1
+        assert float(share.min()) >= 0 and float(share.max()) <= 1
         assert float(share[(labels == 0) | (labels == 4) | (labels == 43)].max()) == 0
         inside = (share > 0.5).float()
         # The body of 8 voxels is stretched or shrunk along its axes by up to exp(0.35), and uneven.
