@@ -252,16 +252,15 @@ class Segmentation(SegmentedImage, Shown):
             names["sidecar"]: partial(write_text, _sidecar_text({"image": self.volumes}, self.record)),
         }
         if "report" in names:
-            writers[names["report"]] = partial(_write_segmentation_page, self, "")
+            writers[names["report"]] = partial(_write_segmentation_page, self)
         if "mask" in names and self.brain is not None:
             writers[names["mask"]] = partial(write_labels, self.brain)
         if "stripped" in names and self.image is not None and self.brain is not None:
             writers[names["stripped"]] = partial(_write_stripped, self.image, self.brain)
         if "t1" in names and self.predicted_t1 is not None:
             writers[names["t1"]] = partial(write_image, self.predicted_t1)
-        if "t1_report" in names:
-            of_t1 = replace(self, image=self.predicted_t1)
-            writers[names["t1_report"]] = partial(_write_segmentation_page, of_t1, "Predicted T1 of ")
+        if "t1_report" in names and self.predicted_t1 is not None:
+            writers[names["t1_report"]] = partial(_write_predicted_t1_page, self, self.predicted_t1)
         for name, write in writers.items():
             write(beside / name)
         write_text(replace(record, sizes=_sizes(beside, writers)).to_json(), beside / names["record"])
@@ -285,10 +284,16 @@ def _write_registration_page(result: Registration, path: Path) -> None:
     write_text(registration_page(result), path)
 
 
-def _write_segmentation_page(result: Segmentation, title: str, path: Path) -> None:
+def _write_segmentation_page(result: Segmentation, path: Path) -> None:
     from uresnet.report.pages import segmentation_page
 
-    write_text(segmentation_page(result, title), path)
+    write_text(segmentation_page(result), path)
+
+
+def _write_predicted_t1_page(result: Segmentation, predicted: Image, path: Path) -> None:
+    from uresnet.report.pages import predicted_t1_page
+
+    write_text(predicted_t1_page(result, predicted), path)
 
 
 def _label_tables(scheme: LabelScheme, names: Mapping[str, str]) -> Writers:

@@ -99,7 +99,9 @@ def test_the_predicted_t1_lies_where_the_image_lies(
     assert result.predicted_t1 is not None and result.predicted_t1.grid.same_as(result.labels.grid, 1e-6)
     assert any("not a measurement" in sentence for sentence in result.warnings)
     result.save(tmp_path / "out", extras=["t1"])
-    assert "Predicted T1 of image.nii.gz" in (tmp_path / "out/predicted_t1.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out/predicted_t1.html").read_text(encoding="utf-8")
+    assert "<h1>Predicted T1 of image.nii.gz</h1>" in page and "not a measurement" in page
+    assert "Volumes</h2>" not in page and "verdict" not in page.split("<main")[1].split("How this result was made")[0]
     found, given = (
         np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj, float)
         for path in (tmp_path / "out/predicted_t1.nii.gz", image)

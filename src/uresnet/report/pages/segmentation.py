@@ -1,8 +1,12 @@
-"""The page of one segmented image: whether to trust it, its slices with the structures, and their volumes."""
+"""The page of one segmented image: whether to trust it, its slices with the structures, and their volumes; and that of
+the T1-weighted image predicted for it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from uresnet._version import __version__
+from uresnet.core.image import Image
 from uresnet.measures.volumes import NOT_FREESURFER, PREDICTED_DICE
 from uresnet.quality.verdict import judge_record
 from uresnet.report.contours import SUBPIXELS
@@ -14,15 +18,27 @@ from uresnet.results.record_text import image_name, plain_warnings
 from uresnet.results.segmentation import SegmentedImage
 
 
-def segmentation_page(result: SegmentedImage, of: str = "") -> str:
-    """The page of a segmentation, as HTML; ``of`` begins its title."""
+def segmentation_page(result: SegmentedImage) -> str:
+    """The page of a segmentation, as HTML."""
+    return _page("segmentation.html.j2", result, image_name(result.record))
+
+
+def predicted_t1_page(result: SegmentedImage, predicted: Image) -> str:
+    """The page of the T1-weighted image that was ``predicted`` for a segmented image, on the same grid, as HTML: no
+    verdict and no volumes, which are of the image itself."""
+    name = image_name(result.record)
+    return _page("predicted_t1.html.j2", replace(result, image=predicted), f"Predicted T1 of {name}", name=name)
+
+
+def _page(template: str, result: SegmentedImage, title: str, **values: str) -> str:
     view = view_of(result.background)
     planes = shown_planes({"fixed": (result.background, view)}, {"fixed": result.labels}, result.scheme, view)
     structures = present(result.scheme, result.labels)
     return render(
-        "segmentation.html.j2",
+        template,
+        **values,
         extra_style=one_scale(planes),
-        title=of + image_name(result.record),
+        title=title,
         verdict=judge_record(result.record),
         record=result.record,
         warnings=plain_warnings(result.record),
