@@ -1,6 +1,7 @@
 """How well other contrasts are segmented and registered.
 
-    python benchmarks/contrasts.py [--lesions FOLDER] [--heads FOLDER] [--freesurfer SUBJECTS] [--model NAME|FILE]
+    python benchmarks/contrasts.py [--lesions FOLDER] [--heads FOLDER] [--tumours FOLDER] [--freesurfer SUBJECTS]
+                                   [--model NAME|FILE]
 
 Measured through the public functions, with the defaults of the command; ``--model`` takes another model for what is not
 a T1-weighted image. A tab-separated table; Dice is the mean over the fifteen structures of the paper's Table 1.
@@ -12,6 +13,10 @@ registration across contrasts puts a point and where that of the two T1 images b
 
 FOLDER of heads holds ``SESSION_T1W.nii.gz``, ``_T2W`` and ``_FLAIR``, each on its own grid: the Dice with the
 segmentation of the T1 by ``default``, on the grid of the T1.
+
+FOLDER of tumours holds ``PERSON_CONTRAST.nii.gz`` and, where the whole tumour is known, ``PERSON_seg.nii.gz`` on the
+same grid: the millilitres of masses (ids 25 and 57) and of lesions and swelling (77), the Dice of all three with the
+whole tumour, and the verdict.
 
 SUBJECTS are FreeSurfer's: the Dice of ``mri/norm.mgz`` with ``mri/aseg.mgz``, as it is, with dark and bright exchanged,
 and with slices of 5 mm, which are means over 5 mm from bottom to top, interpolated linearly.
@@ -29,7 +34,7 @@ import torch
 
 import uresnet
 from uresnet.core.image import Image, LabelMap
-from uresnet.core.labels import label_scheme
+from uresnet.core.labels import ABNORMAL, LESION, MASSES, label_scheme
 from uresnet.io import read_image, read_labels
 from uresnet.measures.overlap import dice_per_class
 from uresnet.training.examples.acquisition import thick_slices_along
@@ -81,6 +86,24 @@ def of_heads(folder: Path, model: str | None) -> None:
             say("Dice with T1", session, contrast, agreement(found, reference))
 
 
+def of_tumours(folder: Path, model: str | None) -> None:
+    """People with tumours: how much of it is found in each contrast, and the verdict."""
+    for image in sorted(folder.glob("*.nii.gz")):
+        person, contrast = image.name.removesuffix(".nii.gz").rsplit("_", 1)
+        if contrast == "seg":
+            continue
+        result = uresnet.segment(image, model=model)
+        found, expert = result.labels.data, folder / f"{person}_seg.nii.gz"
+        for name, ids in (("mass, ml", MASSES), ("lesions and swelling, ml", (LESION,))):
+            say(name, person, contrast, sum(result.volumes.get(i, 0.0) for i in ids) / 1000)
+        if expert.exists():
+            whole = torch.isin(found, torch.tensor(ABNORMAL, dtype=found.dtype))
+            truth = read_labels(expert).mask
+            say("Dice of the whole tumour", person, contrast, float(dice_per_class(whole.byte(), truth.byte(), 2)[0]))
+        assert result.record.quality is not None
+        say("verdict", person, contrast, result.record.quality.verdict.value)
+
+
 def of_freesurfer(subjects: Path, model: str | None) -> None:
     """T1-weighted images against FreeSurfer's labels, as they are and changed."""
     for labels in sorted(subjects.glob("*/mri/aseg.mgz")):
@@ -115,11 +138,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lesions", type=Path)
     parser.add_argument("--heads", type=Path)
+    parser.add_argument("--tumours", type=Path)
     parser.add_argument("--freesurfer", type=Path)
     parser.add_argument("--model")
     given = parser.parse_args(arguments)
     say("what", "who", "contrast", "value")
-    for measure, folder in ((of_freesurfer, given.freesurfer), (of_heads, given.heads), (of_lesions, given.lesions)):
+    for measure in (of_freesurfer, of_heads, of_tumours, of_lesions):
+        folder = getattr(given, measure.__name__.removeprefix("of_"))
         if folder is not None:
             measure(folder, given.model)
 
