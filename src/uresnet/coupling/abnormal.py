@@ -7,6 +7,8 @@ matched to masses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import ABNORMAL, LESION, MASSES, SCHEMES, WITH_ABNORMAL, LabelScheme, looked_for, mirrored_id
-from uresnet.coupling.contrast import GREY, Look
+from uresnet.coupling.contrast import GREY, WHITE, Look
 from uresnet.preprocess import Conformed
 
 _LEFT, _RIGHT, _LESIONS = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
@@ -30,7 +32,10 @@ network's first choice shows two thirds."""
 _LARGEST_HOLE_ML = 3.0
 """What a mass encloses is a part of it up to this size; a ventricle that it surrounds is larger."""
 
-_BRIGHT = 1.5  # robust standard deviations of the cortex, above its median
+_BRIGHT: Sequence[tuple[tuple[int, ...], float]] = ((GREY, 1.5), (WHITE, 2.0))
+"""Lesions are brighter than the median of these tissues by so many robust standard deviations. White matter is darker
+than cortex in most FLAIR images; where slices are thick it may be brighter (72 ml found instead of 22 ml by cortex
+alone, in a patient with a tumour of about 20 ml)."""
 _SMALLEST_LESION = 5  # voxels of 1 mm
 _HULL_MM = 3
 _DEEP = (2, 41, 10, 49, 11, 50, 12, 51, 13, 52, 77)  # white matter and deep grey matter, which lesions lie in
@@ -84,16 +89,19 @@ def with_abnormal(labels: LabelMap, scheme: LabelScheme, abnormal: Tensor | None
 
 
 def _bright_lesions(image: np.ndarray, classes: np.ndarray, scheme: LabelScheme) -> np.ndarray:
-    """(I, J, K) bool: what is brighter than cortex, inside the closed hull of white and deep grey matter."""
-    grey = image[np.isin(classes, scheme.classes_of(GREY))]
-    if not len(grey):
-        return np.zeros(image.shape, dtype=bool)
-    median = float(np.median(grey))
-    spread = 1.4826 * float(np.median(np.abs(grey - median)))
+    """(I, J, K) bool: what is brighter than cortex and white matter, inside the closed hull of white and deep grey
+    matter."""
+    level = 0.0
+    for tissue, deviations in _BRIGHT:
+        values = image[np.isin(classes, scheme.classes_of(tissue))]
+        if not len(values):
+            return np.zeros(image.shape, dtype=bool)
+        median = float(np.median(values))
+        level = max(level, median + deviations * 1.4826 * float(np.median(np.abs(values - median))))
     inner = ndimage.binary_closing(
         np.isin(classes, scheme.classes_of(_DEEP)), ndimage.generate_binary_structure(3, 1), _HULL_MM
     )
-    bright = ndimage.gaussian_filter(image, 0.5) > median + _BRIGHT * spread
+    bright = ndimage.gaussian_filter(image, 0.5) > level
     return _in_pieces(bright & ndimage.binary_fill_holes(inner), _SMALLEST_LESION, 0)
 
 

@@ -144,6 +144,20 @@ def test_bright_spots_of_white_matter_are_lesions_in_flair_alone(contrast: Contr
     assert found.sum() < 1.6 * 64  # the blur before the threshold
 
 
+def test_white_matter_that_is_brighter_than_cortex_is_no_lesion() -> None:
+    """As in FLAIR images of thick slices: its bright half is not abnormal, what is far brighter is."""
+    classes = head()
+    white = np.isin(classes, [class_of(2), class_of(41)])
+    noise = 0.03 * np.random.default_rng(0).normal(size=SHAPE)
+    image = np.where(classes > 0, np.where(white, 0.6, 0.5) + noise, 0)
+    image[8:12, 15:19, 15:19] = 0.9
+    abnormal = abnormal_classes(conformed(image), seen(classes, "FLAIR"))
+    assert abnormal is not None
+    found = ids_of(abnormal, classes) == 77
+    assert found[8:12, 15:19, 15:19].all()
+    assert found.sum() < 1.6 * 64
+
+
 def test_what_is_drawn_counts_whatever_the_network_sees() -> None:
     classes = head()
     drawn = torch.zeros(SHAPE, dtype=torch.bool)
