@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -142,14 +142,14 @@ class KeptNetwork(nn.Module):
         found: nn.Module | None = getattr(self.network, "synthesis", None)
         return found
 
-    def first_look(self, image: Tensor) -> Tensor:
+    def first_look(self, image: Tensor, of: Sequence[int]) -> tuple[Tensor, ...]:
         """As that of the network, to the bit; kept in memory alone, because it is looked at once."""
-        key = self._key(image, "first")
+        key = self._key(image, f"first {list(of)}")
         if key not in self._latest:
             self.asked += 1
-            self._remember(key, (self.network.first_look(image),))  # type: ignore[operator]
+            self._remember(key, self.network.first_look(image, of))  # type: ignore[operator]
         self._latest.move_to_end(key)
-        return self._latest[key][0]
+        return self._latest[key]
 
     def with_t1(self, image: Tensor) -> tuple[Tensor, ...]:
         """As that of the network, to the bit."""

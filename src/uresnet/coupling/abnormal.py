@@ -1,13 +1,11 @@
 """Abnormal tissue: where it is, and how it enters the classes of a segmentation.
 
-Masses, cavities and strokes, and the swelling round them, are found by the network in every contrast. Lesions of the
-white matter are found in FLAIR images, by brightness: there a rule of one line does better than the network. Nothing is
-matched to masses.
+Masses, cavities and strokes, and the swelling round them, are found by the network in every contrast; where it is not
+sure, together with brightness. Lesions of the white matter are found in FLAIR images, by brightness: there a rule of
+one line does better than the network. Nothing is matched to masses.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +15,8 @@ from torch import Tensor
 
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import ABNORMAL, LESION, MASSES, SCHEMES, WITH_ABNORMAL, LabelScheme, looked_for, mirrored_id
-from uresnet.coupling.contrast import GREY, WHITE, Look
+from uresnet.coupling.contrast import Look
+from uresnet.coupling.suspected import flair_level, suspected
 from uresnet.preprocess import Conformed
 
 _LEFT, _RIGHT, _LESIONS = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
@@ -32,10 +31,6 @@ network's first choice shows two thirds."""
 _LARGEST_HOLE_ML = 3.0
 """What a mass encloses is a part of it up to this size; a ventricle that it surrounds is larger."""
 
-_BRIGHT: Sequence[tuple[tuple[int, ...], float]] = ((GREY, 1.5), (WHITE, 2.0))
-"""Lesions are brighter than the median of these tissues by so many robust standard deviations. White matter is darker
-than cortex in most FLAIR images; where slices are thick it may be brighter (72 ml found instead of 22 ml by cortex
-alone, in a patient with a tumour of about 20 ml)."""
 _SMALLEST_LESION = 5  # voxels of 1 mm
 _HULL_MM = 3
 _DEEP = (2, 41, 10, 49, 11, 50, 12, 51, 13, 52, 77)  # white matter and deep grey matter, which lesions lie in
@@ -50,14 +45,18 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
     shape = image.tensor.shape[2:]
     found = np.zeros(tuple(shape), dtype=np.uint8)
     if look is not None and look.evaluated is not None:
-        classes = look.evaluated.classes.cpu().numpy()
+        values, classes, scheme = image.tensor[0, 0].numpy(), look.evaluated.classes.cpu().numpy(), look.scheme
         if LESION in looked_for(look.contrast):
-            found[_bright_lesions(image.tensor[0, 0].numpy(), classes, look.scheme)] = _LESIONS
-        mass = np.isin(classes, look.scheme.classes_of(MASSES))
+            found[_bright_lesions(values, classes, scheme)] = _LESIONS
+        mass = np.isin(classes, scheme.classes_of(MASSES))
         mass = _in_pieces(mass, _SMALLEST_MASS_ML * 1000, FEWEST_ML * 1000)
-        mass = _without_holes(_grown(mass, look.evaluated.probabilities, look.scheme))
-        found[_connected(np.isin(classes, look.scheme.classes_of((LESION,))), mass)] = _LESIONS
-        found[mass] = _LEFT
+        mass = _without_holes(_grown(mass, look.evaluated.probabilities, scheme))
+        abnormal = _enlarged(look.evaluated.probabilities, ABNORMAL, scheme, classes.shape)
+        doubtful = suspected(values, classes, abnormal, scheme, look.contrast, 1.0)
+        doubtful = _in_pieces(doubtful, FEWEST_ML * 1000, FEWEST_ML * 1000)
+        swelling = _connected(doubtful | np.isin(classes, scheme.classes_of((LESION,))), mass)
+        found[swelling] = _LESIONS
+        found[mass | (doubtful & ~swelling)] = _LEFT
     if image.abnormal is not None:
         found[image.abnormal.numpy()] = _LEFT
     return torch.from_numpy(found) if found.any() else None
@@ -91,13 +90,9 @@ def with_abnormal(labels: LabelMap, scheme: LabelScheme, abnormal: Tensor | None
 def _bright_lesions(image: np.ndarray, classes: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     """(I, J, K) bool: what is brighter than cortex and white matter, inside the closed hull of white and deep grey
     matter."""
-    level = 0.0
-    for tissue, deviations in _BRIGHT:
-        values = image[np.isin(classes, scheme.classes_of(tissue))]
-        if not len(values):
-            return np.zeros(image.shape, dtype=bool)
-        median = float(np.median(values))
-        level = max(level, median + deviations * 1.4826 * float(np.median(np.abs(values - median))))
+    level = flair_level(image, classes, scheme)
+    if level is None:
+        return np.zeros(image.shape, dtype=bool)
     inner = ndimage.binary_closing(
         np.isin(classes, scheme.classes_of(_DEEP)), ndimage.generate_binary_structure(3, 1), _HULL_MM
     )
@@ -117,9 +112,13 @@ def _in_pieces(found: np.ndarray, smallest: float, fewest: float) -> np.ndarray:
 def _grown(mass: np.ndarray, probabilities: Tensor, scheme: LabelScheme) -> np.ndarray:
     """The mass (I, J, K) with what is connected to it and probably of it too, by ``probabilities``
     (C, I/2, J/2, K/2)."""
-    of_mass = probabilities[scheme.classes_of(MASSES)].sum(dim=0)
-    probable = F.interpolate(of_mass[None, None], size=mass.shape, mode="nearest")[0, 0].cpu().numpy() > _PROBABLE
-    return _connected(probable, mass)
+    return _connected(_enlarged(probabilities, MASSES, scheme, mass.shape) > _PROBABLE, mass)
+
+
+def _enlarged(probabilities: Tensor, ids: tuple[int, ...], scheme: LabelScheme, shape: tuple[int, ...]) -> np.ndarray:
+    """The probability of any of these ids, from (C, I/2, J/2, K/2) to the voxels of ``shape`` (I, J, K)."""
+    summed = probabilities[scheme.classes_of(ids)].sum(dim=0)
+    return F.interpolate(summed[None, None], size=shape, mode="nearest")[0, 0].cpu().numpy()
 
 
 def _connected(found: np.ndarray, mass: np.ndarray) -> np.ndarray:

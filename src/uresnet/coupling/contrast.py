@@ -17,13 +17,11 @@ from torch import Tensor
 
 from uresnet.core.choices import Contrast
 from uresnet.core.exact import is_exact
-from uresnet.core.labels import MASSES, LabelScheme
+from uresnet.core.labels import ABNORMAL, MASSES, LabelScheme
+from uresnet.coupling.suspected import FLUID, GREY, WHITE, suspected
 from uresnet.model.checkpoint import Model
 from uresnet.model.segmenter import SMALLEST
 from uresnet.preprocess import Conformed
-
-WHITE, GREY, FLUID = (2, 41), (3, 42), (4, 43)
-"""FreeSurfer ids of cerebral white matter, cortex and lateral ventricles, whose brightness tells a contrast."""
 
 _ALL_WHITE = (*WHITE, 7, 46, 16, 28, 60, 77)
 _ALL_FLUID = (*FLUID, 5, 44, 14, 15, 24)
@@ -40,6 +38,8 @@ _STEEPEST = 4.0  # detail of another contrast is amplified no further
 _COARSER = 1.5  # voxels of a first look, which takes a third of the time and finds the same contrast and masses
 _FEWEST = 25  # blocks of two of these voxels a side, 3 mm, of a tissue whose median is believed
 _FEWEST_OF_MASS = 18  # blocks, half a millilitre: all voxels of the image are looked at then
+_SHARE_SUSPECTED = 0.6
+"""Of a cube, in the blocks of a first look, which show less than the voxels: more of them are looked at whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Evaluated:
 @dataclass(frozen=True, eq=False)
 class Look:
     """What was seen in a conformed image: its ``contrast``, and all that the network says of it, in classes of
-    ``scheme``; ``evaluated`` is None for a T1-weighted image in which a first look saw no mass."""
+    ``scheme``; ``evaluated`` is None for a T1-weighted image in which a first look saw and suspected no mass."""
 
     contrast: Contrast
     scheme: LabelScheme
@@ -69,16 +69,16 @@ def predicts_t1(model: Model) -> bool:
 
 def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
     """Look at an image with a network with synthesis: on coarser voxels first, then on its own where the image is not
-    T1-weighted, or a mass was seen, or the ``whole`` is wanted in any case."""
+    T1-weighted, or a mass was seen or suspected, or the ``whole`` is wanted in any case."""
     scheme = model.scheme
     assert scheme is not None
     tensor = image.tensor.to(model.device)
     with torch.inference_mode():
         coarse = tensor if is_exact() else _coarser(tensor)
-        first = model.network.first_look(coarse)  # type: ignore[operator]
+        first, abnormal = model.network.first_look(coarse, scheme.classes_of(ABNORMAL))  # type: ignore[operator]
         tissues = _medians(coarse[0, 0, ::2, ::2, ::2], first, scheme)
         contrast = _contrast(tissues)
-        if not whole and contrast == "T1" and int(_is_one_of(first, scheme, MASSES).sum()) < _FEWEST_OF_MASS:
+        if not whole and contrast == "T1" and not _may_have_mass(coarse, first, abnormal, scheme):
             return Look(contrast, scheme, None)
         classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
         as_t1 = (predicted + _by_tissue(tensor, probabilities, scheme, tissues)) / 2 if tissues else predicted
@@ -89,6 +89,15 @@ def _coarser(image: Tensor) -> Tensor:
     """(1, 1, i, j, k): the image on larger voxels, with room at its ends for what the network needs."""
     coarse = F.interpolate(image, size=[int(n / _COARSER) for n in image.shape[2:]], mode="trilinear")
     return F.pad(coarse, [size for n in reversed(coarse.shape[2:]) for size in (0, -n % SMALLEST)])
+
+
+def _may_have_mass(image: Tensor, classes: Tensor, abnormal: Tensor, scheme: LabelScheme) -> bool:
+    """Whether a first look at a T1-weighted image saw a mass, or suspects one."""
+    if int(_is_one_of(classes, scheme, MASSES).sum()) >= _FEWEST_OF_MASS:
+        return True
+    blocks, seen, probability = (x.cpu().numpy() for x in (F.avg_pool3d(image, 2)[0, 0], classes, abnormal))
+    block_mm = 2.0 if is_exact() else 2 * _COARSER
+    return bool(suspected(blocks, seen, probability, scheme, "T1", block_mm, _SHARE_SUSPECTED).any())
 
 
 def _medians(values: Tensor, classes: Tensor, scheme: LabelScheme) -> dict[str, float]:

@@ -162,15 +162,18 @@ class Segmenter(nn.Module):
         """Those of the image and, if wanted, of the shifted one."""
         return self.features(image), self.features(F.pad(image, (1, -1) * 3)) if shifted_pass else None
 
-    def first_look(self, image: Tensor) -> Tensor:
+    def first_look(self, image: Tensor, of: Sequence[int]) -> tuple[Tensor, Tensor]:
         """image (1, 1, I, J, K) → the most probable class of the first voxel of every block of 2×2×2, (I/2, J/2, K/2)
-        uint8: half of the time of :meth:`forward`."""
+        uint8, and the probability of any class in ``of``, the same shape: half of the time of :meth:`forward`."""
         box = self._box(image)
         features = self.features(image[0, 0][box][None, None])
+        logits = self.logits(features, [0])[0, :, 0].float()
+        blocks = tuple(slice(side.start // 2, side.stop // 2) for side in box)
         classes = torch.zeros(tuple(n // 2 for n in image.shape[2:]), dtype=torch.uint8, device=image.device)
-        found = self.logits(features, [0])[0, :, 0].argmax(dim=-1).view(features.shape[2:])
-        classes[tuple(slice(side.start // 2, side.stop // 2) for side in box)] = found.to(torch.uint8)
-        return classes
+        probability = torch.zeros(classes.shape, device=image.device)
+        classes[blocks] = logits.argmax(dim=-1).view(features.shape[2:]).to(torch.uint8)
+        probability[blocks] = logits.softmax(dim=-1)[:, list(of)].sum(dim=-1).view(features.shape[2:])
+        return classes, probability
 
     def with_t1(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The classes and probabilities of :meth:`forward`, and the T1-weighted image predicted for the same brain,

@@ -122,6 +122,24 @@ def test_the_swelling_round_a_mass_is_found_in_every_contrast_and_no_other_lesio
     np.testing.assert_array_equal(ids == 25, classes == MASS)
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_mass_that_is_merely_suspected_is_one_and_beside_a_mass_it_is_swelling(beside: bool) -> None:
+    classes = head()
+    classes[5:16, 8:19, 8:19] = MASS if beside else class_of(2)
+    white = np.isin(classes, [class_of(2), class_of(41), MASS])
+    image = np.where(classes > 0, np.where(white, 0.9, 0.6), 0.0)
+    image[5:16, 19:31, 8:19] = 0.5  # darker than cortex
+    classes[30:34, 20:30, 20:30], image[30:34, 20:30, 20:30] = class_of(43), 0.1
+    probable = np.zeros([n // 2 for n in SHAPE], dtype=np.float32)
+    probable[2:9, 9:16, 3:10] = 0.05
+    abnormal = abnormal_classes(conformed(image), seen(classes, "T1", probable))
+    assert abnormal is not None
+    ids = ids_of(abnormal, classes)
+    assert (ids[7:14, 21:29, 10:17] == (77 if beside else 25)).all()
+    assert ((ids[5:16, 8:18, 8:19] == 25) == beside).all()
+    assert not np.isin(ids[18:], (25, 57, 77)).any()
+
+
 def flair(classes: np.ndarray) -> np.ndarray:
     noise = 0.02 * np.random.default_rng(0).normal(size=SHAPE)
     white = np.isin(classes, [class_of(2), class_of(41)])
