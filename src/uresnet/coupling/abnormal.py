@@ -16,7 +16,7 @@ from torch import Tensor
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import ABNORMAL, LESION, MASSES, SCHEMES, WITH_ABNORMAL, LabelScheme, looked_for, mirrored_id
 from uresnet.coupling.contrast import Look
-from uresnet.coupling.suspected import flair_level, suspected
+from uresnet.coupling.suspected import connected, flair_level, suspected
 from uresnet.preprocess import Conformed
 
 _LEFT, _RIGHT, _LESIONS = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
@@ -54,7 +54,7 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
         abnormal = _enlarged(look.evaluated.probabilities, ABNORMAL, scheme, classes.shape)
         doubtful = suspected(values, classes, abnormal, scheme, look.contrast, 1.0)
         doubtful = _in_pieces(doubtful, FEWEST_ML * 1000, FEWEST_ML * 1000)
-        swelling = _connected(doubtful | np.isin(classes, scheme.classes_of((LESION,))), mass)
+        swelling = connected(doubtful | np.isin(classes, scheme.classes_of((LESION,))), mass)
         found[swelling] = _LESIONS
         found[mass | (doubtful & ~swelling)] = _LEFT
     if image.abnormal is not None:
@@ -112,21 +112,13 @@ def _in_pieces(found: np.ndarray, smallest: float, fewest: float) -> np.ndarray:
 def _grown(mass: np.ndarray, probabilities: Tensor, scheme: LabelScheme) -> np.ndarray:
     """The mass (I, J, K) with what is connected to it and probably of it too, by ``probabilities``
     (C, I/2, J/2, K/2)."""
-    return _connected(_enlarged(probabilities, MASSES, scheme, mass.shape) > _PROBABLE, mass)
+    return connected(_enlarged(probabilities, MASSES, scheme, mass.shape) > _PROBABLE, mass)
 
 
 def _enlarged(probabilities: Tensor, ids: tuple[int, ...], scheme: LabelScheme, shape: tuple[int, ...]) -> np.ndarray:
     """The probability of any of these ids, from (C, I/2, J/2, K/2) to the voxels of ``shape`` (I, J, K)."""
     summed = probabilities[scheme.classes_of(ids)].sum(dim=0)
     return F.interpolate(summed[None, None], size=shape, mode="nearest")[0, 0].cpu().numpy()
-
-
-def _connected(found: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """(I, J, K) bool: the mass, and what is ``found`` and connected to it."""
-    if not mass.any():
-        return mass
-    pieces, _ = ndimage.label(mass | found, _EVERYWHERE)
-    return np.asarray(np.isin(pieces, np.unique(pieces[mass])))
 
 
 def _without_holes(mass: np.ndarray) -> np.ndarray:

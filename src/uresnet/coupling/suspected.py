@@ -31,6 +31,10 @@ _REACH_MM = 4.0
 
 _GREY_TO_FLUID = {"T1": 0.0, "T2": 0.1}
 """The step in brightness from cortex towards fluid, as a share of it, from which on tissue is no white matter."""
+_GREY_TO_WHITE = 0.5
+"""The same towards white matter, in T1-weighted images: what is suspected, darker, and connected to a mass belongs to
+it. There a mass may be as bright as cortex."""
+_EVERYWHERE = np.ones((3, 3, 3), dtype=bool)
 _FLAIR = ((GREY, 1.5), (WHITE, 2.0))
 """In FLAIR, abnormal tissue is brighter than the median of these tissues by so many robust standard deviations. White
 matter is darker than cortex in most FLAIR images; where slices are thick it may be brighter (72 ml found instead of
@@ -52,18 +56,28 @@ def suspected(
     ``voxel_mm``. ``share`` is how much of a cube must be so. Nothing where the contrast is not known.
     """
     nothing = np.zeros(image.shape, dtype=bool)
-    abnormal = _has_brightness(image, classes, scheme, contrast, voxel_mm)
-    if abnormal is None:
+    brightness = _abnormal_brightness(image, classes, scheme, contrast, voxel_mm)
+    if brightness is None:
         return nothing
-    candidates = abnormal & (classes > 0) & ~np.isin(classes, scheme.classes_of(_ALL_FLUID))
-    candidates &= ndimage.gaussian_filter(probability, _BLUR_MM / voxel_mm) > _LEAST
-    if not candidates.any():
+    doubtful = ndimage.gaussian_filter(probability, _BLUR_MM / voxel_mm) > _LEAST
+    doubtful &= (classes > 0) & ~np.isin(classes, scheme.classes_of(_ALL_FLUID))
+    if not doubtful.any():
         return nothing
-    (box,) = ndimage.find_objects(candidates.astype(np.uint8))
-    inside, side = candidates[box], 1 + 2 * round((_THICK_MM / voxel_mm - 1) / 2)
+    (box,) = ndimage.find_objects(doubtful.astype(np.uint8))
+    inside, beside = (doubtful[box] & where[box] for where in brightness)
+    side = 1 + 2 * round((_THICK_MM / voxel_mm - 1) / 2)
     core = ndimage.uniform_filter(inside.astype(np.float32), side, mode="constant") >= share - 1e-4
-    nothing[box] = inside & ndimage.maximum_filter(core, side + 2 * round(_REACH_MM / voxel_mm))
+    thick = inside & ndimage.maximum_filter(core, side + 2 * round(_REACH_MM / voxel_mm))
+    nothing[box] = connected(ndimage.binary_opening(beside), thick)
     return nothing
+
+
+def connected(found: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """(I, J, K) bool: the mass, and what is ``found`` and connected to it."""
+    if not mass.any():
+        return mass
+    pieces, _ = ndimage.label(mass | found, _EVERYWHERE)
+    return np.asarray(np.isin(pieces, np.unique(pieces[mass])))
 
 
 def flair_level(image: np.ndarray, classes: np.ndarray, scheme: LabelScheme) -> float | None:
@@ -78,19 +92,21 @@ def flair_level(image: np.ndarray, classes: np.ndarray, scheme: LabelScheme) -> 
     return max(levels)
 
 
-def _has_brightness(
+def _abnormal_brightness(
     image: np.ndarray, classes: np.ndarray, scheme: LabelScheme, contrast: Contrast, voxel_mm: float
-) -> np.ndarray | None:
-    """(I, J, K) bool: where brightness does not exclude abnormal tissue; None where it says nothing."""
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(I, J, K) bool: where brightness is that of abnormal tissue, and where it is so for what is connected to a mass;
+    None where it says nothing."""
     smooth = ndimage.gaussian_filter(image, _SMOOTH_MM / voxel_mm)
     if contrast == "FLAIR":
         level = flair_level(image, classes, scheme)
-        return None if level is None else smooth > level
+        return None if level is None else (smooth > level, np.zeros_like(classes, dtype=bool))
     step = _GREY_TO_FLUID.get(contrast)
-    grey, fluid = (image[np.isin(classes, scheme.classes_of(ids))] for ids in (GREY, FLUID))
-    if step is None or not len(grey) or not len(fluid):
+    tissues = [image[np.isin(classes, scheme.classes_of(ids))] for ids in (GREY, FLUID, WHITE)]
+    if step is None or not all(map(len, tissues)):
         return None
-    start, end = float(np.median(grey)), float(np.median(fluid))
-    level = start + step * (end - start)
-    beyond: np.ndarray = smooth > level if end > start else smooth < level
-    return beyond
+    grey, fluid, white = (float(np.median(values)) for values in tissues)
+    level = grey + step * (fluid - grey)
+    if contrast == "T1":
+        return smooth < level, smooth < grey + _GREY_TO_WHITE * (white - grey)
+    return smooth > level, np.zeros_like(classes, dtype=bool)

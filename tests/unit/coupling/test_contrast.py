@@ -32,6 +32,8 @@ GRID = Grid.centred(SHAPE, (1, 1, 1), "RAS", (0, 0, 0))
         (0.88, 0.64, 0.19, "T1"),
         (0.56, 0.44, 0.07, "T1"),  # after contrast agent
         (0.81, 0.68, 0.57, "T1"),  # a tumour that presses on the ventricles
+        (0.86, 0.51, 0.48, "T1"),  # slices of 6 mm, of somebody with narrow ventricles
+        (0.65, 0.51, 0.50, "unknown"),
         (0.24, 0.32, 0.82, "T2"),
         (0.14, 0.22, 0.76, "T2"),
         (0.68, 0.78, 0.57, "FLAIR"),
