@@ -1,8 +1,8 @@
 """Abnormal tissue: where it is, and how it enters the classes of a segmentation.
 
 Masses, cavities and strokes, and the swelling round them, are found by the network in every contrast; where it is not
-sure, together with brightness. Lesions of the white matter are found in FLAIR images, by brightness: there a rule of
-one line does better than the network. Nothing is matched to masses.
+sure, together with brightness. Lesions of the white matter are found in FLAIR images, by brightness and by the network:
+there a rule of one line does better than the network alone. Nothing is matched to masses.
 """
 
 from __future__ import annotations
@@ -46,15 +46,16 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
     found = np.zeros(tuple(shape), dtype=np.uint8)
     if look is not None and look.evaluated is not None:
         values, classes, scheme = image.tensor[0, 0].numpy(), look.evaluated.classes.cpu().numpy(), look.scheme
+        taken_for_lesion = np.isin(classes, scheme.classes_of((LESION,)))
         if LESION in looked_for(look.contrast):
-            found[_bright_lesions(values, classes, scheme)] = _LESIONS
+            found[taken_for_lesion | _bright_lesions(values, classes, scheme)] = _LESIONS
         mass = np.isin(classes, scheme.classes_of(MASSES))
         mass = _in_pieces(mass, _SMALLEST_MASS_ML * 1000, FEWEST_ML * 1000)
         mass = _without_holes(_grown(mass, look.evaluated.probabilities, scheme))
         abnormal = _enlarged(look.evaluated.probabilities, ABNORMAL, scheme, classes.shape)
         doubtful = suspected(values, classes, abnormal, scheme, look.contrast, 1.0)
         doubtful = _in_pieces(doubtful, FEWEST_ML * 1000, FEWEST_ML * 1000)
-        swelling = connected(doubtful | np.isin(classes, scheme.classes_of((LESION,))), mass)
+        swelling = connected(doubtful | taken_for_lesion, mass)
         found[swelling] = _LESIONS
         found[mass | (doubtful & ~swelling)] = _LEFT
     if image.abnormal is not None:

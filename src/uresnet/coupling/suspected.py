@@ -34,6 +34,7 @@ _GREY_TO_FLUID = {"T1": 0.0, "T2": 0.1}
 _GREY_TO_WHITE = 0.5
 """The same towards white matter, in T1-weighted images: what is suspected, darker, and connected to a mass belongs to
 it. There a mass may be as bright as cortex."""
+_BESIDE_MM = 4.0
 _EVERYWHERE = np.ones((3, 3, 3), dtype=bool)
 _FLAIR = ((GREY, 1.5), (WHITE, 2.0))
 """In FLAIR, abnormal tissue is brighter than the median of these tissues by so many robust standard deviations. White
@@ -68,7 +69,8 @@ def suspected(
     side = 1 + 2 * round((_THICK_MM / voxel_mm - 1) / 2)
     core = ndimage.uniform_filter(inside.astype(np.float32), side, mode="constant") >= share - 1e-4
     thick = inside & ndimage.maximum_filter(core, side + 2 * round(_REACH_MM / voxel_mm))
-    nothing[box] = connected(ndimage.binary_opening(beside), thick)
+    near = ndimage.maximum_filter(thick, 1 + 2 * round(_BESIDE_MM / voxel_mm))
+    nothing[box] = connected(ndimage.binary_opening(beside & near), thick)
     return nothing
 
 
