@@ -134,10 +134,19 @@ def present(scheme: LabelScheme, *maps: LabelMap) -> list[LabelClass]:
 
 
 _IN_FULL = {"Inf-Lat-Vent": "Inferior Lateral Ventricle", "VentralDC": "Ventral Diencephalon", "WM": "White Matter"}
+_OF_ABNORMAL = {
+    "WM-hypointensities": "Lesions of the white matter",
+    "Lesion": "Mass, cavity or stroke",
+    "Left-Lesion": "Left mass, cavity or stroke",
+    "Right-Lesion": "Right mass, cavity or stroke",
+}
+"""Abnormal tissue as the verdict calls it: FreeSurfer's names are those of other findings, in T1-weighted images."""
 
 
 def words(name: str) -> str:
     """``Left-Inf-Lat-Vent`` without its hyphens, and in full."""
+    if name in _OF_ABNORMAL:
+        return _OF_ABNORMAL[name]
     for short, full in _IN_FULL.items():
         name = name.replace(short, full)
     return name.replace("-", " ").replace("_", " ")

@@ -10,7 +10,7 @@ from report_results import made_up_results
 from uresnet.core.labels import SCHEMES
 from uresnet.quality.verdict import DEFAULT_MODEL
 from uresnet.report.pages.registration import registration_page
-from uresnet.report.structures import groups, table_rows, why_not_predicted
+from uresnet.report.structures import groups, table_rows, why_not_predicted, words
 from uresnet.results.record import InputRecord
 
 SIDED = SCHEMES["freesurfer28"]
@@ -100,3 +100,17 @@ def test_abnormal_tissue_that_was_not_looked_for_has_no_volume() -> None:
     assert rows[25].asymmetry["image"] is None and rows[10].asymmetry["image"] == 0.0
     flair = {"image": replace(about, contrast="FLAIR")}
     assert {row.structure.id: row for row in table_rows(scheme, volumes, None, flair)}[77].volumes["image"] == 0.0
+
+
+def test_abnormal_tissue_has_the_names_of_the_verdict() -> None:
+    """FreeSurfer calls 77 hypointensities, after T1-weighted images; in FLAIR images they are bright."""
+    names = {structure.id: words(structure.name) for structure in SCHEMES["freesurfer35"].classes}
+    assert (names[77], names[25], names[57]) == (
+        "Lesions of the white matter",
+        "Left mass, cavity or stroke",
+        "Right mass, cavity or stroke",
+    )
+    assert [group.name for group in groups(SCHEMES["freesurfer35"].classes)][-2:] == [
+        "Mass, cavity or stroke",
+        "Lesions of the white matter",
+    ]
