@@ -51,13 +51,13 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
             found[taken_for_lesion | _bright_lesions(values, classes, scheme)] = _LESIONS
         mass = np.isin(classes, scheme.classes_of(MASSES))
         mass = _in_pieces(mass, _SMALLEST_MASS_ML * 1000, FEWEST_ML * 1000)
-        mass = _without_holes(_grown(mass, look.evaluated.probabilities, scheme))
+        mass = _grown(mass, look.evaluated.probabilities, scheme)
         abnormal = _enlarged(look.evaluated.probabilities, ABNORMAL, scheme, classes.shape)
         doubtful = suspected(values, classes, abnormal, scheme, look.contrast, 1.0)
         doubtful = _in_pieces(doubtful, FEWEST_ML * 1000, FEWEST_ML * 1000)
         swelling = connected(doubtful | taken_for_lesion, mass)
         found[swelling] = _LESIONS
-        found[mass | (doubtful & ~swelling)] = _LEFT
+        found[_without_holes(mass | (doubtful & ~swelling))] = _LEFT
     if image.abnormal is not None:
         found[image.abnormal.numpy()] = _LEFT
     return torch.from_numpy(found) if found.any() else None
