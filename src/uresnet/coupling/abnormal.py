@@ -25,12 +25,14 @@ _HEALTHY = _LEFT  # classes below it are those of healthy brains
 _SMALLEST_MASS_ML = 0.2  # a piece
 FEWEST_ML = 1.0
 """Of masses, in all: less is found in healthy brains."""
-_PROBABLE = 0.1
-"""Of being a mass: what is connected to a mass with at least this probability is a part of it. Of painted masses the
-network's first choice shows two thirds."""
+_PROBABLE = 0.4
+"""Of being a mass: what is connected to a mass with at least this probability is a part of it."""
+_FEWEST_SUSPECTED_ML = 2.0  # a piece
 _LARGEST_HOLE_ML = 3.0
 """What a mass encloses is a part of it up to this size; a ventricle that it surrounds is larger."""
 
+_ABOVE_CORTEX = 1.2  # robust standard deviations, of lesions in FLAIR
+_LEAST_OF_LESION = 0.02  # of the probability of abnormal tissue, where something is bright
 _SMALLEST_LESION = 5  # voxels of 1 mm
 _HULL_MM = 3
 _DEEP = (2, 41, 10, 49, 11, 50, 12, 51, 13, 52, 77)  # white matter and deep grey matter, which lesions lie in
@@ -46,18 +48,19 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
     found = np.zeros(tuple(shape), dtype=np.uint8)
     if look is not None and look.evaluated is not None:
         values, classes, scheme = image.tensor[0, 0].numpy(), look.evaluated.classes.cpu().numpy(), look.scheme
+        probability = _enlarged(look.evaluated.probabilities, ABNORMAL, scheme, classes.shape)
         taken_for_lesion = np.isin(classes, scheme.classes_of((LESION,)))
         if LESION in looked_for(look.contrast):
-            found[taken_for_lesion | _bright_lesions(values, classes, scheme)] = _LESIONS
+            bright = _bright_lesions(values, classes, probability, scheme)
+            found[taken_for_lesion | bright] = _LESIONS
         mass = np.isin(classes, scheme.classes_of(MASSES))
         mass = _in_pieces(mass, _SMALLEST_MASS_ML * 1000, FEWEST_ML * 1000)
         mass = _grown(mass, look.evaluated.probabilities, scheme)
-        abnormal = _enlarged(look.evaluated.probabilities, ABNORMAL, scheme, classes.shape)
-        doubtful = suspected(values, classes, abnormal, scheme, look.contrast, 1.0)
-        doubtful = _in_pieces(doubtful, FEWEST_ML * 1000, FEWEST_ML * 1000)
-        swelling = connected(doubtful | taken_for_lesion, mass)
-        found[swelling] = _LESIONS
-        found[_without_holes(mass | (doubtful & ~swelling))] = _LEFT
+        doubtful = suspected(values, classes, probability, scheme, look.contrast, 1.0)
+        doubtful = _in_pieces(doubtful, _FEWEST_SUSPECTED_ML * 1000, 0)
+        # Round a mass, T1-weighted images show more as dark as cortex than swells; the others show it bright.
+        found[connected(taken_for_lesion | (doubtful & (look.contrast != "T1")), mass)] = _LESIONS
+        found[_without_holes(mass | (doubtful & ~connected(doubtful, mass)))] = _LEFT
     if image.abnormal is not None:
         found[image.abnormal.numpy()] = _LEFT
     return torch.from_numpy(found) if found.any() else None
@@ -88,16 +91,16 @@ def with_abnormal(labels: LabelMap, scheme: LabelScheme, abnormal: Tensor | None
     return LabelMap(torch.from_numpy(np.where(found > 0, found, classes)), labels.grid), WITH_ABNORMAL
 
 
-def _bright_lesions(image: np.ndarray, classes: np.ndarray, scheme: LabelScheme) -> np.ndarray:
-    """(I, J, K) bool: what is brighter than cortex and white matter, inside the closed hull of white and deep grey
-    matter."""
-    level = flair_level(image, classes, scheme)
+def _bright_lesions(image: np.ndarray, classes: np.ndarray, probability: np.ndarray, scheme: LabelScheme) -> np.ndarray:
+    """(I, J, K) bool: what is brighter than cortex and white matter, and not certainly healthy to the network, inside
+    the closed hull of white and deep grey matter."""
+    level = flair_level(image, classes, scheme, _ABOVE_CORTEX)
     if level is None:
         return np.zeros(image.shape, dtype=bool)
     inner = ndimage.binary_closing(
         np.isin(classes, scheme.classes_of(_DEEP)), ndimage.generate_binary_structure(3, 1), _HULL_MM
     )
-    bright = ndimage.gaussian_filter(image, 0.5) > level
+    bright = (ndimage.gaussian_filter(image, 0.5) > level) & (probability > _LEAST_OF_LESION)
     return _in_pieces(bright & ndimage.binary_fill_holes(inner), _SMALLEST_LESION, 0)
 
 

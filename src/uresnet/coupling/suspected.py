@@ -19,7 +19,7 @@ WHITE, GREY, FLUID = (2, 41), (3, 42), (4, 43)
 
 _ALL_FLUID = (*FLUID, 5, 44, 14, 15, 24)
 
-_LEAST = 0.01
+_LEAST = 0.025
 """Of the probability of abnormal tissue, blurred: below it nothing is suspected."""
 _BLUR_MM = 3.0
 _SMOOTH_MM = 0.7  # of the image, against noise
@@ -36,10 +36,10 @@ _GREY_TO_WHITE = 0.5
 it. There a mass may be as bright as cortex."""
 _BESIDE_MM = 4.0
 _EVERYWHERE = np.ones((3, 3, 3), dtype=bool)
-_FLAIR = ((GREY, 1.5), (WHITE, 2.0))
-"""In FLAIR, abnormal tissue is brighter than the median of these tissues by so many robust standard deviations. White
-matter is darker than cortex in most FLAIR images; where slices are thick it may be brighter (72 ml found instead of
-22 ml by cortex alone, in a patient with a tumour of about 20 ml)."""
+_ABOVE_CORTEX, _ABOVE_WHITE = 1.5, 2.0
+"""In FLAIR, abnormal tissue is brighter than the median of cortex and of white matter by so many robust standard
+deviations. White matter is darker than cortex in most FLAIR images; where slices are thick it may be brighter (72 ml
+found instead of 22 ml by cortex alone, in a patient with a tumour of about 20 ml)."""
 
 
 def suspected(
@@ -82,10 +82,13 @@ def connected(found: np.ndarray, mass: np.ndarray) -> np.ndarray:
     return np.asarray(np.isin(pieces, np.unique(pieces[mass])))
 
 
-def flair_level(image: np.ndarray, classes: np.ndarray, scheme: LabelScheme) -> float | None:
-    """The brightness above which tissue is abnormal in a FLAIR image; None where a tissue was not found."""
+def flair_level(
+    image: np.ndarray, classes: np.ndarray, scheme: LabelScheme, above_cortex: float = _ABOVE_CORTEX
+) -> float | None:
+    """The brightness above which tissue is abnormal in a FLAIR image, ``above_cortex`` in robust standard deviations;
+    None where a tissue was not found."""
     levels = []
-    for ids, deviations in _FLAIR:
+    for ids, deviations in ((GREY, above_cortex), (WHITE, _ABOVE_WHITE)):
         values = image[np.isin(classes, scheme.classes_of(ids))]
         if not len(values):
             return None
