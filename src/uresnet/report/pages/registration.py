@@ -14,7 +14,7 @@ from uresnet.report.contours import SUBPIXELS
 from uresnet.report.deformation import placement, warp_slices
 from uresnet.report.html import render
 from uresnet.report.pages.deformation_panels import deformation_panels
-from uresnet.report.pages.slice_panels import one_scale, shown_planes
+from uresnet.report.pages.slice_panels import begins_at_mass, one_scale, shown_planes
 from uresnet.report.slices import view_of
 from uresnet.report.structures import groups, is_predicted, present, table_rows, why_not_predicted, words
 from uresnet.results.record import RunRecord
@@ -59,7 +59,7 @@ def registration_page(pair: RegisteredPair, title: str = "") -> str:
         rows=table_rows(pair.scheme, pair.volumes, dice, pair.record.inputs),
         predicted_dice=PREDICTED_DICE if is_predicted(pair.record) else "",
         why_not_predicted=why_not_predicted(pair.record),
-        look_first=_look_first(dice),
+        look_first=begins_at_mass(*pair.volumes.values()) + _look_first(dice),
         next_file="warped.nii.gz is the moving image on the fixed grid; transform.h5 takes any other image along; "
         "volumes.tsv has the volumes.",
         not_freesurfer=NOT_FREESURFER,

@@ -11,7 +11,7 @@ from uresnet.measures.volumes import NOT_FREESURFER, PREDICTED_DICE
 from uresnet.quality.verdict import judge_record
 from uresnet.report.contours import SUBPIXELS
 from uresnet.report.html import render
-from uresnet.report.pages.slice_panels import one_scale, shown_planes
+from uresnet.report.pages.slice_panels import begins_at_mass, one_scale, shown_planes
 from uresnet.report.slices import view_of
 from uresnet.report.structures import groups, is_predicted, present, table_rows, why_not_predicted
 from uresnet.results.record_text import image_name, plain_warnings
@@ -48,7 +48,8 @@ def _page(template: str, result: SegmentedImage, title: str, **values: str) -> s
         rows=table_rows(result.scheme, {"image": result.volumes}, inputs=result.record.inputs),
         predicted_dice=PREDICTED_DICE if is_predicted(result.record) else "",
         why_not_predicted=why_not_predicted(result.record),
-        look_first="Go through the slices: each outline should follow one structure, and none should be missing.",
+        look_first=begins_at_mass(result.volumes)
+        + "Go through the slices: each outline should follow one structure, and none should be missing.",
         next_file="the label map (FreeSurfer ids) and volumes.tsv; the label tables name and colour it elsewhere.",
         not_freesurfer=NOT_FREESURFER,
         sided=result.scheme.sided,

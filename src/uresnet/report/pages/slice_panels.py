@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image, LabelMap
-from uresnet.core.labels import LabelScheme
+from uresnet.core.labels import MASSES, LabelScheme
 from uresnet.report.contours import SUBPIXELS, structure_paths
 from uresnet.report.pictures import data_uri, grey
 from uresnet.report.slices import PLANES, Plane, View, cut, cut_labels, grey_window, place_of, plane_grid
@@ -19,7 +21,7 @@ class ShownPlane:
     """One plane as the page's template and script need it.
 
     ``pictures`` (data URIs) and ``outlines`` (SVG path data by FreeSurfer id) are lists over the slices, by the name of
-    the image they belong to; ``middle`` is the slice that is shown first.
+    the image they belong to; ``first`` is the slice that is shown first.
     """
 
     name: str
@@ -29,11 +31,7 @@ class ShownPlane:
     positions: list[str]
     pictures: dict[str, list[str]]
     outlines: dict[str, list[dict[int, str]]]
-
-    @property
-    def middle(self) -> int:
-        """The slice that is shown first."""
-        return len(self.positions) // 2
+    first: int
 
     @property
     def data(self) -> dict[str, Any]:
@@ -49,7 +47,8 @@ def shown_planes(
     view: View,
 ) -> list[ShownPlane]:
     """Every plane of a view. ``images`` are drawn in views of their own of the same size; ``segmentations``, where
-    there are any, are outlined in ``view``."""
+    there are any, are outlined in ``view``. The slice that is shown first is the one with most of a mass, in any of
+    them; where there is none, it is the middle one."""
     windows = {name: grey_window(image) for name, (image, _) in images.items()}
     maps = {name: labels for name, labels in segmentations.items() if labels is not None and scheme is not None}
     planes = []
@@ -59,13 +58,21 @@ def shown_planes(
             name: [data_uri(grey(picture, windows[name])) for picture in cut(image, plane_grid(plane, own_view))]
             for name, (image, own_view) in images.items()
         }
+        slices = {name: cut_labels(labels, grid) for name, labels in maps.items()}
         outlines = {
-            name: [structure_paths(picture, scheme) for picture in cut_labels(labels, grid)]
-            for name, labels in maps.items()
+            name: [structure_paths(picture, scheme) for picture in cuts]
+            for name, cuts in slices.items()
             if scheme is not None
         }
-        planes.append(_shown(plane, grid, pictures, outlines))
+        planes.append(_shown(plane, grid, pictures, outlines, _first(grid.shape[2], slices)))
     return planes
+
+
+def begins_at_mass(*volumes: Mapping[int, float]) -> str:
+    """A sentence for readers, where the slices shown first go through a mass; ``volumes`` by FreeSurfer id."""
+    if not any(found.get(mass) for found in volumes for mass in MASSES):
+        return ""
+    return "The slices shown first go through the mass: see whether its outline is right. "
 
 
 def one_scale(planes: list[ShownPlane]) -> str:
@@ -80,6 +87,7 @@ def _shown(
     grid: Grid,
     pictures: dict[str, list[str]],
     outlines: dict[str, list[dict[int, str]]],
+    first: int,
 ) -> ShownPlane:
     return ShownPlane(
         name=plane.name,
@@ -89,4 +97,11 @@ def _shown(
         positions=[place_of(plane, grid, n) for n in range(grid.shape[2])],
         pictures=pictures,
         outlines=outlines,
+        first=first,
     )
+
+
+def _first(count: int, slices: Mapping[str, np.ndarray]) -> int:
+    """The slice of ``count`` with most of a mass, or the middle one."""
+    seen = [max((int(np.isin(cuts[n], MASSES).sum()) for cuts in slices.values()), default=0) for n in range(count)]
+    return int(np.argmax(seen)) if any(seen) else count // 2
