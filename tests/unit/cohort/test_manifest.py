@@ -18,8 +18,8 @@ from uresnet.cohort.manifest import LINES, Manifest
 def test_the_last_line_of_a_job_counts_and_a_cut_one_does_not(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path)
     manifest.note(Outcome(id="a", state="failed", error="no"))
-    about = {"reasons": ("Small.", "Dark."), "warnings": ("Odd.", "Odder.")}
-    manifest.note(Outcome(id="b", state="done", verdict="look", seconds=1.5, peak_mb=800, **about))
+    said = Outcome(id="b", state="done", reasons=("Small.", "Dark."), warnings=("Odd.", "Odder."))
+    manifest.note(replace(said, verdict="look", seconds=1.5, peak_mb=800))
     manifest.note(Outcome(id="a", state="done", verdict="look"))
     whole = (tmp_path / LINES).read_bytes()
     last = whole.rstrip(b"\n").rfind(b"\n") + 1

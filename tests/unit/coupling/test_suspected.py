@@ -63,7 +63,7 @@ def test_fluid_is_no_mass_and_an_unknown_contrast_says_nothing() -> None:
     assert not suspected(image, classes, probability, SCHEME, "unknown", 1.0).any()
     nothing = np.zeros_like(classes)
     for contrast in ("T1", "T2", "FLAIR"):
-        assert not suspected(image, nothing, probability, SCHEME, contrast, 1.0).any()  # type: ignore[arg-type]
+        assert not suspected(image, nothing, probability, SCHEME, contrast, 1.0).any()
 
 
 def test_coarse_voxels_show_the_same() -> None:
