@@ -56,6 +56,8 @@ def log_result(run: Session, record: RunRecord, path: Path) -> None:
     say(f"model {record.model.name}, sha256 {record.model.sha256}")
     if (other := record.model.specialist) is not None:
         say(f"together with {other.name}, sha256 {other.sha256}, which saw the predicted T1-weighted image")
+    if (other := record.model.contrast_by) is not None:
+        say(f"contrast and masses by {other.name}, sha256 {other.sha256}")
     say(f"device {record.device}, {record.threads} threads")
     say(", ".join(f"{name} {version}" for name, version in record.versions.items()))
     lines = [" ".join(shlex.quote(word) for word in command_line()), f"finished {record.finished}"]

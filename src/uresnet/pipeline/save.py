@@ -318,6 +318,8 @@ def _sidecar_text(volumes: Mapping[str, Mapping[int, float]], record: RunRecord)
     model = f"{record.model.name} ({record.model.sha256[:8]})"
     if record.model.specialist is not None:
         model += f", together with {record.model.specialist.name} ({record.model.specialist.sha256[:8]})"
+    if record.model.contrast_by is not None:
+        model += f", masses by {record.model.contrast_by.name} ({record.model.contrast_by.sha256[:8]})"
     return json_text(volumes_sidecar(volumes, model))
 
 

@@ -25,7 +25,7 @@ from uresnet.model.catalogue import ModelFile, find_model
 from uresnet.model.checkpoint import Model, load_model
 from uresnet.pipeline.progress import Progress, Stages
 from uresnet.preprocess import Conformed, check_mask, extract_brain
-from uresnet.results.record import InputRecord, ModelRecord, RunRecord, SpecialistRecord, environment, now
+from uresnet.results.record import InputRecord, ModelRecord, OtherModelRecord, RunRecord, environment, now
 from uresnet.transform import Affine, resample
 
 ModelSource = str | Path | ModelFile | Model | None
@@ -169,7 +169,6 @@ def run_record(
     exact: bool = False,
 ) -> RunRecord:
     """What both kinds of run record; ``scheme`` is that of the segmentations."""
-    other = model.specialist
     return RunRecord(
         finished=now(),
         versions=environment(),
@@ -179,7 +178,8 @@ def run_record(
             sha256=model.sha256,
             scheme=scheme.name if scheme else "",
             licence=model.card.licence,
-            specialist=None if other is None else SpecialistRecord(name=other.name, sha256=other.sha256),
+            specialist=_other(model.specialist),
+            contrast_by=_other(model.general),
         ),
         device=device,
         threads=torch.get_num_threads(),
@@ -188,6 +188,10 @@ def run_record(
         warnings=tuple(warnings),
         exact=exact or None,
     )
+
+
+def _other(model: Model | None) -> OtherModelRecord | None:
+    return None if model is None else OtherModelRecord(name=model.name, sha256=model.sha256)
 
 
 def input_record(

@@ -158,7 +158,7 @@ def image_signs(
         missing=sum(volume == 0 for volume in volumes.values()),
         lopsided=_lopsided(volumes, scheme),
         mass_ml=sum(masses) / 1000 if any(masses) or looked else None,
-        lesion_ml=found.get(LESION, 0.0) / 1000 if LESION in looked_for(contrast) else None,
+        lesion_ml=found.get(LESION, 0.0) / 1000 if LESION in looked_for(contrast) or found.get(LESION) else None,
     )
 
 

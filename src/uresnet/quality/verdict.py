@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from uresnet.results.record import Level, ModelRecord, Quality, RunRecord
 from uresnet.results.signs import ImageSigns, PairSigns, rounded
 
+_NONE = "none"
+
 SEVERITY = {Level.good: 0, Level.look: 1, Level.failed: 2}
 
 HEADLINES = {
@@ -39,6 +41,8 @@ class Bounds:
 
     def in_words(self) -> str:
         """What passes as good, e.g. "at least 0.9"."""
+        if self.look_above == 0 and self.look_below is None:
+            return _NONE
         parts = []
         if self.look_below is not None:
             parts.append(f"at least {self.look_below:g}")
@@ -60,6 +64,10 @@ class Rule:
     alone: str = ""
 
 
+_LOPSIDED_BY_MASS = (
+    "the structures of one side are much larger than those of the other, as they may be beside abnormal tissue, which "
+    "takes the place of some"
+)
 _NOT_SIMILAR = "the warped and the fixed image are not similar"
 
 PAIR_RULES: tuple[Rule, ...] = (
@@ -279,7 +287,13 @@ class Finding:
     @property
     def wanted(self) -> str:
         """Which values are good."""
-        return f"{self.rule.bounds.in_words()}{self.rule.unit}"
+        words = self.rule.bounds.in_words()
+        return words if words == _NONE else f"{words}{self.rule.unit}"
+
+    @property
+    def judgement(self) -> str:
+        """The verdict on the value; where there is none, and that is no doubt, no verdict either."""
+        return "not judged" if self.value is None and self.level is Level.good else self.level.value
 
 
 @dataclass(frozen=True)
@@ -391,7 +405,8 @@ def _notes(image: ImageSigns, whose: str = "") -> list[str]:
     if told is None or _LESION_RULE.bounds.level(told) is not Level.good:
         return []
     matched = "registration matches them as white matter, and " if whose else ""
-    told_ml = f"{told:.3g} ml look like lesions of the white matter (id 77)"
+    swelling = " or swelling round the mass" if image.mass_ml else ""
+    told_ml = f"{told:.3g} ml look like lesions of the white matter{swelling} (id 77)"
     return [f"{whose}{told_ml}; {matched}the tables of volumes give them a row of their own."]
 
 
@@ -407,6 +422,8 @@ def _image_rules(image: ImageSigns) -> list[Rule]:
     beside = looked and (image.mass_ml or 0.0) > _BESIDE * (image.drawn_ml or 0.0)
     drawn = DRAWN_RULE if beside else DRAWN_ONLY_RULE
     rules = [drawn if rule.sign == "mass_ml" and image.drawn_ml else rule for rule in IMAGE_RULES]
+    if image.mass_ml:
+        rules = [replace(rule, meaning=_LOPSIDED_BY_MASS) if rule.sign == "lopsided" else rule for rule in rules]
     return [rule for rule in rules if rule.sign not in unneeded]
 
 

@@ -33,8 +33,8 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpecialistRecord:
-    """A model that saw the predicted T1-weighted image too; ``sha256`` is that of its file."""
+class OtherModelRecord:
+    """A model that was asked beside the one that ran; ``sha256`` is that of its file."""
 
     name: str
     sha256: str
@@ -44,14 +44,16 @@ class SpecialistRecord:
 class ModelRecord:
     """The model that ran; ``sha256`` is that of its file, ``scheme`` the name of its label scheme or empty; ``licence``
     is that of its weights, as its card has it: empty where that has none, None in records of earlier versions.
-    ``specialist`` is None where no second model was asked."""
+    ``specialist`` is a model that saw the predicted T1-weighted image too, ``contrast_by`` one that only said the
+    contrast of the images and where they have masses; None where none did."""
 
     name: str
     kind: str
     sha256: str
     scheme: str
     licence: str | None = None
-    specialist: SpecialistRecord | None = None
+    specialist: OtherModelRecord | None = None
+    contrast_by: OtherModelRecord | None = None
 
     @property
     def names(self) -> str:

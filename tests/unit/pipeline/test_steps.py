@@ -15,7 +15,7 @@ from uresnet.model.checkpoint import load_model
 from uresnet.pipeline.progress import Stages, silent
 from uresnet.pipeline.steps import ready_model, run_record
 from uresnet.results.json_values import to_json_value
-from uresnet.results.record import RunRecord, SpecialistRecord
+from uresnet.results.record import OtherModelRecord, RunRecord
 
 
 def test_a_model_that_segments_coarsely_is_told() -> None:
@@ -28,7 +28,9 @@ def test_a_model_that_segments_coarsely_is_told() -> None:
 
 def test_the_record_names_a_second_model_that_was_asked(tiny_model: Path) -> None:
     model = load_model(tiny_model)
-    for asked, named in ((None, None), (model, SpecialistRecord(name="tiny", sha256=model.sha256))):
+    for asked, named in ((None, None), (model, OtherModelRecord(name="tiny", sha256=model.sha256))):
         record = run_record(replace(model, specialist=asked), model.scheme, "cpu", Stages(silent), [], {})
-        assert record.model.specialist == named
+        assert record.model.specialist == named and record.model.contrast_by is None
         assert RunRecord.from_json(json.dumps(to_json_value(record))).model == record.model
+    looked = run_record(replace(model, general=model), model.scheme, "cpu", Stages(silent), [], {}).model
+    assert looked.contrast_by == OtherModelRecord(name="tiny", sha256=model.sha256) and looked.specialist is None

@@ -300,7 +300,12 @@ def test_what_was_drawn_is_not_called_a_mass() -> None:
 
 def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
     labels = made_up_results().fixed_segmentation
-    for contrast, painted, told in (("FLAIR", True, True), ("FLAIR", False, False), ("T2", True, False)):
+    for contrast, painted, told in (
+        ("FLAIR", True, True),
+        ("FLAIR", False, False),
+        ("T2", True, True),
+        ("T2", False, False),
+    ):
         results = made_up_results()
         known = replace(results.record.inputs["fixed"], contrast=contrast)
         values = labels.data.clone()
@@ -314,7 +319,8 @@ def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
         )
         signs = measure_signs(results)
         ml = float((values == 77).sum()) * labels.grid.voxel_volume / 1000
-        assert signs.fixed.lesion_ml == (pytest.approx(ml) if contrast == "FLAIR" else None)
+        # Outside FLAIR images they are not looked for, but what is found round a mass is measured.
+        assert signs.fixed.lesion_ml == (pytest.approx(ml) if contrast == "FLAIR" or painted else None)
         assert signs.moving.lesion_ml is None
         notes = judge(signs, MODEL).notes
         assert [note.startswith(f"Fixed image: {ml:.3g} ml look like lesions") for note in notes] == [True] * told
@@ -323,6 +329,12 @@ def test_lesions_of_the_white_matter_are_told_and_lower_no_verdict() -> None:
     good = replace(GOOD, fixed=replace(BRAIN, contrast="FLAIR", lesion_ml=50.0))
     assert judge(good, MODEL).level is judge(replace(good, fixed=replace(BRAIN, contrast="FLAIR")), MODEL).level
     assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=0.9), MODEL).notes == ()
+    beside = judge_image(replace(BRAIN, contrast="T2", mass_ml=80.0, lesion_ml=30.0), MODEL)
+    assert beside.notes[0].startswith("30 ml look like lesions of the white matter or swelling round the mass (id 77)")
+    lopsided = judge_image(replace(BRAIN, contrast="T2", mass_ml=80.0, lopsided=0.2), MODEL)
+    assert any("as they may be beside abnormal tissue" in reason for reason in lopsided.reasons)
+    assert any("check that no part" in r for r in judge_image(replace(BRAIN, lopsided=0.2), MODEL).reasons)
+    assert any("80 ml; good is none)" in reason for reason in lopsided.reasons)
     assert judge_image(replace(BRAIN, contrast="FLAIR", lesion_ml=1.0), MODEL).notes[0].startswith("1 ml look like")
 
 
@@ -431,3 +443,11 @@ def test_what_an_affine_leaves_between_two_people_is_said() -> None:
     assert not any("same contrast" in reason for reason in (*with_deformation.reasons, *without.reasons))
     unknown = replace(signs, moving=replace(BRAIN, contrast="unknown"), fixed=replace(BRAIN, contrast="unknown"))
     assert any("check that both are of the same contrast" in reason for reason in judge(unknown, MODEL).reasons)
+
+
+def test_what_was_not_looked_for_is_not_called_good() -> None:
+    findings = {finding.rule.sign: finding for finding in judge_image(replace(BRAIN, mass_ml=None), MODEL).findings}
+    assert findings["mass_ml"].judgement == "not judged" and findings["mass_ml"].wanted == "none"
+    assert findings["brain_ml"].judgement == "good"
+    unknown = judge_image(replace(BRAIN, labelled=None), MODEL)
+    assert next(f for f in unknown.findings if f.rule.sign == "labelled").judgement == "look"
