@@ -58,9 +58,12 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
         mass = _grown(mass, look.evaluated.probabilities, scheme)
         doubtful = suspected(values, classes, probability, scheme, look.contrast, 1.0)
         doubtful = _in_pieces(doubtful, _FEWEST_SUSPECTED_ML * 1000, 0)
+        alone = _mostly(doubtful, mass)
         # Round a mass, T1-weighted images show more as dark as cortex than swells; the others show it bright.
-        found[connected(taken_for_lesion | (doubtful & (look.contrast != "T1")), mass)] = _LESIONS
-        found[_without_holes(mass | (doubtful & ~connected(doubtful, mass)))] = _LEFT
+        beside = doubtful & ~alone & (look.contrast != "T1")
+        mass |= alone
+        found[connected(taken_for_lesion | beside, mass)] = _LESIONS
+        found[_without_holes(mass)] = _LEFT
     if image.abnormal is not None:
         found[image.abnormal.numpy()] = _LEFT
     return torch.from_numpy(found) if found.any() else None
@@ -111,6 +114,13 @@ def _in_pieces(found: np.ndarray, smallest: float, fewest: float) -> np.ndarray:
     large = sizes >= smallest
     large[0] = False
     return np.asarray(large[pieces]) if sizes[large].sum() >= max(1, fewest) else np.zeros_like(found)
+
+
+def _mostly(doubtful: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """(I, J, K) bool: what is ``doubtful``, in the connected pieces of which the ``mass`` is less than a third."""
+    pieces, _ = ndimage.label(mass | doubtful, _EVERYWHERE)
+    sizes, certain = (np.bincount(pieces[inside], minlength=pieces.max() + 1) for inside in (pieces > 0, mass))
+    return np.asarray((3 * certain < sizes)[pieces] & doubtful)
 
 
 def _grown(mass: np.ndarray, probabilities: Tensor, scheme: LabelScheme) -> np.ndarray:

@@ -17,9 +17,10 @@ from uresnet.core.labels import LabelScheme
 WHITE, GREY, FLUID = (2, 41), (3, 42), (4, 43)
 """FreeSurfer ids of cerebral white matter, cortex and lateral ventricles, whose brightness tells a contrast."""
 
-_ALL_FLUID = (*FLUID, 5, 44, 14, 15, 24)
+_EXCLUDED = (*FLUID, 5, 44, 14, 15, 24, 7, 46, 8, 47, 16)
+"""Fluid, cerebellum and brain stem: what is suspected there is thick in healthy brains too."""
 
-_LEAST = 0.025
+_LEAST = 0.02
 """Of the probability of abnormal tissue, blurred: below it nothing is suspected."""
 _BLUR_MM = 3.0
 _SMOOTH_MM = 0.7  # of the image, against noise
@@ -61,7 +62,7 @@ def suspected(
     if brightness is None:
         return nothing
     doubtful = ndimage.gaussian_filter(probability, _BLUR_MM / voxel_mm) > _LEAST
-    doubtful &= (classes > 0) & ~np.isin(classes, scheme.classes_of(_ALL_FLUID))
+    doubtful &= (classes > 0) & ~np.isin(classes, scheme.classes_of(_EXCLUDED))
     if not doubtful.any():
         return nothing
     (box,) = ndimage.find_objects(doubtful.astype(np.uint8))

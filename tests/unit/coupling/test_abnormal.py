@@ -137,7 +137,7 @@ def test_a_mass_that_is_merely_suspected_is_one_and_beside_a_mass_swelling(
     """Not so in a T1-weighted image, where cortex beside a mass is as dark."""
     white, grey, fluid, suspicious = {"T1": (0.9, 0.6, 0.1, 0.5), "T2": (0.3, 0.4, 0.9, 0.6)}[contrast]
     classes = head()
-    classes[4:17, 6:18, 8:20] = MASS if beside else class_of(2)
+    classes[4:17, 5:18, 6:24] = MASS if beside else class_of(2)
     is_white = np.isin(classes, [class_of(2), class_of(41), MASS])
     image = np.where(classes > 0, np.where(is_white, white, grey), 0.0)
     image[4:18, 18:33, 8:24] = suspicious  # 3.4 ml
@@ -150,6 +150,23 @@ def test_a_mass_that_is_merely_suspected_is_one_and_beside_a_mass_swelling(
     assert (ids[7:15, 20:30, 10:21] == expected).all()
     assert ((ids[4:17, 6:17, 8:20] == 25) == beside).all()
     assert not np.isin(ids[19:], (25, 57, 77)).any()
+
+
+@pytest.mark.parametrize(("side", "expected"), [(6, 25), (12, 2)])
+def test_a_little_that_is_certain_does_not_make_the_suspected_rest_of_a_mass_healthy(side: int, expected: int) -> None:
+    """Cubes of 12 mm side by side, the first in part or as a whole certain: where less than a third of both is."""
+    classes, image = head(), np.where(head() > 0, 0.9, 0.0)
+    image[np.isin(classes, [class_of(3), class_of(42)])] = 0.6
+    image[4:17, 6:32, 10:24] = 0.5
+    classes[4:17, 18 - side : 18, 10:24] = MASS
+    classes[30:34, 20:30, 20:30], image[30:34, 20:30, 20:30] = class_of(43), 0.1
+    probable = np.zeros([n // 2 for n in SHAPE], dtype=np.float32)
+    probable[1:10, 2:17, 4:13] = 0.05
+    abnormal = abnormal_classes(conformed(image), seen(classes, "T1", probable))
+    assert abnormal is not None
+    ids = ids_of(abnormal, classes)
+    assert (ids[6:15, 20:30, 12:22] == expected).all()
+    assert (ids[classes == MASS] == 25).all()
 
 
 def flair(classes: np.ndarray) -> np.ndarray:

@@ -66,6 +66,14 @@ def test_fluid_is_no_mass_and_an_unknown_contrast_says_nothing() -> None:
         assert not suspected(image, nothing, probability, SCHEME, contrast, 1.0).any()
 
 
+@pytest.mark.parametrize("structure", [7, 8, 16])
+def test_cerebellum_and_brain_stem_are_not_suspected(structure: int) -> None:
+    image, classes, probability = head("T1", 14)
+    classes[classes == class_of(2)] = class_of(structure)
+    classes[2:4] = class_of(2)
+    assert not suspected(image, classes, probability, SCHEME, "T1", 1.0).any()
+
+
 def test_coarse_voxels_show_the_same() -> None:
     """Every third voxel of an image of 1 mm: a cube of 9 mm has three of them a side."""
     image, classes, probability = (x[1::3, 1::3, 1::3] for x in head("T1", 15))
