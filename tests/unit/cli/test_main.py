@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,13 +115,18 @@ def start_copy(*arguments: object) -> tuple[int, IO[str]]:
 def test_a_signal_leaves_nothing_behind(
     pair: tuple[str, str], tiny_model: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    process, errors = start_copy("register", *pair, "-o", tmp_path / "out", "--model", tiny_model, "--threads", 1)
-    with errors:
-        first = errors.readline()  # the first stage: the run is on its way
-        assert "read" in first
-        os.kill(process, number)
-        rest = errors.read()
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == code, rest
+    for _ in range(5):  # on a busy computer the run of a second may end before the signal comes
+        process, errors = start_copy("register", *pair, "-o", tmp_path / "out", "--model", tiny_model, "--threads", 1)
+        with errors:
+            first = errors.readline()  # the first stage: the run is on its way
+            assert "read" in first
+            os.kill(process, number)
+            rest = errors.read()
+        ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if ended != 0:
+            break
+        shutil.rmtree(tmp_path / "out")
+    assert ended == code, rest
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
 
