@@ -16,7 +16,7 @@ from torch import Tensor
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import ABNORMAL, LESION, MASSES, SCHEMES, WITH_ABNORMAL, LabelScheme, looked_for, mirrored_id
 from uresnet.coupling.contrast import Look
-from uresnet.coupling.suspected import connected, flair_level, suspected
+from uresnet.coupling.suspected import EVERYWHERE, connected, flair_level, suspected
 from uresnet.preprocess import Conformed
 
 _LEFT, _RIGHT, _LESIONS = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
@@ -36,7 +36,6 @@ _LEAST_OF_LESION = 0.02  # of the probability of abnormal tissue, where somethin
 _SMALLEST_LESION = 5  # voxels of 1 mm
 _HULL_MM = 3
 _DEEP = (2, 41, 10, 49, 11, 50, 12, 51, 13, 52, 77)  # white matter and deep grey matter, which lesions lie in
-_EVERYWHERE = np.ones((3, 3, 3), dtype=bool)
 
 
 def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
@@ -109,7 +108,7 @@ def _bright_lesions(image: np.ndarray, classes: np.ndarray, probability: np.ndar
 
 def _in_pieces(found: np.ndarray, smallest: float, fewest: float) -> np.ndarray:
     """What lies in connected pieces of ``smallest`` voxels or more; nothing where these have fewer than ``fewest``."""
-    pieces, _ = ndimage.label(found, _EVERYWHERE)
+    pieces, _ = ndimage.label(found, EVERYWHERE)
     sizes = np.bincount(pieces.ravel())
     large = sizes >= smallest
     large[0] = False
@@ -118,7 +117,7 @@ def _in_pieces(found: np.ndarray, smallest: float, fewest: float) -> np.ndarray:
 
 def _mostly(doubtful: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """(I, J, K) bool: what is ``doubtful``, in the connected pieces of which the ``mass`` is less than a third."""
-    pieces, _ = ndimage.label(mass | doubtful, _EVERYWHERE)
+    pieces, _ = ndimage.label(mass | doubtful, EVERYWHERE)
     sizes, certain = (np.bincount(pieces[inside], minlength=pieces.max() + 1) for inside in (pieces > 0, mass))
     return np.asarray((3 * certain < sizes)[pieces] & doubtful)
 

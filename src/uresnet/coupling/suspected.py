@@ -36,7 +36,9 @@ _GREY_TO_WHITE = 0.5
 """The same towards white matter, in T1-weighted images: what is suspected, darker, and connected to a mass belongs to
 it. There a mass may be as bright as cortex."""
 _BESIDE_MM = 4.0
-_EVERYWHERE = np.ones((3, 3, 3), dtype=bool)
+EVERYWHERE = np.ones((3, 3, 3), dtype=bool)
+"""Voxels that touch at a corner are connected."""
+
 _ABOVE_CORTEX, _ABOVE_WHITE = 1.5, 2.0
 """In FLAIR, abnormal tissue is brighter than the median of cortex and of white matter by so many robust standard
 deviations. White matter is darker than cortex in most FLAIR images; where slices are thick it may be brighter (72 ml
@@ -79,7 +81,7 @@ def connected(found: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """(I, J, K) bool: the mass, and what is ``found`` and connected to it."""
     if not mass.any():
         return mass
-    pieces, _ = ndimage.label(mass | found, _EVERYWHERE)
+    pieces, _ = ndimage.label(mass | found, EVERYWHERE)
     return np.asarray(np.isin(pieces, np.unique(pieces[mass])))
 
 

@@ -7,31 +7,16 @@ from dataclasses import replace
 import pytest
 
 from report_results import judged, made_up_results, made_up_segmentation
+from signs import BRAIN
 from uresnet.quality.verdict import judge_image
 from uresnet.report.pages import registration_page, segmentation_page
 from uresnet.results.record import Level
 from uresnet.results.registration import RegisteredPair
-from uresnet.results.signs import ImageSigns
 
 
 @pytest.fixture(scope="module")
 def pair() -> RegisteredPair:
     return made_up_results()
-
-
-BRAIN = ImageSigns(
-    brain_ml=1300.0,
-    width=0.8,
-    height=0.8,
-    distance=1.0,
-    deep_over_rim=0.2,
-    handedness=0.3,
-    white_over_grey=1.0,
-    grey_over_csf=1.0,
-    labelled=0.9,
-    missing=0,
-    lopsided=0.0,
-)
 
 
 @pytest.mark.parametrize(("missing", "level"), [(0, Level.good), (1, Level.look), (20, Level.failed)])
