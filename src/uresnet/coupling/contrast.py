@@ -29,9 +29,10 @@ _ALL_FLUID = (*FLUID, 5, 44, 14, 15, 24)
 _T1 = {"white": 0.88, "grey": 0.60, "fluid": 0.17}
 """Brightness of tissues in T1-weighted images, conformed to [0, 1]: about the medians of the training images."""
 
-_T1_STEP = 0.22
+_T1_STEP = 0.32
 """White matter is brighter than cortex by this share, or more, of the step from fluid to cortex in T1-weighted images:
-0.33 and more in ten of them, also after contrast agent; up to 0.15 in FLAIR images."""
+0.33 and more in ten of them, also after contrast agent; up to 0.16 in FLAIR images, up to 0.31 where one of thick
+slices is blurred."""
 
 _FLAT = 0.03  # a step in brightness that is none
 _CLEAR = 0.2  # a step in brightness that tells by itself

@@ -39,6 +39,8 @@ GRID = Grid.centred(SHAPE, (1, 1, 1), "RAS", (0, 0, 0))
         (0.68, 0.78, 0.57, "FLAIR"),
         (0.68, 0.68, 0.12, "FLAIR"),
         (0.56, 0.51, 0.18, "FLAIR"),
+        (0.549, 0.476, 0.235, "FLAIR"),  # thick slices, blurred
+        (0.558, 0.441, 0.091, "T1"),  # after contrast agent
         (0.50, 0.50, 0.50, "unknown"),
         (0.90, 0.40, 0.80, "unknown"),
     ],
