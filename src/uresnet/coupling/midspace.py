@@ -17,6 +17,7 @@ from uresnet.core.limits import freed_memory_kept
 from uresnet.core.steps import expect_steps
 from uresnet.coupling.abnormal import abnormal_classes, is_mass, with_abnormal
 from uresnet.coupling.contrast import Look
+from uresnet.coupling.mirrored import Filling, filling
 from uresnet.coupling.result import Coupling, Expected, Structures
 from uresnet.errors import UserError
 from uresnet.measures.overlap import expected_dice
@@ -119,23 +120,42 @@ def _segment(
     tensor = image.tensor.to(model.device)
     evaluated = None if look is None else look.evaluated
     as_t1 = tensor if evaluated is None or look is None or look.contrast == "T1" else evaluated.as_t1
+    intensities = tensor if as_it_is else as_t1
+    mass = None if abnormal is None else is_mass(abnormal).to(model.device)
+    fill = None if mass is None or not mass.any() else _filling(model, tensor, mass, look)
+    if fill is not None:
+        tensor, as_t1 = fill.of(tensor), fill.of(as_t1)
     if model.specialist is not None:
         other = model.specialist.network
         classes, probabilities = model.network.together(other, tensor, as_t1, shifted_pass)  # type: ignore[operator]
-    elif evaluated is not None and look is not None and model.scheme is look.scheme and not shifted_pass:
+    elif evaluated and look and model.scheme is look.scheme and fill is None and not shifted_pass:
         classes, probabilities = evaluated.classes, evaluated.probabilities
     else:
         classes, probabilities = model.network(tensor, shifted_pass)
-    intensities = tensor if as_it_is else as_t1
-    ignored = [part for part in (image.unseen, None if abnormal is None else is_mass(abnormal)) if part is not None]
-    mask = torch.stack(ignored).any(dim=0)[None, None].float().to(model.device) if ignored else None
+    ignored = _either(image.unseen, mass, model)
+    no_centroid = _either(image.unseen, mass if fill is None else fill.unfilled, model)
     groups = _structures_of_classes(model.scheme).to(model.device)
     labels = LabelMap(classes.cpu(), image.grid)
     return (
-        SolverImage(probabilities, intensities, groups, mask),
+        SolverImage(probabilities, intensities, groups, ignored, no_centroid),
         labels,
         _expected(labels.data, probabilities, model.scheme, abnormal),
     )
+
+
+def _filling(model: Model, image: Tensor, mass: Tensor, look: Look | None) -> Filling | None:
+    """What fills the ``mass`` (I, J, K) of an ``image`` (1, 1, I, J, K) with what lies opposite to it, by what was seen
+    in it, or else by what the ``model`` sees."""
+    if look is not None and look.evaluated is not None:
+        return filling(image, mass, look.evaluated.probabilities, look.scheme)
+    assert model.scheme is not None
+    return filling(image, mass, model.network(image)[1], model.scheme)
+
+
+def _either(first: Tensor | None, second: Tensor | None, model: Model) -> Tensor | None:
+    """(1, 1, I, J, K): 1 where either of (I, J, K) bool holds; None where none does anywhere."""
+    parts = [part.to(model.device) for part in (first, second) if part is not None and part.any()]
+    return torch.stack(parts).any(dim=0)[None, None].float() if parts else None
 
 
 def _expected(classes: Tensor, probabilities: Tensor, scheme: LabelScheme, abnormal: Tensor | None) -> Expected:
@@ -165,8 +185,8 @@ def _affine_log(moving: SolverImage, fixed: SolverImage, freedom: Freedom) -> np
     if freedom == "deformable":
         return np.zeros((4, 4))
     try:
-        ignored = moving.ignored_at(2), fixed.ignored_at(2)
-        found = affine_between(moving.probabilities, fixed.probabilities, ignored)
+        hidden = moving.no_centroid_at(2), fixed.no_centroid_at(2)
+        found = affine_between(moving.probabilities, fixed.probabilities, hidden)
     except ValueError as error:
         raise UserError(
             f"The brains cannot be aligned: {error}. Look at the segmentation of each with 'uresnet segment', and "

@@ -19,14 +19,16 @@ class SolverImage:
 
     ``groups`` (C,) is the number of the structure that each class is compared as, 0 for none. The left and right class
     of a structure may share one, because they never overlap. ``ignored`` (1, 1, I, J, K), 0 or 1 at 1 mm, is 1 where
-    the image says nothing of the anatomy, such as beyond a cut field of view: no force and no centroid comes from
-    there. None where it says something everywhere.
+    the image says nothing of the anatomy, such as in a tumour or beyond a cut field of view: no force comes from there.
+    ``no_centroid``, the same, is the part of it where ``probabilities`` say nothing either; elsewhere in it they say
+    what a healthy brain would show. None where the image says something everywhere.
     """
 
     probabilities: Tensor
     intensities: Tensor
     groups: Tensor
     ignored: Tensor | None = None
+    no_centroid: Tensor | None = None
 
     @property
     def features(self) -> Tensor:
@@ -48,4 +50,12 @@ class SolverImage:
 
     def ignored_at(self, spacing: int) -> Tensor | None:
         """(1, 1, i, j, k): 1 in voxels of ``spacing`` mm (1, 2, 4, …) of which any part is ignored."""
-        return self.ignored if self.ignored is None or spacing == 1 else F.max_pool3d(self.ignored, spacing)
+        return _widened(self.ignored, spacing)
+
+    def no_centroid_at(self, spacing: int) -> Tensor | None:
+        """:meth:`ignored_at`, of what counts for no centroid."""
+        return _widened(self.no_centroid, spacing)
+
+
+def _widened(mask: Tensor | None, spacing: int) -> Tensor | None:
+    return mask if mask is None or spacing == 1 else F.max_pool3d(mask, spacing)
