@@ -27,6 +27,8 @@ FEWEST_ML = 1.0
 """Of masses, in all: less is found in healthy brains."""
 _PROBABLE = 0.4
 """Of being a mass: what is connected to a mass with at least this probability is a part of it."""
+_SURE = 0.6
+"""The same, for what is no swelling: training makes the network take too much for a mass rather than too little."""
 _FEWEST_SUSPECTED_ML = 2.0  # a piece
 _LARGEST_HOLE_ML = 3.0
 """What a mass encloses is a part of it up to this size; a ventricle that it surrounds is larger."""
@@ -60,9 +62,9 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
         alone = _mostly(doubtful, mass)
         # Round a mass, T1-weighted images show more as dark as cortex than swells; the others show it bright.
         beside = doubtful & ~alone & (look.contrast != "T1")
-        mass |= alone
-        found[connected(taken_for_lesion | beside, mass)] = _LESIONS
-        found[_without_holes(mass)] = _LEFT
+        sure = _surest(mass, _enlarged(look.evaluated.probabilities, MASSES, scheme, classes.shape))
+        found[connected(taken_for_lesion | beside, mass | alone) | mass] = _LESIONS
+        found[_without_holes(sure | alone)] = _LEFT
     if image.abnormal is not None:
         found[image.abnormal.numpy()] = _LEFT
     return torch.from_numpy(found) if found.any() else None
@@ -120,6 +122,15 @@ def _mostly(doubtful: np.ndarray, mass: np.ndarray) -> np.ndarray:
     pieces, _ = ndimage.label(mass | doubtful, EVERYWHERE)
     sizes, certain = (np.bincount(pieces[inside], minlength=pieces.max() + 1) for inside in (pieces > 0, mass))
     return np.asarray((3 * certain < sizes)[pieces] & doubtful)
+
+
+def _surest(mass: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """The ``mass`` without the edges that are less sure, which are its swelling, in the connected pieces of which a
+    third or more is sure."""
+    pieces, _ = ndimage.label(mass, EVERYWHERE)
+    sure = mass & (probability > _SURE)
+    sizes, surely = (np.bincount(pieces[inside], minlength=pieces.max() + 1) for inside in (mass, sure))
+    return np.asarray(mass & (sure | (3 * surely < sizes)[pieces]))
 
 
 def _grown(mass: np.ndarray, probabilities: Tensor, scheme: LabelScheme) -> np.ndarray:

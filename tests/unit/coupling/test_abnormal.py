@@ -87,6 +87,24 @@ def test_a_mass_reaches_as_far_as_it_is_probable_and_no_other_place_becomes_one(
     assert abnormal_classes(conformed(), seen(head(), probable_mass=probable)) is None
 
 
+@pytest.mark.parametrize(("until", "expected"), [(18, 77), (14, 25)])
+def test_the_edges_of_a_mass_that_are_less_sure_are_its_swelling(until: int, expected: int) -> None:
+    """Where a third of it or more is sure; else all of it is a mass."""
+    classes = head()
+    classes[4:16, 12:24, 12:24] = MASS
+    probable = np.zeros([n // 2 for n in SHAPE], dtype=np.float32)
+    probable[2:8, 6:12, 6:12] = 0.55
+    probable[2:8, 6:12, 6 : until // 2] = 0.65
+    abnormal = abnormal_classes(conformed(), seen(classes, probable_mass=probable))
+    assert abnormal is not None
+    ids = ids_of(abnormal, classes)
+    mass = classes == MASS
+    assert mass[:, :, : until // 2 * 2].any()
+    np.testing.assert_array_equal(ids[4:16, 12:24, 12 : until // 2 * 2], 25)
+    np.testing.assert_array_equal(ids[4:16, 12:24, until // 2 * 2 : 24], expected)
+    assert not np.isin(ids[~mass], (25, 57, 77)).any()
+
+
 def test_less_than_a_millilitre_is_no_mass_and_becomes_what_is_around() -> None:
     healthy, classes = head(), head()
     classes[5:14, 12:21, 12:21] = MASS  # 0.7 ml
