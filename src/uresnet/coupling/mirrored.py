@@ -18,7 +18,7 @@ from torch import Tensor
 from uresnet.core.labels import LabelScheme
 from uresnet.core.sampling import sample
 from uresnet.solver import affine_between
-from uresnet.solver.lattice import bounding_box, centred_positions, gaussian_smoothed, mapped
+from uresnet.solver.lattice import bounding_box, centred_positions, gaussian_smoothed, mapped, widened
 from uresnet.transform import matrix_exponential
 
 _EDGE = 1.0  # voxels, of the Gaussian over which an image becomes what fills it
@@ -48,7 +48,7 @@ def filling(image: Tensor, mass: Tensor, probabilities: Tensor, scheme: LabelSch
     ``probabilities`` (C, I/2, J/2, K/2) of ``scheme`` tell which place is opposite to which. None where too few
     structures are found for that. What is opposite to mass, or to no brain, stays unfilled.
     """
-    around = F.max_pool3d(mass[None, None].float(), 3, stride=1, padding=1)
+    around = widened(mass[None, None].float(), 1)
     try:
         opposite = _opposite(probabilities, F.max_pool3d(around, 2), scheme)
     except ValueError:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.core.sampling import sample
-from uresnet.solver.lattice import centred_positions, in_voxels, mapped
+from uresnet.solver.lattice import centred_positions, in_voxels, mapped, widened
 from uresnet.transform import matrix_exponential, matrix_logarithm
 
 _SMALLEST_MM3 = 100.0  # the centroid of a smaller structure is too uncertain
@@ -41,7 +40,7 @@ def affine_between(
     found = _from_centroids(moving, fixed, whole)
     if all(part is None for part in ignored):
         return found
-    near = [None if part is None else F.max_pool3d(part, 7, stride=1, padding=3) for part in ignored]
+    near = [None if part is None else widened(part, 3) for part in ignored]
     for _ in range(_ROUNDS):
         seen_moving = _seen_in_both(near, matrix_exponential(-found), moving)
         seen_fixed = _seen_in_both(near[::-1], matrix_exponential(found), fixed)
@@ -123,7 +122,7 @@ def _is_whole(probabilities: Tensor, ignored: Tensor | None) -> np.ndarray:
     """(C - 1,) bool: whether next to nothing of a structure lies within 4 mm of what is ``ignored``."""
     if ignored is None:
         return np.ones(len(probabilities) - 1, dtype=bool)
-    near = F.max_pool3d(ignored, 5, stride=1, padding=2).flatten()
+    near = widened(ignored, 2).flatten()
     mass = probabilities[1:].flatten(1)
     share: np.ndarray = (mass @ near / mass.sum(dim=1).clamp_min(1e-6)).cpu().numpy()
     return share < _LARGEST_SHARE_NEAR

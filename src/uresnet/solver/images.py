@@ -50,12 +50,12 @@ class SolverImage:
 
     def ignored_at(self, spacing: int) -> Tensor | None:
         """(1, 1, i, j, k): 1 in voxels of ``spacing`` mm (1, 2, 4, …) of which any part is ignored."""
-        return _widened(self.ignored, spacing)
+        return _coarser(self.ignored, spacing)
 
     def no_centroid_at(self, spacing: int) -> Tensor | None:
         """:meth:`ignored_at`, of what counts for no centroid."""
-        return _widened(self.no_centroid, spacing)
+        return _coarser(self.no_centroid, spacing)
 
 
-def _widened(mask: Tensor | None, spacing: int) -> Tensor | None:
+def _coarser(mask: Tensor | None, spacing: int) -> Tensor | None:
     return mask if mask is None or spacing == 1 else F.max_pool3d(mask, spacing)

@@ -108,3 +108,9 @@ def neighbours_mixed(x: Tensor, weight: float) -> Tensor:
     """(B, C, I, J, K) with the ``weight`` of either neighbour along every axis, a third for means over 3×3×3 voxels;
     the edge continues."""
     return separable_filter(x, np.array([weight, 1 - 2 * weight, weight])) if weight > 0 else x
+
+
+def widened(mask: Tensor, reach: int) -> Tensor:
+    """1 in cubes of 2 · ``reach`` + 1 voxels around what is above 0 in ``mask`` (B, C, I, J, K), none of which is below
+    0; 0 elsewhere."""
+    return (separable_filter(mask, np.ones(2 * reach + 1)) > 0).to(mask.dtype)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from uresnet.core.ops import FeatureRows, separable_filter
+from uresnet.core.ops import FeatureRows
 from uresnet.core.sampling import sample
-from uresnet.solver.lattice import centred_positions, in_voxels, mapped
+from uresnet.solver.lattice import centred_positions, in_voxels, mapped, widened
 from uresnet.transform import matrix_exponential
 
 DARK = 0.02  # of intensities, and of probabilities of structures: below, there is nothing
@@ -49,8 +48,7 @@ class MidSpace:
         ]
         if not hidden:
             return None
-        somewhere = (torch.stack(hidden).amax(dim=0) > 0).float()
-        return F.max_pool3d(somewhere, 2 * around + 1, stride=1, padding=around)[0, 0] == 0
+        return widened(torch.stack(hidden).amax(dim=0), around)[0, 0] == 0
 
     def brain(self, images: Sequence[FeatureRows], velocity: Tensor) -> Tensor:
         """(i, j, k) bool: where either image has its brain, and some voxels around it."""
@@ -59,4 +57,4 @@ class MidSpace:
         for rows, place in zip(images, places, strict=True):
             brain = (rows.table.sum(dim=1) > DARK).float().view(1, 1, *rows.shape)
             found = torch.maximum(found, sample(brain, place[None]))
-        return separable_filter(found, np.ones(2 * _AROUND + 1))[0, 0] > 0
+        return widened(found, _AROUND)[0, 0] > 0

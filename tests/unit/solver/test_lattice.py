@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 
-from uresnet.solver.lattice import gaussian_smoothed, with_midpoints
+from uresnet.solver.lattice import gaussian_smoothed, widened, with_midpoints
 
 
 @pytest.mark.parametrize("shape", [(2, 9, 8, 7), (1, 3, 2, 1)])
@@ -34,3 +35,12 @@ def test_middles_are_those_of_polynomials_of_fifth_degree() -> None:
     inner = (slice(4, -4),) * 3  # nearer to the ends they are repeated
     np.testing.assert_allclose(found[inner], expected[inner], atol=1e-5 * np.abs(expected).max())
     np.testing.assert_array_equal(found[::2, ::2, ::2], values(1.0).astype(np.float32))
+
+
+@pytest.mark.parametrize("reach", [1, 3])
+def test_a_mask_is_widened_by_cubes(reach: int) -> None:
+    mask = torch.zeros(1, 1, 12, 10, 9)
+    mask[0, 0, 0, 0, 0] = mask[0, 0, 6, 9, 4] = 1
+    mask[0, 0, 6, 5, 4] = 1e-6
+    expected = F.max_pool3d((mask > 0).float(), 2 * reach + 1, stride=1, padding=reach)
+    torch.testing.assert_close(widened(mask, reach), expected, rtol=0, atol=0)
