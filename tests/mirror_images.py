@@ -63,3 +63,18 @@ def probabilities(matrix: np.ndarray) -> Tensor:
 def ball(centre: tuple[int, int, int], radius: float) -> Tensor:
     away = np.indices(SHAPE) - np.array(centre).reshape(3, 1, 1, 1)
     return torch.from_numpy((away**2).sum(0) < radius**2)
+
+
+class Shown(torch.nn.Module):
+    """A network that keeps what it is shown, and finds the blobs of a healthy brain in it."""
+
+    def __init__(self, probabilities: torch.Tensor) -> None:
+        super().__init__()
+        self.probabilities, self.images = torch.nn.Parameter(probabilities, requires_grad=False), list[torch.Tensor]()
+
+    def forward(self, image: torch.Tensor, shifted_pass: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        self.images.append(image)
+        classes = self.probabilities.argmax(0).to(torch.uint8)
+        for axis in range(3):
+            classes = classes.repeat_interleave(2, axis)
+        return classes, self.probabilities

@@ -12,6 +12,7 @@ from uresnet.core.choices import Freedom
 from uresnet.core.limits import freed_memory_kept
 from uresnet.coupling.contrast import Look, look_at, predicts_t1
 from uresnet.coupling.midspace import couple_midspace, segment_alone
+from uresnet.coupling.mirrored import filling
 from uresnet.coupling.pair import couple_pair, segment_as_pair
 from uresnet.coupling.result import Coupling, Structures
 from uresnet.coupling.translation import couple_centres
@@ -51,16 +52,29 @@ def look(model: Model, *images: Conformed, whole: bool = False) -> tuple[Model, 
 
     Returns the model that knows all of them, and what was seen, or nothing where nobody looked: a model made for
     T1-weighted images is kept where all are T1-weighted, and is asked too where they are not. ``whole`` evaluates
-    T1-weighted images too.
+    T1-weighted images too. Otherwise a healthy brain is seen in place of what was drawn as abnormal, so that it decides
+    nothing about what lies beside it.
     """
     general = _general(model)
     if general is None:
         return model, ()
     with freed_memory_kept():
-        looks = tuple(look_at(general, image, whole) for image in images)
+        looks = tuple(look_at(general, image if whole else _without_drawn(general, image), whole) for image in images)
     if all(seen.contrast == "T1" for seen in looks):
         return model, looks
     return (general if general is model else replace(general, specialist=model)), looks
+
+
+def _without_drawn(general: Model, image: Conformed) -> Conformed:
+    """The image with what lies opposite to it in place of what was drawn as abnormal."""
+    if image.abnormal is None or not image.abnormal.any():
+        return image
+    assert general.scheme is not None
+    tensor = image.tensor.to(general.device)
+    with torch.inference_mode():
+        probabilities = general.network(tensor)[1]
+        fill = filling(tensor, image.abnormal.to(general.device), probabilities, general.scheme)
+        return image if fill is None else replace(image, tensor=fill.of(tensor).cpu())
 
 
 def check_predicts_t1(model: Model) -> None:

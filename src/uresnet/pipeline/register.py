@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from uresnet.config.conform import ConformSpec
 from uresnet.core.background import scan_background
 from uresnet.core.choices import BrainMethod, Freedom
 from uresnet.core.exact import computed_exactly, is_exact
@@ -35,6 +36,7 @@ from uresnet.pipeline.kept import Keep, not_kept
 from uresnet.pipeline.progress import Progress, Stages, collected_warnings, silent
 from uresnet.pipeline.save import Registration
 from uresnet.pipeline.steps import (
+    FoundBrain,
     ModelSource,
     check_arguments,
     check_sources,
@@ -49,6 +51,7 @@ from uresnet.pipeline.steps import (
     run_record,
     warn_of_labels,
     with_lesion,
+    without_drawn,
 )
 from uresnet.preprocess import Conformed, conform_pair
 from uresnet.quality.predicted_dice import predicted_dice
@@ -153,11 +156,7 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
                 for found in (source, target)
             ]
         with stages("conform"):
-            pair = conform_pair((source.image, source.mask), (target.image, target.mask), network.conform)
-            conformed = (
-                with_lesion(pair[0], abnormal[0], source.mask),
-                with_lesion(pair[1], abnormal[1], target.mask),
-            )
+            conformed = _conformed((source, target), abnormal, network.conform)
         with stages("recognise"):
             network, seen = look(network, *conformed)
         with stages("couple"):
@@ -237,6 +236,18 @@ def _dense(transform: Composite, grid: Grid) -> Composite:
     if is_exact() or all(isinstance(part, Affine) for part in transform.parts):
         return transform
     return Composite([displacement_on(transform, grid)])
+
+
+def _conformed(
+    brains: tuple[FoundBrain, FoundBrain], lesions: tuple[LabelMap | None, LabelMap | None], spec: ConformSpec
+) -> tuple[Conformed, Conformed]:
+    """Both images as the network sees them, with what was drawn as abnormal."""
+    shown = [
+        (without_drawn(found.image, lesion, found.mask), found.mask)
+        for found, lesion in zip(brains, lesions, strict=True)
+    ]
+    moving, fixed = conform_pair(shown[0], shown[1], spec)
+    return with_lesion(moving, lesions[0]), with_lesion(fixed, lesions[1])
 
 
 def _native(

@@ -32,6 +32,7 @@ from uresnet.pipeline.steps import (
     run_record,
     warn_of_labels,
     with_lesion,
+    without_drawn,
 )
 from uresnet.preprocess import Conformed, conform
 from uresnet.quality.predicted_dice import predicted_dice
@@ -99,7 +100,8 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
         with stages("find brain"):
             found = find_brain(given, drawn, brain, device)
         with stages("conform"):
-            conformed = with_lesion(conform(given, found.mask, network.conform), abnormal, found.mask)
+            shown = without_drawn(given, abnormal, found.mask)
+            conformed = with_lesion(conform(given if synthesise else shown, found.mask, network.conform), abnormal)
         with stages("recognise"):
             network, seen = look(network, conformed, whole=synthesise)
         with stages("segment"):

@@ -129,15 +129,24 @@ def warn_of_labels(*images: Image) -> None:
             )
 
 
-def with_lesion(conformed: Conformed, lesion: LabelMap | None, brain: LabelMap) -> Conformed:
-    """The conformed image that knows what was drawn as abnormal. Raises :class:`UserError` for a mask that has nothing
-    in common with the brain, or covers most of it."""
+def without_drawn(image: Image, lesion: LabelMap | None, brain: LabelMap) -> Image:
+    """The image with the median of the rest of its brain where abnormal tissue was drawn: what is there must not change
+    what is found elsewhere. Raises :class:`UserError` for a mask that has nothing in common with the brain, or covers
+    most of it."""
     if lesion is None:
-        return conformed
+        return image
     share = float((lesion.mask & brain.mask).sum()) / max(1.0, float(brain.mask.sum()))
     if share == 0 or share > _MOST_LESION:
         what = "lies outside of the brain" if share == 0 else f"covers {100 * share:.0f} % of the brain"
         raise UserError(f"{lesion.name} {what}; give a mask that is not 0 in abnormal tissue only.")
+    level = image.data[brain.mask & ~lesion.mask].median()
+    return replace(image, data=torch.where(lesion.mask & brain.mask, level, image.data))
+
+
+def with_lesion(conformed: Conformed, lesion: LabelMap | None) -> Conformed:
+    """The conformed image that knows what was drawn as abnormal."""
+    if lesion is None:
+        return conformed
     tissue = LabelMap(lesion.mask.to(torch.uint8), lesion.grid)
     return replace(conformed, abnormal=resample(Affine.identity(), tissue, conformed.grid, "nearest").mask)
 

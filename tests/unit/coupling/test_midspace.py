@@ -126,27 +126,12 @@ def test_nothing_is_expected_of_a_structure_that_a_mass_takes_from() -> None:
     assert list(midspace._expected(classes, probabilities, scheme, mass)) == ids[:1]
 
 
-class Shown(torch.nn.Module):
-    """A network that keeps what it is shown, and finds the blobs of a healthy brain in it."""
-
-    def __init__(self, probabilities: torch.Tensor) -> None:
-        super().__init__()
-        self.probabilities, self.images = torch.nn.Parameter(probabilities, requires_grad=False), list[torch.Tensor]()
-
-    def forward(self, image: torch.Tensor, shifted_pass: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        self.images.append(image)
-        classes = self.probabilities.argmax(0).to(torch.uint8)
-        for axis in range(3):
-            classes = classes.repeat_interleave(2, axis)
-        return classes, self.probabilities
-
-
 def test_a_network_is_shown_a_healthy_brain_in_place_of_a_mass_which_exerts_no_force() -> None:
     upright = mirror_images.tilted(0.0, 0.0)
     healthy, mass = mirror_images.image(upright), mirror_images.ball((20, 30, 24), 6)
     sick = healthy.clone()
     sick[0, 0][mass] = 1.0
-    network = Shown(mirror_images.probabilities(upright))
+    network = mirror_images.Shown(mirror_images.probabilities(upright))
     model = replace(load_model("translation"), scheme=mirror_images.SCHEME, network=network)
     grid = Grid.centred(mirror_images.SHAPE, (1, 1, 1), "RAS", (0, 0, 0))
     image = Conformed(sick, grid, sick[0, 0] > 0, abnormal=mass)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 from brains import COARSE, FIELDS_OF_VIEW, brain_on, write_nifti, write_tiny_model
 from uresnet.config import SegmenterConfig
+from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import SCHEMES
 from uresnet.errors import UserError
@@ -21,7 +23,7 @@ from uresnet.model.checkpoint import MIDSPACE, Model
 from uresnet.model.segmenter import Segmenter
 from uresnet.pipeline.save import Segmentation
 from uresnet.pipeline.segment import segment
-from uresnet.pipeline.steps import find_brain, input_record, with_lesion
+from uresnet.pipeline.steps import find_brain, input_record, with_lesion, without_drawn
 from uresnet.preprocess import conform
 
 
@@ -61,17 +63,37 @@ def test_the_record_is_of_one_image(segmented: tuple[Segmentation, list[str]], i
     assert told == [stage for stage in record.seconds if stage != "total" for _ in range(2)]
 
 
+def ball_in(grid: Grid, radius: float) -> LabelMap:
+    """A ball about the middle, ``radius`` in mm."""
+    away = np.linalg.norm(grid.points_to_world(np.indices(grid.shape).reshape(3, -1).T) - grid.centre_world, axis=1)
+    return LabelMap(torch.from_numpy((away < radius).reshape(grid.shape).astype(np.uint8)), grid)
+
+
 def test_the_volume_of_what_was_drawn_is_recorded(image: Path) -> None:
     """A ball of 20 mm radius, 33.5 ml, counted on voxels of 1 mm."""
     given = read_image(image)
-    middle = given.grid.centre_world
-    away = np.linalg.norm(given.grid.points_to_world(np.indices(given.grid.shape).reshape(3, -1).T) - middle, axis=1)
-    ball = LabelMap(torch.from_numpy((away < 20).reshape(given.grid.shape).astype(np.uint8)), given.grid)
     found = find_brain(given, None, "none", "cpu")
     conformed = conform(given, found.mask)
-    drawn = input_record(found, with_lesion(conformed, ball, found.mask), None).drawn_mm3
+    drawn = input_record(found, with_lesion(conformed, ball_in(given.grid, 20)), None).drawn_mm3
     assert drawn == pytest.approx(4 / 3 * np.pi * 20**3, rel=0.05)
     assert input_record(found, conformed, None).drawn_mm3 is None
+
+
+def test_what_is_drawn_over_changes_nothing_elsewhere(image: Path) -> None:
+    given = read_image(image)
+    ball = ball_in(given.grid, 20)
+    seen = []
+    for value in (0.0, 5000.0):
+        sick = replace(given, data=torch.where(ball.mask, value, given.data))
+        found = find_brain(sick, None, "auto", "cpu")
+        shown = without_drawn(sick, ball, found.mask)
+        torch.testing.assert_close(shown.data[~ball.mask], given.data[~ball.mask], rtol=0, atol=0)
+        inside = shown.data[ball.mask & found.mask.mask]
+        rest = float(np.median(given.data[found.mask.mask & ~ball.mask]))
+        np.testing.assert_allclose(inside, np.full(len(inside), rest), rtol=1e-4)
+        seen.append(conform(shown, found.mask).tensor)
+    torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
+    assert without_drawn(given, None, found.mask) is given
 
 
 def test_a_model_that_does_not_segment_is_an_error(image: Path, tmp_path: Path) -> None:
