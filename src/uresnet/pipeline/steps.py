@@ -35,6 +35,7 @@ the default."""
 
 _SLICES = 4  # on either side of the middle
 _MOST_LESION = 0.5  # of the brain: more is a mistake
+_MOST_OUTSIDE = 0.3  # of a lesion: more may be the mask of another image
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +140,12 @@ def without_drawn(image: Image, lesion: LabelMap | None, brain: LabelMap) -> Ima
     if share == 0 or share > _MOST_LESION:
         what = "lies outside of the brain" if share == 0 else f"covers {100 * share:.0f} % of the brain"
         raise UserError(f"{lesion.name} {what}; give a mask that is not 0 in abnormal tissue only.")
+    outside = float((lesion.mask & ~brain.mask).sum()) / float(lesion.mask.sum())
+    if outside > _MOST_OUTSIDE:
+        warn_about_input(
+            f"{100 * outside:.0f} % of {lesion.name} lie outside of the brain that was found, and count as abnormal "
+            "tissue too; check that the mask belongs to this image."
+        )
     level = image.data[brain.mask & ~lesion.mask].median()
     return replace(image, data=torch.where(lesion.mask & brain.mask, level, image.data))
 

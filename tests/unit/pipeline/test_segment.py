@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from uresnet.config import SegmenterConfig
 from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import SCHEMES
-from uresnet.errors import UserError
+from uresnet.errors import InputWarning, UserError
 from uresnet.io import read_image
 from uresnet.model.catalogue import ModelCard
 from uresnet.model.checkpoint import MIDSPACE, Model
@@ -94,6 +95,19 @@ def test_what_is_drawn_over_changes_nothing_elsewhere(image: Path) -> None:
         seen.append(conform(shown, found.mask).tensor)
     torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
     assert without_drawn(given, None, found.mask) is given
+
+
+def test_a_mask_that_lies_outside_of_the_brain_for_a_third_is_told(image: Path) -> None:
+    given = read_image(image)
+    ball = ball_in(given.grid, 20)
+    half = (np.indices(given.grid.shape)[0] > given.grid.shape[0] / 2).astype(np.uint8)
+    brain = LabelMap(torch.from_numpy(half), given.grid)
+    large = LabelMap(torch.from_numpy(np.ones(given.grid.shape, dtype=np.uint8)), given.grid)
+    with pytest.warns(InputWarning, match="% of .* lie outside of the brain that was found"):
+        without_drawn(given, ball, brain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        without_drawn(given, ball, large)
 
 
 def test_a_model_that_does_not_segment_is_an_error(image: Path, tmp_path: Path) -> None:
