@@ -1,16 +1,13 @@
 """What the model for any contrast sees in an image: its contrast, and the T1-weighted image that would belong to it.
 
 Local correlation of two images of different contrast does harm: where one becomes brighter the other may become darker.
-So intensities are compared as T1-weighted ones. What such an image would look like is predicted twice, and the mean of
-both is taken: by the network from all that it sees (coarse, at half the resolution), and in closed form from the
-probabilities of tissue and the image's own intensities, which keeps its detail.
+So intensities are compared as T1-weighted ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,16 +15,11 @@ from torch import Tensor
 from uresnet.core.choices import Contrast
 from uresnet.core.exact import is_exact
 from uresnet.core.labels import ABNORMAL, MASSES, LabelScheme
+from uresnet.coupling.predicted_t1 import with_detail
 from uresnet.coupling.suspected import FLUID, GREY, WHITE, suspected
 from uresnet.model.checkpoint import Model
 from uresnet.model.segmenter import SMALLEST
 from uresnet.preprocess import Conformed
-
-_ALL_WHITE = (*WHITE, 7, 46, 16, 28, 60, 77)
-_ALL_FLUID = (*FLUID, 5, 44, 14, 15, 24)
-
-_T1 = {"white": 0.88, "grey": 0.60, "fluid": 0.17}
-"""Brightness of tissues in T1-weighted images, conformed to [0, 1]: about the medians of the training images."""
 
 _T1_STEP = 0.32
 """White matter is brighter than cortex by this share, or more, of the step from fluid to cortex in T1-weighted images:
@@ -36,7 +28,6 @@ slices is blurred."""
 
 _FLAT = 0.03  # a step in brightness that is none
 _CLEAR = 0.2  # a step in brightness that tells by itself
-_STEEPEST = 4.0  # detail of another contrast is amplified no further
 _COARSER = 1.5  # voxels of a first look, which takes a third of the time and finds the same contrast and masses
 _FEWEST = 25  # blocks of two of these voxels a side, 3 mm, of a tissue whose median is believed
 _FEWEST_OF_MASS = 18  # blocks, half a millilitre: all voxels of the image are looked at then
@@ -78,12 +69,11 @@ def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
     with torch.inference_mode():
         coarse = tensor if is_exact() else _coarser(tensor)
         first, abnormal = model.network.first_look(coarse, scheme.classes_of(ABNORMAL))  # type: ignore[operator]
-        tissues = _medians(coarse[0, 0, ::2, ::2, ::2], first, scheme)
-        contrast = _contrast(tissues)
+        contrast = _contrast(_medians(coarse[0, 0, ::2, ::2, ::2], first, scheme))
         if not whole and contrast == "T1" and not _may_have_mass(coarse, first, abnormal, scheme):
             return Look(contrast, scheme, None)
         classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
-        as_t1 = (predicted + _by_tissue(tensor, probabilities, scheme, tissues)) / 2 if tissues else predicted
+        as_t1 = with_detail(predicted, tensor, probabilities, scheme)
     return Look(contrast, scheme, Evaluated(classes, probabilities, as_t1))
 
 
@@ -126,41 +116,5 @@ def _contrast(tissues: dict[str, float]) -> Contrast:
     return "T1" if white - grey > _T1_STEP * (grey - fluid) else "FLAIR"
 
 
-def _by_tissue(image: Tensor, probabilities: Tensor, scheme: LabelScheme, tissues: dict[str, float]) -> Tensor:
-    """(1, 1, I, J, K): each voxel's tissue gives the brightness it has in T1-weighted images, and what the image
-    differs from its tissue's brightness is added, stretched by the ratio of the steps between tissues."""
-    shape = image.shape[2:]
-    fluid = _summed(probabilities, scheme, _ALL_FLUID) + probabilities[0]
-    white = _summed(probabilities, scheme, _ALL_WHITE)
-    shares = {"white": white, "fluid": fluid, "grey": (1 - white - fluid).clamp_min(0)}
-    # At the border to fluid the step between fluid and grey matter tells, elsewhere that between grey and white matter.
-    around_fluid, around_white = _blurred(fluid), _blurred(white)
-    at_fluid = _enlarged(around_fluid / (around_fluid + around_white + 1e-6), shape)
-    here = sum(_enlarged(share, shape) * tissues[tissue] for tissue, share in shares.items())
-    there = sum(_enlarged(share, shape) * _T1[tissue] for tissue, share in shares.items())
-    slope = at_fluid * _slope(tissues, "fluid") + (1 - at_fluid) * _slope(tissues, "white")
-    return (there + (image[0, 0] - here) * slope).clamp(0, 1)[None, None] * (image > 0)
-
-
-def _slope(tissues: dict[str, float], tissue: str) -> float:
-    """How much brighter a T1-weighted image becomes, from grey matter to ``tissue``, where this one does by 1."""
-    step = tissues[tissue] - tissues["grey"]
-    return float(np.clip((_T1[tissue] - _T1["grey"]) / (step or 1e-6), -_STEEPEST, _STEEPEST))
-
-
-def _summed(probabilities: Tensor, scheme: LabelScheme, ids: tuple[int, ...]) -> Tensor:
-    """(i, j, k): the probability of any structure of these FreeSurfer ids."""
-    return probabilities[scheme.classes_of(ids)].sum(dim=0)
-
-
 def _is_one_of(classes: Tensor, scheme: LabelScheme, ids: tuple[int, ...]) -> Tensor:
     return torch.isin(classes, torch.tensor(scheme.classes_of(ids), dtype=classes.dtype, device=classes.device))
-
-
-def _blurred(x: Tensor) -> Tensor:
-    """Means over 3×3×3 voxels, twice."""
-    return F.avg_pool3d(F.avg_pool3d(x[None, None], 3, 1, 1), 3, 1, 1)[0, 0]
-
-
-def _enlarged(x: Tensor, shape: torch.Size) -> Tensor:
-    return F.interpolate(x[None, None], size=tuple(shape), mode="trilinear")[0, 0]

@@ -1,0 +1,71 @@
+"""The T1-weighted image that would belong to an image of another contrast, with the detail of that image.
+
+The network predicts it from all that it sees, but at half the resolution. Round every place the prediction is
+explained by what is known at full resolution, brightness and tissue, and the explanation replaces it: least squares in
+windows that overlap, after the guided filter of He, Sun and Tang (2013), with tissues beside brightness as guides.
+docs/models/any.md has what was measured.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uresnet.core.labels import LabelScheme
+
+_ALL_WHITE = (2, 41, 7, 46, 16, 28, 60, 77)
+_ALL_FLUID = (4, 43, 5, 44, 14, 15, 24)
+
+_WINDOW = 16  # voxels, the side of a window; windows overlap by half
+_RIDGE = (3e-4, 1e-2, 1e-2)
+"""Variances of brightness and of the shares of white matter and fluid below which they explain little."""
+
+
+def with_detail(predicted: Tensor, image: Tensor, probabilities: Tensor, scheme: LabelScheme) -> Tensor:
+    """(1, 1, I, J, K) in [0, 1], 0 where the ``image`` is: the ``predicted`` T1-weighted image, of the same shape, as
+    the image and the ``probabilities`` (C, I/2, J/2, K/2) of ``scheme`` explain it. Sides are multiples of 8 voxels."""
+    tissues = torch.stack([_summed(probabilities, scheme, _ALL_WHITE), _summed(probabilities, scheme, _ALL_FLUID)])
+    tissues[1] += probabilities[0]
+    inside = image > 0
+    share = F.avg_pool3d(inside.float(), 2)
+    brightness, target = (F.avg_pool3d(x * inside, 2) / share.clamp_min(1e-6) for x in (image, predicted))
+    guides = torch.cat([brightness, tissues[None]], dim=1)
+    slopes, constant = _least_squares(guides, target, share)
+    explained = _in_voxels(constant, image.shape) + _in_voxels(slopes[:, :1], image.shape) * image
+    for number in range(len(tissues)):
+        there = F.interpolate(tissues[None, number : number + 1], size=image.shape[2:], mode="trilinear")
+        explained += _in_voxels(slopes[:, number + 1 : number + 2], image.shape) * there
+    return explained.clamp(0, 1) * inside
+
+
+def _least_squares(guides: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes (1, N, p, q, r) of the ``guides`` (1, N, i, j, k) and the constant (1, 1, p, q, r) that explain the
+    ``target`` (1, 1, i, j, k) in every window."""
+    count = _window_means(weight).clamp_min(1e-6)
+    everything = torch.cat([guides, target], dim=1)
+    means = _window_means(everything * weight) / count
+    products = everything[:, :, None] * everything[:, None] * weight[:, None]
+    moments = _window_means(products.flatten(1, 2)) / count
+    moments = moments.view(1, *products.shape[1:3], *moments.shape[2:])
+    covariance = (moments - means[:, :, None] * means[:, None]).movedim((1, 2), (-2, -1))
+    ridge = torch.diag(torch.tensor(_RIDGE, device=guides.device))
+    slopes = torch.linalg.solve(covariance[..., :-1, :-1] + ridge, covariance[..., :-1, -1]).movedim(-1, 1)
+    return slopes, means[:, -1:] - (slopes * means[:, :-1]).sum(dim=1, keepdim=True)
+
+
+def _window_means(x: Tensor) -> Tensor:
+    """Means over windows of blocks of 2×2×2 voxels, whose middles lie half a window apart, the first at the corner."""
+    return F.avg_pool3d(x, _WINDOW // 2, _WINDOW // 4, _WINDOW // 4)
+
+
+def _in_voxels(x: Tensor, shape: torch.Size) -> Tensor:
+    """What holds in the middles of windows, (1, 1, p, q, r), between them: (1, 1, I, J, K)."""
+    step = _WINDOW // 2
+    voxels = F.interpolate(x, scale_factor=float(step), mode="trilinear")
+    return voxels[(..., *(slice(step // 2, step // 2 + n) for n in shape[2:]))]
+
+
+def _summed(probabilities: Tensor, scheme: LabelScheme, ids: tuple[int, ...]) -> Tensor:
+    """(i, j, k): the probability of any structure of these FreeSurfer ids."""
+    return probabilities[scheme.classes_of(ids)].sum(dim=0)
