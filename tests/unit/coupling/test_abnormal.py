@@ -187,6 +187,33 @@ def test_a_little_that_is_certain_does_not_make_the_suspected_rest_of_a_mass_hea
     assert (ids[classes == MASS] == 25).all()
 
 
+@pytest.mark.parametrize(
+    ("contrast", "lesion", "mass", "is_mass"),
+    [("T1", 0.3, 0.1, False), ("T2", 0.3, 0.1, False), ("T2", 0.3, 0.2, True), ("T2", 0.1, 0.01, True)],
+)
+def test_what_the_network_takes_for_lesions_is_no_suspected_mass(
+    contrast: Contrast, lesion: float, mass: float, is_mass: bool
+) -> None:
+    """Lesions of the white matter may be thick where they have grown together; only what it is sure of is a lesion."""
+    white, grey, fluid, seen_there = {"T1": (0.9, 0.6, 0.1, 0.5), "T2": (0.3, 0.4, 0.9, 0.6)}[contrast]
+    classes = head()
+    image = np.where(classes > 0, np.where(np.isin(classes, [class_of(2), class_of(41)]), white, grey), 0.0)
+    image[4:18, 8:32, 8:24] = seen_there
+    classes[30:34, 20:30, 20:30], image[30:34, 20:30, 20:30] = class_of(43), fluid
+    classes[6:16, 12:24, 10:20] = LESION  # 1.2 ml
+    probable = np.zeros([n // 2 for n in SHAPE], dtype=np.float32)
+    probable[1:10, 3:17, 3:13] = 1
+    look = seen(classes, contrast, mass * probable)
+    assert look.evaluated is not None
+    look.evaluated.probabilities[LESION] = torch.from_numpy(lesion * probable)
+    abnormal = abnormal_classes(conformed(image), look)
+    assert abnormal is not None
+    ids = ids_of(abnormal, classes)
+    assert bool((ids == 25).any()) == is_mass
+    if not is_mass:
+        np.testing.assert_array_equal(ids == 77, classes == LESION)
+
+
 def flair(classes: np.ndarray) -> np.ndarray:
     noise = 0.02 * np.random.default_rng(0).normal(size=SHAPE)
     white = np.isin(classes, [class_of(2), class_of(41)])
@@ -202,7 +229,7 @@ def test_bright_spots_of_white_matter_are_lesions_in_flair_alone(contrast: Contr
     classes[25:28, 15:19, 15:19] = LESION  # by the network
     abnormal = abnormal_classes(conformed(image), seen(classes, contrast, probable_lesion=0.022))
     if contrast != "FLAIR":
-        assert abnormal is None
+        assert abnormal is None  # less than 1 ml by the network
         return
     assert abnormal is not None
     found = ids_of(abnormal, classes) == 77
