@@ -63,7 +63,8 @@ def _in_voxels(x: Tensor, shape: torch.Size) -> Tensor:
     """What holds in the middles of windows, (1, 1, p, q, r), between them: (1, 1, I, J, K)."""
     step = _WINDOW // 2
     voxels = F.interpolate(x, scale_factor=float(step), mode="trilinear")
-    return voxels[(..., *(slice(step // 2, step // 2 + n) for n in shape[2:]))]
+    x_range, y_range, z_range = (slice(step // 2, step // 2 + n) for n in shape[2:])
+    return voxels[..., x_range, y_range, z_range]
 
 
 def _summed(probabilities: Tensor, scheme: LabelScheme, ids: tuple[int, ...]) -> Tensor:
