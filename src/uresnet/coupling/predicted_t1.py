@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.core.labels import LabelScheme
+from uresnet.coupling.suspected import FLUID, WHITE
 
-_ALL_WHITE = (2, 41, 7, 46, 16, 28, 60, 77)
-_ALL_FLUID = (4, 43, 5, 44, 14, 15, 24)
+_ALL_WHITE = (*WHITE, 7, 46, 16, 28, 60, 77)
+_ALL_FLUID = (*FLUID, 5, 44, 14, 15, 24)
 
 _WINDOW = 16  # voxels, the side of a window; windows overlap by half
 _RIDGE = (3e-4, 1e-2, 1e-2)

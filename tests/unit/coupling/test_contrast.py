@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from layered_brain import FLAIR, SCHEME, SHAPE, T1, T2, layers
 from uresnet.config import ConformSpec, SegmenterConfig
 from uresnet.core.choices import Contrast
 from uresnet.core.exact import computed_exactly
 from uresnet.core.grid import Grid
-from uresnet.core.labels import SCHEMES
 from uresnet.coupling import couple, look
 from uresnet.coupling.contrast import Look, _contrast, look_at
 from uresnet.errors import UserError
@@ -21,8 +21,6 @@ from uresnet.model.checkpoint import MIDSPACE, Model, load_model
 from uresnet.model.segmenter import Segmenter, blocks_to_channels
 from uresnet.preprocess import Conformed
 
-SCHEME = SCHEMES["freesurfer34"]
-SHAPE = (32, 32, 32)
 GRID = Grid.centred(SHAPE, (1, 1, 1), "RAS", (0, 0, 0))
 
 
@@ -51,21 +49,6 @@ def test_the_order_of_brightness_tells_the_contrast(white: float, grey: float, f
 
 def test_tissues_that_were_not_found_tell_none() -> None:
     assert _contrast({}) == "unknown"
-
-
-def layers(brightness: dict[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """An image (1, 1, I, J, K) of fluid, cortex and white matter, in slabs along the first axis, and the classes."""
-    classes = torch.zeros(SHAPE, dtype=torch.long)
-    image = torch.zeros(SHAPE)
-    for start, stop, structure, tissue in ((4, 12, 4, "fluid"), (12, 20, 3, "grey"), (20, 28, 2, "white")):
-        classes[start:stop] = 1 + SCHEME.ids.index(structure)
-        image[start:stop] = brightness[tissue]
-    return image[None, None], classes
-
-
-T1 = {"white": 0.88, "grey": 0.6, "fluid": 0.2}
-T2 = {"white": 0.24, "grey": 0.32, "fluid": 0.82}
-FLAIR = {"white": 0.6, "grey": 0.8, "fluid": 0.2}
 
 
 @pytest.fixture

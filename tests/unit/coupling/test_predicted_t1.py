@@ -6,26 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool3d, interpolate, one_hot
 
-from uresnet.core.labels import SCHEMES
+from layered_brain import FLAIR, SCHEME, SHAPE, T1, T2, layers
 from uresnet.coupling.predicted_t1 import with_detail
-
-SCHEME = SCHEMES["freesurfer34"]
-SHAPE = (32, 40, 32)
-T1 = {"white": 0.88, "grey": 0.6, "fluid": 0.2}
-T2 = {"white": 0.24, "grey": 0.32, "fluid": 0.82}
-FLAIR = {"white": 0.6, "grey": 0.8, "fluid": 0.2}
-
-
-def layers(brightness: dict[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """An image (1, 1, I, J, K) of fluid, cortex and white matter, in slabs along the first axis, with a voxel half of
-    cortex and half of white matter between them, and the probabilities (C, I/2, J/2, K/2)."""
-    classes = torch.zeros(SHAPE, dtype=torch.long)
-    image = torch.zeros(SHAPE)
-    for start, stop, structure, tissue in ((4, 12, 4, "fluid"), (12, 20, 3, "grey"), (20, 28, 2, "white")):
-        classes[start:stop] = 1 + SCHEME.ids.index(structure)
-        image[start:stop] = brightness[tissue]
-    image[20] = (brightness["grey"] + brightness["white"]) / 2
-    return image[None, None], one_hot(classes[::2, ::2, ::2], SCHEME.number_of_classes).movedim(-1, 0).float()
 
 
 def blurred(image: torch.Tensor) -> torch.Tensor:
@@ -36,8 +18,10 @@ def blurred(image: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("tissues", [T1, T2, FLAIR])
 def test_a_blurred_prediction_gets_the_detail_of_the_image(tissues: dict[str, float]) -> None:
-    image, probabilities = layers(tissues)
-    truth = layers(T1)[0]
+    (image, classes), (truth, _) = layers(tissues), layers(T1)
+    for x, brightness in ((image, tissues), (truth, T1)):
+        x[0, 0, 20] = (brightness["grey"] + brightness["white"]) / 2  # half of each
+    probabilities = one_hot(classes[::2, ::2, ::2], SCHEME.number_of_classes).movedim(-1, 0).float()
     predicted = blurred(truth)
     found = with_detail(predicted, image, probabilities, SCHEME)
     inside = image > 0
@@ -45,7 +29,7 @@ def test_a_blurred_prediction_gets_the_detail_of_the_image(tissues: dict[str, fl
     assert float(after) < float(before)
     for border in (12, 20):
         step, blurred_step = (
-            float(x[0, 0, border + 1, 20, 16] - x[0, 0, border - 1, 20, 16]) for x in (found, predicted)
+            float(x[0, 0, border + 1, 16, 16] - x[0, 0, border - 1, 16, 16]) for x in (found, predicted)
         )
         assert step > 1.2 * blurred_step
     assert float((found - truth)[0, 0, [7, 16, 25]].abs().max()) < 0.05
