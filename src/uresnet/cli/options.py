@@ -21,7 +21,7 @@ ModelOption = Annotated[
         metavar="NAME|FILE",
         help="A packaged model (see uresnet info), or a .safetensors or .hdf5 file. auto: the default model for "
         "T1-weighted images, the models any and default together for others; masses of 1 ml and more are looked for in "
-        "all images, lesions of the white matter in FLAIR images only.",
+        "all images, lesions of the white matter in FLAIR images, and large ones in the others.",
         show_default="auto",
     ),
 ]

@@ -203,7 +203,10 @@ ABNORMAL = (*MASSES, LESION)
 
 
 def looked_for(contrast: str | None) -> tuple[int, ...]:
-    """The ids of ``ABNORMAL`` that are looked for in an image of a contrast; none where the contrast was not asked."""
+    """The ids of ``ABNORMAL`` that are looked for in an image of a contrast; none where the contrast was not asked.
+
+    Lesions of the white matter may be found elsewhere too, if they are large: there their absence says nothing.
+    """
     if contrast is None:
         return ()
     return ABNORMAL if contrast == "FLAIR" else MASSES
