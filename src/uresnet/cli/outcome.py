@@ -55,7 +55,7 @@ def log_result(run: Session, record: RunRecord, path: Path) -> None:
             say(f"{name}: {note}")
     say(f"model {record.model.name}, sha256 {record.model.sha256}")
     if (other := record.model.specialist) is not None:
-        say(f"together with {other.name}, sha256 {other.sha256}, which saw the predicted T1-weighted image")
+        say(f"together with {other.name}, sha256 {other.sha256}, which saw T1-weighted images, given or predicted")
     if (other := record.model.contrast_by) is not None:
         say(f"contrast and masses by {other.name}, sha256 {other.sha256}")
     say(f"device {record.device}, {record.threads} threads")

@@ -221,7 +221,8 @@ def _segment_one(
     abnormal_ml = told_abnormal_ml(result.record)
     contrast = result.record.inputs["image"].contrast
     seen = "" if contrast is None else f"{contrast}; "
-    abnormal = f", {abnormal_ml:.1f} ml of abnormal tissue (ids 25, 57, 77)" if abnormal_ml else ""
+    ids = ", ".join(str(structure) for structure in sorted(ABNORMAL) if result.volumes.get(structure))
+    abnormal = f", {abnormal_ml:.1f} ml of abnormal tissue (ids {ids})" if abnormal_ml else ""
     run.terminal.say(
         f"{seen}model {result.record.model.names}; "
         f"{sum(map(bool, anatomy))} of {len(anatomy)} structures found{abnormal} → {place}"

@@ -129,12 +129,12 @@ class KeptNetwork(nn.Module):
         return self._kept(f"{shifted_pass}", image, lambda: self.network(image, shifted_pass))
 
     def together(
-        self, other: KeptNetwork, image: Tensor, shown: Tensor, shifted_pass: bool = False
+        self, other: KeptNetwork, image: Tensor, shown: Tensor, share: float, shifted_pass: bool = False
     ) -> tuple[Tensor, ...]:
         """As that of the networks, to the bit."""
         together: Callable[..., tuple[Tensor, ...]] = self.network.together  # type: ignore[assignment]
-        what = f"{shifted_pass} with {other._key(shown, 'together')}"
-        return self._kept(what, image, lambda: together(other.network, image, shown, shifted_pass))
+        what = f"{shifted_pass} with {share} of {other._key(shown, 'together')}"
+        return self._kept(what, image, lambda: together(other.network, image, shown, share, shifted_pass))
 
     @property
     def synthesis(self) -> nn.Module | None:

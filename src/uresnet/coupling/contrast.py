@@ -15,7 +15,7 @@ from torch import Tensor
 from uresnet.core.choices import Contrast
 from uresnet.core.exact import is_exact
 from uresnet.core.labels import ABNORMAL, MASSES, LabelScheme
-from uresnet.coupling.predicted_t1 import with_detail
+from uresnet.coupling.predicted_t1 import explained, stretched
 from uresnet.coupling.suspected import FLUID, GREY, WHITE, suspected
 from uresnet.model.checkpoint import Model
 from uresnet.model.segmenter import SMALLEST
@@ -25,6 +25,10 @@ _T1_STEP = 0.32
 """White matter is brighter than cortex by this share, or more, of the step from fluid to cortex in T1-weighted images:
 0.33 and more in ten of them, also after contrast agent; up to 0.16 in FLAIR images, up to 0.31 where one of thick
 slices is blurred."""
+
+_THICK = 0.62
+"""Of the mean squared difference of neighbours along the other two axes (their geometric mean), that along the third,
+where slices are thick: 0.67 and more in slices of up to 3 mm, 0.54 and less in slices of 4 and 5 mm."""
 
 _FLAT = 0.03  # a step in brightness that is none
 _CLEAR = 0.2  # a step in brightness that tells by itself
@@ -48,11 +52,13 @@ class Evaluated:
 @dataclass(frozen=True, eq=False)
 class Look:
     """What was seen in a conformed image: its ``contrast``, and all that the network says of it, in classes of
-    ``scheme``; ``evaluated`` is None for a T1-weighted image in which a first look saw and suspected no mass."""
+    ``scheme``; ``evaluated`` is None for a T1-weighted image in which a first look saw and suspected no mass.
+    ``in_slices``: a T1-weighted image of thick slices, which a model made for thin ones should not see alone."""
 
     contrast: Contrast
     scheme: LabelScheme
     evaluated: Evaluated | None
+    in_slices: bool = False
 
 
 def predicts_t1(model: Model) -> bool:
@@ -70,17 +76,31 @@ def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
         coarse = tensor if is_exact() else _coarser(tensor)
         first, abnormal = model.network.first_look(coarse, scheme.classes_of(ABNORMAL))  # type: ignore[operator]
         contrast = _contrast(_medians(coarse[0, 0, ::2, ::2, ::2], first, scheme))
+        in_slices = contrast == "T1" and _in_slices(tensor)
         if not whole and contrast == "T1" and not _may_have_mass(coarse, first, abnormal, scheme):
-            return Look(contrast, scheme, None)
+            return Look(contrast, scheme, None, in_slices)
         classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
-        as_t1 = with_detail(predicted, tensor, probabilities, scheme)
-    return Look(contrast, scheme, Evaluated(classes, probabilities, as_t1))
+        as_t1 = explained(predicted, tensor, probabilities, scheme)
+        if contrast != "FLAIR":  # there it does harm
+            as_t1 = stretched(as_t1, _medians(as_t1[0, 0], classes, scheme))
+    return Look(contrast, scheme, Evaluated(classes, probabilities, as_t1), in_slices)
 
 
 def _coarser(image: Tensor) -> Tensor:
     """(1, 1, i, j, k): the image on larger voxels, with room at its ends for what the network needs."""
     coarse = F.interpolate(image, size=[int(n / _COARSER) for n in image.shape[2:]], mode="trilinear")
     return F.pad(coarse, [size for n in reversed(coarse.shape[2:]) for size in (0, -n % SMALLEST)])
+
+
+def _in_slices(image: Tensor) -> bool:
+    """Whether neighbours in the brain differ much less along one axis than along the other two."""
+    inside = image[0, 0] > 0
+    steps = []
+    for axis in range(3):
+        both = inside.narrow(axis, 1, inside.shape[axis] - 1) & inside.narrow(axis, 0, inside.shape[axis] - 1)
+        steps.append(float((image[0, 0].diff(dim=axis).square() * both).sum()) / max(int(both.sum()), 1))
+    least, middle, most = sorted(steps)
+    return least < _THICK * (middle * most) ** 0.5
 
 
 def _may_have_mass(image: Tensor, classes: Tensor, abnormal: Tensor, scheme: LabelScheme) -> bool:

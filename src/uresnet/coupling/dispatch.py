@@ -51,16 +51,16 @@ def look(model: Model, *images: Conformed, whole: bool = False) -> tuple[Model, 
     """Let the model for any contrast, if ``model`` has one beside it or is one, look at images before they are used.
 
     Returns the model that knows all of them, and what was seen, or nothing where nobody looked: a model made for
-    T1-weighted images is kept where all are T1-weighted, and is asked too where they are not. ``whole`` evaluates
-    T1-weighted images too. Otherwise a healthy brain is seen in place of what was drawn as abnormal, so that it decides
-    nothing about what lies beside it.
+    T1-weighted images is kept where all are T1-weighted, without thick slices, and is asked too where they are not.
+    ``whole`` evaluates T1-weighted images too. Otherwise a healthy brain is seen in place of what was drawn as
+    abnormal, so that it decides nothing about what lies beside it.
     """
     general = _general(model)
     if general is None:
         return model, ()
     with freed_memory_kept():
         looks = tuple(look_at(general, image if whole else _without_drawn(general, image), whole) for image in images)
-    if all(seen.contrast == "T1" for seen in looks):
+    if all(seen.contrast == "T1" and not seen.in_slices for seen in looks):
         return model, looks
     return (general if general is model else replace(general, specialist=model)), looks
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uresnet.core.choices import Freedom
+from uresnet.core.choices import Contrast, Freedom
 from uresnet.core.grid import Grid
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import ABNORMAL, LabelScheme
@@ -46,6 +46,9 @@ from uresnet.transform import (
 _HARDLY = 0.01  # of a structure: so little in abnormal tissue changes nothing
 _CORRELATION_OF_PREDICTED = 1.0
 """Weight of the intensities where at least one image's are predicted: half of that of the images themselves."""
+
+_SHARE_OF_SPECIALIST: dict[Contrast, float] = {"T1": 0.6, "T2": 0.5, "FLAIR": 0.35, "unknown": 0.5}
+"""Of the probabilities: what the model for T1-weighted images sees in the image, or in the one predicted from it."""
 
 _STRUCTURES_OF_COARSE = 0.0
 """Weight of the structures of a network that sees voxels of 2 mm, where intensities can be compared: its borders are
@@ -113,7 +116,7 @@ def _segment(
     look: Look | None = None,
     abnormal: Tensor | None = None,
     as_it_is: bool = True,
-) -> tuple[SolverImage, LabelMap, Expected]:
+) -> tuple[SolverImage, LabelMap, Expected | None]:
     """What the solver sees, the most probable classes and what is expected of them; the intensities ``as_it_is``, or as
     those of a T1-weighted image."""
     assert model.scheme is not None
@@ -126,8 +129,10 @@ def _segment(
     if fill is not None:
         tensor, as_t1 = fill.of(tensor), fill.of(as_t1)
     if model.specialist is not None:
-        other = model.specialist.network
-        classes, probabilities = model.network.together(other, tensor, as_t1, shifted_pass)  # type: ignore[operator]
+        assert look is not None
+        classes, probabilities = model.network.together(  # type: ignore[operator]
+            model.specialist.network, tensor, as_t1, _SHARE_OF_SPECIALIST[look.contrast], shifted_pass
+        )
     elif evaluated and look and model.scheme is look.scheme and fill is None and not shifted_pass:
         classes, probabilities = evaluated.classes, evaluated.probabilities
     else:
@@ -136,11 +141,15 @@ def _segment(
     no_centroid = _either(image.unseen, mass if fill is None else fill.unfilled, model)
     groups = _structures_of_classes(model.scheme).to(model.device)
     labels = LabelMap(classes.cpu(), image.grid)
-    return (
-        SolverImage(probabilities, intensities, groups, ignored, no_centroid),
-        labels,
-        _expected(labels.data, probabilities, model.scheme, abnormal),
-    )
+    expected: Expected | None = None
+    if model.specialist is None:
+        expected = _expected(labels.data, probabilities, model.scheme, abnormal)
+    elif look is not None and look.contrast == "T1":
+        # What it expects of its own labels is calibrated, and those of both are as good or better.
+        alone, its = model.specialist.network(tensor, shifted_pass)
+        assert model.specialist.scheme is not None
+        expected = _expected(alone.cpu(), its, model.specialist.scheme, abnormal)
+    return SolverImage(probabilities, intensities, groups, ignored, no_centroid), labels, expected
 
 
 def _filling(model: Model, image: Tensor, mass: Tensor, look: Look | None) -> Filling | None:

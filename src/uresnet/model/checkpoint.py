@@ -58,7 +58,7 @@ _MOST_STEPS = 127
 class Model:
     """A network ready for inference: ``scheme`` is None when it does not segment; ``sha256`` is that of its file;
     ``general`` is as in :class:`~uresnet.model.catalogue.ModelFile`. ``specialist`` is a model for T1-weighted images
-    whose opinion of the T1-weighted image that this one predicts counts too."""
+    whose opinion of such an image, or of the one that this model predicts, counts too."""
 
     card: ModelCard
     network: nn.Module

@@ -25,7 +25,6 @@ SMALLEST = 4
 """Every axis of an image is a multiple of this."""
 
 _PARTS = 8  # voxels of a block of 2 × 2 × 2
-_SHARE_OF_OTHER = 0.35  # between 0.3 and 0.4 two networks agree best with T1-weighted images (docs/models/any.md)
 
 
 class ChannelNorm(nn.Module):
@@ -146,17 +145,18 @@ class Segmenter(nn.Module):
         return self._placed(image, box, self._evaluate(part, [(self, *self._both_features(part, shifted_pass))]))
 
     def together(
-        self, other: Segmenter, image: Tensor, shown: Tensor, shifted_pass: bool = False
+        self, other: Segmenter, image: Tensor, shown: Tensor, share: float, shifted_pass: bool = False
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`forward`, from the probabilities of this network and of another one (:func:`joined`), whose classes
-        are the first of this one's and which is ``shown`` the same brain in another contrast."""
+        are the first of this one's, which is ``shown`` the same brain in another contrast and whose ``share`` is
+        between 0 and 1."""
         box = self._box(image)
         part, its_part = image[0, 0][box][None, None], shown[0, 0][box][None, None]
         seen = [
             (self, *self._both_features(part, shifted_pass)),
             (other, *other._both_features(its_part, shifted_pass)),
         ]
-        return self._placed(image, box, self._evaluate(part, seen))
+        return self._placed(image, box, self._evaluate(part, seen, share))
 
     def _both_features(self, image: Tensor, shifted_pass: bool) -> tuple[Tensor, Tensor | None]:
         """Those of the image and, if wanted, of the shifted one."""
@@ -213,10 +213,10 @@ class Segmenter(nn.Module):
         return tuple(box)
 
     def _evaluate(
-        self, image: Tensor, seen: Sequence[tuple[Segmenter, Tensor, Tensor | None]]
+        self, image: Tensor, seen: Sequence[tuple[Segmenter, Tensor, Tensor | None]], share: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """Classes and probabilities from what one or two networks have ``seen``: their features, and those of the
-        shifted image."""
+        shifted image. ``share`` is that of the second."""
         half = seen[0][1].shape[2:]
         evaluated = near_brain(image).flatten().nonzero()[:, 0]
         classes = torch.zeros((half.numel(), _PARTS), dtype=torch.uint8, device=image.device)
@@ -224,7 +224,7 @@ class Segmenter(nn.Module):
         probabilities[0] = 1
         for rows in torch.split(evaluated, _CHUNK):
             logits, *other = [network._logits_of(rows, features, shifted) for network, features, shifted in seen]
-            classes[rows], found = classify(joined(logits, other[0]) if other else logits)
+            classes[rows], found = classify(joined(logits, other[0], share) if other else logits)
             probabilities[:, rows] = found.T
         return channels_to_blocks(classes.T.reshape(1, _PARTS, *half))[0, 0], probabilities.view(-1, *half)
 
@@ -274,17 +274,17 @@ def _picked(features: Tensor, rows: Tensor) -> Tensor:
     return features.movedim(1, -1).reshape(-1, features.shape[1])[rows].T[None, :, :, None, None]
 
 
-def joined(logits: Tensor, other: Tensor) -> Tensor:
+def joined(logits: Tensor, other: Tensor, share: float) -> Tensor:
     """Logits (V, P, C) of the mean probabilities of two networks, ``other`` (V, P, D) with fewer classes.
 
     What the first takes for a class that the other does not know keeps its probability; what is left is shared out as
-    both say, ``_SHARE_OF_OTHER`` of it as the other does.
+    both say, a ``share`` of it as the other does.
     """
     known = other.shape[-1]
     probabilities = logits.softmax(dim=-1)
     left = 1 - probabilities[..., known:].sum(dim=-1, keepdim=True)
     own, others = probabilities[..., :known], other.softmax(dim=-1) * left
-    probabilities[..., :known] = own + _SHARE_OF_OTHER * (others - own)
+    probabilities[..., :known] = own + share * (others - own)
     return probabilities.clamp_min(1e-30).log()
 
 

@@ -189,7 +189,8 @@ def register(  # noqa: PLR0913  what a caller may choose, all but two by name
             volumes = volumes_by_image(scheme, moving=moving_labels, fixed=fixed_labels)
     sentences.sort(key=lambda sentence: sentence.startswith(target.image.name))  # the two were looked at side by side
     moving_dice, fixed_dice = (
-        predicted_dice(expected, network.sha256) for expected in (coupling.moving_expected, coupling.fixed_expected)
+        predicted_dice(expected, (network.specialist or network).sha256)
+        for expected in (coupling.moving_expected, coupling.fixed_expected)
     )
     inputs = {
         "moving": input_record(source, conformed[0], moving_head, seen[:1], moving_dice),

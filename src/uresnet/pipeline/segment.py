@@ -109,7 +109,7 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
             scheme = structures.scheme
             labels = native_labels(structures.segmented, scheme, given.grid)
             predicted = _predicted_t1(seen[0], conformed, found) if synthesise else None
-    dice = predicted_dice(structures.expected, network.sha256)
+    dice = predicted_dice(structures.expected, (network.specialist or network).sha256)
     inputs = {"image": input_record(found, conformed, intracranial_volume(labels), seen, dice)}
     record = run_record(network, scheme, device, stages, sentences, inputs, exact)
     with computed_exactly(exact):

@@ -181,7 +181,7 @@ IMAGE_RULES: tuple[Rule, ...] = (
     Rule(
         "mass_ml",
         "Mass, cavity or stroke",
-        Bounds(look_above=0.0),
+        Bounds(look_above=0.0, failed_above=500.0),
         "tissue looks abnormal (a mass, a cavity or a stroke): registration matches nothing to it, and volumes near it "
         "are uncertain",
         " ml",

@@ -44,8 +44,8 @@ class OtherModelRecord:
 class ModelRecord:
     """The model that ran; ``sha256`` is that of its file, ``scheme`` the name of its label scheme or empty; ``licence``
     is that of its weights, as its card has it: empty where that has none, None in records of earlier versions.
-    ``specialist`` is a model that saw the predicted T1-weighted image too, ``contrast_by`` one that only said the
-    contrast of the images and where they have masses; None where none did."""
+    ``specialist`` is a model that saw the T1-weighted image, or the predicted one, too, ``contrast_by`` one that only
+    said the contrast of the images and where they have masses; None where none did."""
 
     name: str
     kind: str

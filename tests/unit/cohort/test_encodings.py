@@ -49,10 +49,10 @@ def test_many_pairs_need_an_encoding_for_each_image(network: Segmenter, tmp_path
 
 
 def test_what_two_networks_see_together_is_kept_for_both(network: Segmenter, tmp_path: Path) -> None:
-    expected = network.together(network, image(0), image(1))
-    for shown, asked in ((1, 1), (1, 0), (2, 1)):
+    expected = network.together(network, image(0), image(1), 0.5)
+    for shown, share, asked in ((1, 0.5, 1), (1, 0.5, 0), (2, 0.5, 1), (1, 0.4, 1)):
         first, second = (KeptNetwork(network, name, Encodings(tmp_path, 10**9)) for name in "ab")
-        assert same(first.together(second, image(0), image(shown)), expected) is (shown == 1)
+        assert same(first.together(second, image(0), image(shown), share), expected) is ((shown, share) == (1, 0.5))
         assert (first.asked, second.asked) == (asked, 0)
 
 

@@ -137,10 +137,13 @@ def test_the_swelling_round_a_mass_is_found_in_every_contrast_and_no_other_lesio
     classes[5:16, 12:23, 12:23] = MASS
     classes[5:16, 23:28, 12:20] = LESION  # at the mass
     classes[5:16, 30:34, 12:20] = LESION  # two voxels away
-    abnormal = abnormal_classes(conformed(), seen(classes, contrast))
+    look = seen(classes, contrast, probable_lesion=0.9)
+    assert look.evaluated is not None
+    look.evaluated.probabilities[LESION, :, :, 8:] = 0.6  # not sure enough beside a mass
+    abnormal = abnormal_classes(conformed(), look)
     assert abnormal is not None
     expected = np.zeros(SHAPE, dtype=bool)
-    expected[5:16, 23:28, 12:20] = True
+    expected[5:16, 23:28, 12:16] = True
     ids = ids_of(abnormal, classes)
     np.testing.assert_array_equal(ids == 77, expected)
     np.testing.assert_array_equal(ids == 25, classes == MASS)
@@ -168,6 +171,16 @@ def test_a_mass_that_is_merely_suspected_is_one_and_beside_a_mass_swelling(
     assert (ids[7:15, 20:30, 10:21] == expected).all()
     assert ((ids[4:17, 6:17, 8:20] == 25) == beside).all()
     assert not np.isin(ids[19:], (25, 57, 77)).any()
+
+
+@pytest.mark.parametrize(("probability", "is_mass"), [(0.05, True), (0.035, False)])
+def test_what_is_hardly_suspected_is_no_mass(probability: float, is_mass: bool) -> None:
+    classes, image = head(), np.where(head() > 0, 0.9, 0.0)
+    image[np.isin(classes, [class_of(3), class_of(42)])] = 0.6
+    image[4:18, 18:33, 8:24] = 0.5
+    classes[30:34, 20:30, 20:30], image[30:34, 20:30, 20:30] = class_of(43), 0.1
+    probable = np.full([n // 2 for n in SHAPE], probability, dtype=np.float32)
+    assert (abnormal_classes(conformed(image), seen(classes, "T1", probable)) is not None) == is_mass
 
 
 @pytest.mark.parametrize(("side", "expected"), [(6, 25), (12, 2)])

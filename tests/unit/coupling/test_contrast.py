@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from layered_brain import FLAIR, SCHEME, SHAPE, T1, T2, layers
 from uresnet.config import ConformSpec, SegmenterConfig
@@ -14,12 +15,13 @@ from uresnet.core.choices import Contrast
 from uresnet.core.exact import computed_exactly
 from uresnet.core.grid import Grid
 from uresnet.coupling import couple, look
-from uresnet.coupling.contrast import Look, _contrast, look_at
+from uresnet.coupling.contrast import Look, _contrast, _in_slices, look_at
 from uresnet.errors import UserError
 from uresnet.model.catalogue import ModelCard, find_model
 from uresnet.model.checkpoint import MIDSPACE, Model, load_model
 from uresnet.model.segmenter import Segmenter, blocks_to_channels
 from uresnet.preprocess import Conformed
+from uresnet.training.examples.acquisition import thick_slices_along
 
 GRID = Grid.centred(SHAPE, (1, 1, 1), "RAS", (0, 0, 0))
 
@@ -149,6 +151,20 @@ def test_a_model_for_any_contrast_looks_and_takes_over_where_an_image_is_no_t1(
 
     assert choose("T1", "T1") == "t1"
     assert choose("T1", "FLAIR") == choose("T2") == choose("unknown", "T1") == "small"
+    seen = replace(seen, in_slices=True)
+    assert choose("T1") == choose("T1", "T1") == "small"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_thick_slices_are_seen_along_any_axis(axis: int) -> None:
+    """In a texture that is as fine along all axes, cut off by the black around it."""
+    noise = torch.randn(1, 1, 48, 48, 48, generator=torch.Generator().manual_seed(axis))
+    image = F.avg_pool3d(F.avg_pool3d(noise, 3, 1, 1), 3, 1, 1) + 1
+    direction = F.one_hot(torch.tensor(axis), 3).float()
+    for thickness, expected in ((1.0, False), (5.0, True)):
+        shown = thick_slices_along(image, direction, thickness)
+        shown[:, :, :10] = shown[..., :7] = 0
+        assert _in_slices(shown) is expected
 
 
 def test_a_model_alone_does_not_look() -> None:
@@ -195,10 +211,12 @@ def test_the_model_for_t1_is_asked_about_the_predicted_t1(general: Model, monkey
     image = conformed(torch.rand(1, 1, *SHAPE))
     seen = look_at(general, image)
     assert seen.evaluated is not None
-    asked: list[tuple[torch.nn.Module, torch.Tensor, torch.Tensor]] = []
+    asked: list[tuple[float, torch.Tensor, torch.Tensor]] = []
 
-    def together(own: Segmenter, other: Segmenter, given: torch.Tensor, shown: torch.Tensor, twice: bool) -> object:
-        asked.append((other, given, shown))
+    def together(
+        own: Segmenter, _: Segmenter, given: torch.Tensor, shown: torch.Tensor, share: float, twice: bool
+    ) -> object:
+        asked.append((share, given, shown))
         return own(given, twice)
 
     monkeypatch.setattr(Segmenter, "together", together)
@@ -213,6 +231,7 @@ def test_the_model_for_t1_is_asked_about_the_predicted_t1(general: Model, monkey
         assert len(asked) == which
     assert all(torch.equal(given, image.tensor) for _, given, _ in asked)
     assert torch.equal(asked[0][2], seen.evaluated.as_t1) and torch.equal(asked[1][2], image.tensor)
+    assert [share for share, _, _ in asked] == [0.5, 0.6]
     # A model for any contrast that was named is asked alone.
     monkeypatch.setattr("uresnet.coupling.dispatch.look_at", lambda *_: replace(seen, contrast="T2"))
     assert look(general, image)[0].specialist is None

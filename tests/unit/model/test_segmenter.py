@@ -67,7 +67,7 @@ def test_what_only_one_network_knows_keeps_its_probability() -> None:
     own = torch.tensor([[[0.3, 0.3, 0.4]]]).log()  # the third class is abnormal: the other knows two
     other = torch.tensor([[[0.75, 0.25]]]).log()
     # 0.6 are left for the two: 0.65 · (0.3, 0.3) + 0.35 · 0.6 · (0.75, 0.25)
-    torch.testing.assert_close(joined(own, other).exp(), torch.tensor([[[0.3525, 0.2475, 0.4]]]))
+    torch.testing.assert_close(joined(own, other, 0.35).exp(), torch.tensor([[[0.3525, 0.2475, 0.4]]]))
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def test_what_only_one_network_knows_keeps_its_probability() -> None:
 def test_two_networks_look_together(small: Segmenter, shifted_pass: bool) -> None:
     other = random_network((6, 8), classes=4, seed=1)
     image, shown = torch.rand(2, 1, 1, 16, 20, 12)
-    classes, probabilities = small.together(other, image, shown, shifted_pass)
+    classes, probabilities = small.together(other, image, shown, 0.35, shifted_pass)
     own, its = small(image, shifted_pass)[1], other(shown, shifted_pass)[1]
     torch.testing.assert_close(probabilities[4], own[4])
     torch.testing.assert_close(probabilities.sum(dim=0), torch.ones_like(own[0]))
@@ -83,7 +83,7 @@ def test_two_networks_look_together(small: Segmenter, shifted_pass: bool) -> Non
     assert (probabilities[:4] - own[:4]).abs().max() < (its - own[:4]).abs().max()
     # What is black is background, whatever the other network is shown there.
     image[..., :6] = 0
-    assert int(small.together(other, image, torch.ones_like(shown))[0][..., :2].sum()) == 0
+    assert int(small.together(other, image, torch.ones_like(shown), 0.35)[0][..., :2].sum()) == 0
 
 
 @torch.no_grad()

@@ -152,6 +152,12 @@ def test_how_much_abnormal_tissue_is_worth_a_word() -> None:
     assert told_abnormal_ml(replace(record, quality=None)) == 0
 
 
+def test_so_much_of_a_brain_is_no_mass() -> None:
+    """The larger half of a brain: an image that is damaged, or of a contrast that was not recognised."""
+    for ml, level in ((300.0, Level.look), (590.0, Level.failed)):
+        assert judge_image(replace(BRAIN, contrast="FLAIR", mass_ml=ml), MODEL).level is level
+
+
 def test_what_was_not_looked_for_is_not_called_good() -> None:
     findings = {finding.rule.sign: finding for finding in judge_image(replace(BRAIN, mass_ml=None), MODEL).findings}
     assert findings["mass_ml"].judgement == "not judged" and findings["mass_ml"].wanted == "none"
