@@ -20,8 +20,8 @@ ModelOption = Annotated[
         "-m",
         metavar="NAME|FILE",
         help="A packaged model (see uresnet info), or a .safetensors or .hdf5 file. auto: the default model for "
-        "T1-weighted images, the models any and default together for others; masses of 1 ml and more are looked for in "
-        "all images, lesions of the white matter in FLAIR images, and large ones in the others.",
+        "T1-weighted images, the models any and default together for others and for thick slices; masses of 1 ml and "
+        "more are looked for in all images, lesions of the white matter in FLAIR images, and large ones in the others.",
         show_default="auto",
     ),
 ]

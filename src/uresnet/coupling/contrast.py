@@ -6,6 +6,7 @@ So intensities are compared as T1-weighted ones.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -100,7 +101,7 @@ def _in_slices(image: Tensor) -> bool:
         both = inside.narrow(axis, 1, inside.shape[axis] - 1) & inside.narrow(axis, 0, inside.shape[axis] - 1)
         steps.append(float((image[0, 0].diff(dim=axis).square() * both).sum()) / max(int(both.sum()), 1))
     least, middle, most = sorted(steps)
-    return least < _THICK * (middle * most) ** 0.5
+    return least < _THICK * math.sqrt(middle * most)
 
 
 def _may_have_mass(image: Tensor, classes: Tensor, abnormal: Tensor, scheme: LabelScheme) -> bool:

@@ -44,8 +44,8 @@ from uresnet.transform import (
 )
 
 _HARDLY = 0.01  # of a structure: so little in abnormal tissue changes nothing
-_CORRELATION_OF_PREDICTED = 1.0
-"""Weight of the intensities where at least one image's are predicted: half of that of the images themselves."""
+_CORRELATION_OF_PREDICTED = 0.25
+"""Weight of the intensities where at least one image's are predicted: an eighth of that of the images themselves."""
 
 _SHARE_OF_SPECIALIST: dict[Contrast, float] = {"T1": 0.6, "T2": 0.5, "FLAIR": 0.35, "unknown": 0.5}
 """Of the probabilities: what the model for T1-weighted images sees in the image, or in the one predicted from it."""
