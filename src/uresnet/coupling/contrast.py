@@ -43,7 +43,7 @@ _SHARE_SUSPECTED = 0.6
 @dataclass(frozen=True, eq=False)
 class Evaluated:
     """What the network says of an image: ``classes`` (I, J, K) uint8, ``probabilities`` (C, I/2, J/2, K/2), and
-    ``as_t1`` (1, 1, I, J, K), the predicted T1-weighted image in [0, 1]."""
+    ``as_t1`` (1, 1, I, J, K), the predicted T1-weighted image in [0, 1], or a T1-weighted image as it is."""
 
     classes: Tensor
     probabilities: Tensor
@@ -81,8 +81,10 @@ def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
         if not whole and contrast == "T1" and not _may_have_mass(coarse, first, abnormal, scheme):
             return Look(contrast, scheme, None, in_slices)
         classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
-        as_t1 = explained(predicted, tensor, probabilities, scheme)
-        if contrast != "FLAIR":  # there it does harm
+        as_t1 = tensor
+        if whole or contrast != "T1":
+            as_t1 = explained(predicted, tensor, probabilities, scheme)
+        if contrast not in ("T1", "FLAIR"):  # in FLAIR images it does harm
             as_t1 = stretched(as_t1, _medians(as_t1[0, 0], classes, scheme))
     return Look(contrast, scheme, Evaluated(classes, probabilities, as_t1), in_slices)
 

@@ -167,6 +167,15 @@ def test_thick_slices_are_seen_along_any_axis(axis: int) -> None:
         assert _in_slices(shown) is expected
 
 
+def test_no_t1_is_predicted_from_a_t1_unless_it_is_wanted(general: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uresnet.coupling.contrast._contrast", lambda _: "T1")
+    monkeypatch.setattr("uresnet.coupling.contrast._may_have_mass", lambda *_: True)
+    image = conformed(torch.rand(1, 1, *SHAPE))
+    for whole in (False, True):
+        seen = look_at(general, image, whole).evaluated
+        assert seen is not None and torch.equal(seen.as_t1, image.tensor) is not whole
+
+
 def test_a_model_alone_does_not_look() -> None:
     model = load_model("translation")
     assert look(model, conformed(torch.rand(1, 1, *SHAPE))) == (model, ())
