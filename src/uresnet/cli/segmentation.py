@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,11 +218,9 @@ def _segment_one(
     result.save(place, request.report, run.terminal.progress, request.overwrite, command_line(), extras=request.extras)
     run.terminal.warn(result.warnings)
     anatomy = [volume for structure, volume in result.volumes.items() if structure not in ABNORMAL]
-    abnormal_ml = told_abnormal_ml(result.record)
+    abnormal = _abnormal(result.volumes, told_abnormal_ml(result.record))
     contrast = result.record.inputs["image"].contrast
     seen = "" if contrast is None else f"{contrast}; "
-    ids = ", ".join(str(structure) for structure in sorted(ABNORMAL) if result.volumes.get(structure))
-    abnormal = f", {abnormal_ml:.1f} ml of abnormal tissue (ids {ids})" if abnormal_ml else ""
     run.terminal.say(
         f"{seen}model {result.record.model.names}; "
         f"{sum(map(bool, anatomy))} of {len(anatomy)} structures found{abnormal} → {place}"
@@ -231,3 +229,15 @@ def _segment_one(
     if not request.piped:
         log_result(run, result.record, segmentation_files(place, False)["log"])
     return result.record.quality
+
+
+def _abnormal(volumes: Mapping[int, float], told_ml: float) -> str:
+    """How much abnormal tissue is told and the ids that it has in the label file, by the ``volumes`` in mm³."""
+    from uresnet.core.labels import LESION, MASSES
+
+    if not told_ml:
+        return ""
+    ids = [structure for structure in MASSES if volumes.get(structure)]
+    if 1000 * told_ml > sum(volumes[structure] for structure in ids) + 500:
+        ids.append(LESION)  # lesions are told from 1 ml on
+    return f", {told_ml:.1f} ml of abnormal tissue ({'id' if len(ids) == 1 else 'ids'} {', '.join(map(str, ids))})"

@@ -30,6 +30,7 @@ slices is blurred."""
 _THICK = 0.62
 """Of the mean squared difference of neighbours along the other two axes (their geometric mean), that along the third,
 where slices are thick: 0.67 and more in slices of up to 3 mm, 0.54 and less in slices of 4 and 5 mm."""
+_THICK_MM = 3.5  # of voxels, which tells where slices run obliquely or are not interpolated
 
 _FLAT = 0.03  # a step in brightness that is none
 _CLEAR = 0.2  # a step in brightness that tells by itself
@@ -77,7 +78,7 @@ def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
         coarse = tensor if is_exact() else _coarser(tensor)
         first, abnormal = model.network.first_look(coarse, scheme.classes_of(ABNORMAL))  # type: ignore[operator]
         contrast = _contrast(_medians(coarse[0, 0, ::2, ::2, ::2], first, scheme))
-        in_slices = contrast == "T1" and _in_slices(tensor)
+        in_slices = contrast == "T1" and (image.slice_mm > _THICK_MM or _in_slices(tensor))
         if not whole and contrast == "T1" and not _may_have_mass(coarse, first, abnormal, scheme):
             return Look(contrast, scheme, None, in_slices)
         classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]

@@ -34,7 +34,8 @@ class Conformed:
 
     ``brain_mask`` is (I, J, K) bool; ``unseen`` (I, J, K) bool is what lies beyond the field of view where that cuts
     the brain off, None where it does not; ``abnormal`` (I, J, K) bool is tissue that somebody has drawn as abnormal,
-    None where nobody has; ``notes`` say in words what was done to the image.
+    None where nobody has; ``notes`` say in words what was done to the image. ``slice_mm`` is the longest side of a
+    voxel of the image that was given.
     """
 
     tensor: Tensor
@@ -43,6 +44,7 @@ class Conformed:
     unseen: Tensor | None = None
     notes: list[str] = field(default_factory=list)
     abnormal: Tensor | None = None
+    slice_mm: float = 1.0
 
 
 def conform(image: Image, mask: LabelMap | None = None, spec: ConformSpec | None = None) -> Conformed:
@@ -94,7 +96,14 @@ def _conform(located: _Located, spec: ConformSpec, cut: str) -> Conformed:
         faces = " and ".join(dict.fromkeys(cut.face for cut in cuts))
         warn_about_input(f"{image.name} shows a part of the brain only (it is cut off at the {faces}): {cut}.")
     unseen = beyond_cuts(cuts, image.grid, grid)
-    conformed = Conformed(torch.from_numpy(scaled)[None, None], grid, torch.from_numpy(inside), unseen, notes)
+    conformed = Conformed(
+        torch.from_numpy(scaled)[None, None],
+        grid,
+        torch.from_numpy(inside),
+        unseen,
+        notes,
+        slice_mm=float(image.grid.zooms.max()),
+    )
     return conformed if spec.blocks == 1 else _in_blocks(conformed, spec.blocks)
 
 
@@ -105,7 +114,14 @@ def _in_blocks(conformed: Conformed, side: int) -> Conformed:
     unseen = conformed.unseen
     if unseen is not None:
         unseen = max_pool3d(unseen[None, None].float(), side)[0, 0] > 0
-    return Conformed(avg_pool3d(conformed.tensor, side), conformed.grid.rescaled(side), share >= 0.5, unseen, notes)
+    return replace(
+        conformed,
+        tensor=avg_pool3d(conformed.tensor, side),
+        grid=conformed.grid.rescaled(side),
+        brain_mask=share >= 0.5,
+        unseen=unseen,
+        notes=notes,
+    )
 
 
 # -- where -----------------------------------------------------------------------------------------------------------

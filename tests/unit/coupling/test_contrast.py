@@ -167,6 +167,15 @@ def test_thick_slices_are_seen_along_any_axis(axis: int) -> None:
         assert _in_slices(shown) is expected
 
 
+def test_long_voxels_are_thick_slices_in_t1_alone(general: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = conformed(torch.rand(1, 1, *SHAPE))
+    contrasts: tuple[Contrast, ...] = ("T1", "T2")
+    for contrast in contrasts:
+        monkeypatch.setattr("uresnet.coupling.contrast._contrast", lambda _, contrast=contrast: contrast)
+        found = [look_at(general, replace(image, slice_mm=mm)).in_slices for mm in (1.0, 3.0, 4.0)]
+        assert found == [False, False, contrast == "T1"]
+
+
 def test_no_t1_is_predicted_from_a_t1_unless_it_is_wanted(general: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uresnet.coupling.contrast._contrast", lambda _: "T1")
     monkeypatch.setattr("uresnet.coupling.contrast._may_have_mass", lambda *_: True)

@@ -202,6 +202,7 @@ def test_blocks_are_means_that_stay_in_place(name: str) -> None:
     fine = conform(image, spec=SMALL)
     coarse = conform(image, spec=replace(SMALL, blocks=2))
     assert coarse.grid.shape == tuple(n // 2 for n in fine.grid.shape)
+    assert coarse.slice_mm == fine.slice_mm == max(GRIDS[name].zooms)
     tensor = fine.tensor[0, 0].numpy()
     for i, j, k in np.ndindex(3, 3, 3):
         voxel = np.array([5 + i, 6 + j, 7 + k])
