@@ -17,7 +17,14 @@ from torch import Tensor
 from uresnet.core.image import LabelMap
 from uresnet.core.labels import ABNORMAL, LESION, MASSES, SCHEMES, WITH_ABNORMAL, LabelScheme, looked_for, mirrored_id
 from uresnet.coupling.contrast import Look
-from uresnet.coupling.suspected import EVERYWHERE, connected, flair_level, suspected
+from uresnet.coupling.suspected import (
+    EVERYWHERE,
+    connected,
+    flair_level,
+    means_of_pieces,
+    probable_pieces,
+    suspected,
+)
 from uresnet.preprocess import Conformed
 
 _LEFT, _RIGHT, _LESIONS = (1 + WITH_ABNORMAL.ids.index(i) for i in ABNORMAL)
@@ -74,8 +81,7 @@ def abnormal_classes(image: Conformed, look: Look | None) -> Tensor | None:
         mass = _grown(mass, look.evaluated.probabilities, scheme)
         doubtful = suspected(values, classes, probability, scheme, look.contrast, 1.0)
         doubtful = _in_pieces(doubtful, _FEWEST_SUSPECTED_ML * 1000, 0)
-        alone = _mostly(doubtful, mass)
-        alone &= ~_hardly_suspected(alone, probability)
+        alone = probable_pieces(_mostly(doubtful, mass), probability, _LEAST_OF_SUSPECTED)
         probably_mass = _enlarged(look.evaluated.probabilities, MASSES, scheme, classes.shape)
         if LESION not in looked_for(look.contrast):
             alone &= ~_rather_lesions(alone, probability - probably_mass, probably_mass)
@@ -143,24 +149,11 @@ def _mostly(doubtful: np.ndarray, mass: np.ndarray) -> np.ndarray:
     return np.asarray((3 * certain < sizes)[pieces] & doubtful)
 
 
-def _hardly_suspected(doubtful: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """(I, J, K) bool: the connected pieces of what is ``doubtful`` whose mean ``probability`` (I, J, K) is low."""
-    pieces, means = _means_of_pieces(doubtful, probability)
-    return np.asarray((means < _LEAST_OF_SUSPECTED)[pieces] & doubtful)
-
-
 def _rather_lesions(doubtful: np.ndarray, lesion: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """(I, J, K) bool: the connected pieces of what is ``doubtful`` that are lesions rather than a mass, by the mean
     probabilities (I, J, K) of both."""
-    pieces, of_lesion, of_mass = _means_of_pieces(doubtful, lesion, mass)
+    pieces, of_lesion, of_mass = means_of_pieces(doubtful, lesion, mass)
     return np.asarray(((of_lesion > _TAKEN_FOR_LESIONS) & (of_lesion > 2 * of_mass))[pieces])
-
-
-def _means_of_pieces(found: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The number of the connected piece of each voxel, 0 where there is none, and by that number the mean of each of
-    the ``values`` (I, J, K) in it."""
-    pieces, number = ndimage.label(found, EVERYWHERE)
-    return pieces, *(np.append(0.0, ndimage.mean(x, pieces, range(1, number + 1))) for x in values)
 
 
 def _surest(mass: np.ndarray, probability: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from uresnet.core.choices import Contrast
 from uresnet.core.exact import is_exact
 from uresnet.core.labels import ABNORMAL, MASSES, LabelScheme
 from uresnet.coupling.predicted_t1 import explained, stretched
-from uresnet.coupling.suspected import FLUID, GREY, WHITE, suspected
+from uresnet.coupling.suspected import FLUID, GREY, WHITE, probable_pieces, suspected
 from uresnet.model.checkpoint import Model
 from uresnet.model.segmenter import SMALLEST
 from uresnet.preprocess import Conformed
@@ -39,6 +39,8 @@ _FEWEST = 25  # blocks of two of these voxels a side, 3 mm, of a tissue whose me
 _FEWEST_OF_MASS = 18  # blocks, half a millilitre: all voxels of the image are looked at then
 _SHARE_SUSPECTED = 0.6
 """Of a cube, in the blocks of a first look, which show less than the voxels: more of them are looked at whole."""
+_LEAST_SUSPECTED = 0.035
+"""Mean probability of a piece, lower than in the voxels: 0.05 and more of the glioma that is suspected there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,8 @@ def _may_have_mass(image: Tensor, classes: Tensor, abnormal: Tensor, scheme: Lab
         return True
     blocks, seen, probability = (x.cpu().numpy() for x in (F.avg_pool3d(image, 2)[0, 0], classes, abnormal))
     block_mm = 2.0 if is_exact() else 2 * _COARSER
-    return bool(suspected(blocks, seen, probability, scheme, "T1", block_mm, _SHARE_SUSPECTED).any())
+    found = suspected(blocks, seen, probability, scheme, "T1", block_mm, _SHARE_SUSPECTED)
+    return bool(probable_pieces(found, probability, _LEAST_SUSPECTED).any())
 
 
 def _medians(values: Tensor, classes: Tensor, scheme: LabelScheme) -> dict[str, float]:

@@ -85,6 +85,20 @@ def connected(found: np.ndarray, mass: np.ndarray) -> np.ndarray:
     return np.asarray(np.isin(pieces, np.unique(pieces[mass])))
 
 
+def probable_pieces(found: np.ndarray, probability: np.ndarray, least: float) -> np.ndarray:
+    """(I, J, K) bool: the connected pieces of what is ``found`` whose mean ``probability`` (I, J, K) is ``least`` or
+    more."""
+    pieces, means = means_of_pieces(found, probability)
+    return np.asarray((means >= least)[pieces] & found)
+
+
+def means_of_pieces(found: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The number of the connected piece of each voxel, 0 where there is none, and by that number the mean of each of
+    the ``values`` (I, J, K) in it."""
+    pieces, number = ndimage.label(found, EVERYWHERE)
+    return pieces, *(np.append(0.0, ndimage.mean(x, pieces, range(1, number + 1))) for x in values)
+
+
 def flair_level(
     image: np.ndarray, classes: np.ndarray, scheme: LabelScheme, above_cortex: float = _ABOVE_CORTEX
 ) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 
 from uresnet.core.choices import Contrast
 from uresnet.core.labels import SCHEMES
-from uresnet.coupling.suspected import flair_level, suspected
+from uresnet.coupling.suspected import flair_level, probable_pieces, suspected
 
 SCHEME = SCHEMES["freesurfer34"]
 BRIGHTNESS = {"T1": (0.9, 0.5, 0.2, 0.45), "T2": (0.25, 0.4, 0.9, 0.5), "FLAIR": (0.5, 0.6, 0.1, 0.9)}
@@ -91,3 +91,12 @@ def test_the_level_of_flair_lies_above_cortex_and_white_matter() -> None:
     image[3:] = [0.49, 0.5, 0.51]
     assert flair_level(image, classes, SCHEME) == pytest.approx(0.6 + 1.5 * 1.4826 * 0.02)
     assert flair_level(image, np.full_like(classes, class_of(2)), SCHEME) is None
+
+
+def test_pieces_are_kept_by_their_mean_probability() -> None:
+    found, probability = np.zeros((12, 4, 4), dtype=bool), np.full((12, 4, 4), 0.9)
+    found[1:3, 1, 1], probability[1:3, 1, 1] = True, (0.02, 0.06)  # 0.04 on average
+    found[5:7, 1, 1], probability[5:7, 1, 1] = True, (0.02, 0.05)
+    kept = probable_pieces(found, probability, 0.04)
+    assert kept[1:3, 1, 1].all() and kept.sum() == 2
+    assert not probable_pieces(np.zeros_like(found), probability, 0.04).any()
