@@ -1,6 +1,7 @@
 """What the network says of an image, kept: in memory for the next pair, on the disk for all workers and later runs.
 
-The key is the hash of what the network is shown and of its weights, so that nothing that changes can be overlooked.
+The key is the hash of what the network is shown, of its weights and of the versions of what computes, so that nothing
+that changes can be overlooked.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uresnet._version import __version__
 from uresnet.cohort.manifest import locked
 from uresnet.core.files import written_whole
 from uresnet.errors import UserError
@@ -178,7 +180,7 @@ class KeptNetwork(nn.Module):
         return found
 
     def _key(self, image: Tensor, what: str) -> str:
-        about = f"{self._sha256} {tuple(image.shape)} {image.device.type} {what} {torch.__version__}"
+        about = f"{self._sha256} {tuple(image.shape)} {image.device.type} {what} {torch.__version__} {__version__}"
         found = hashlib.sha256(about.encode())
         found.update(image.cpu().contiguous().numpy().data)
         return found.hexdigest()

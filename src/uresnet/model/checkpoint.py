@@ -192,6 +192,8 @@ def _load_with_card(card: ModelCard, where: str, content: bytes, sha256: str) ->
     numbers = all(value.is_floating_point() for value in weights.values())
     if not numbers or not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise UserError(f"{where} holds weights that are not numbers; its training failed.")
+    if scheme and isinstance(network, Segmenter) and network.synthesis is not None:
+        network.mirrored = scheme.mirrored  # a T1-weighted image gains nothing by it, others do
     return Model(card, _for_inference(network), scheme, conform, sha256)
 
 

@@ -9,6 +9,7 @@ the same answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
 
 import torch
@@ -25,6 +26,7 @@ SMALLEST = 4
 """Every axis of an image is a multiple of this."""
 
 _PARTS = 8  # voxels of a block of 2 × 2 × 2
+_MIRRORED_PARTS = [4, 5, 6, 7, 0, 1, 2, 3]  # where the first axis runs the other way
 
 
 class ChannelNorm(nn.Module):
@@ -78,9 +80,14 @@ class ResidualBlock(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """A U-shaped network over blocks of 2×2×2 voxels, for ``config.classes`` classes, background first."""
+    """A U-shaped network over blocks of 2×2×2 voxels, for ``config.classes`` classes, background first.
+
+    ``mirrored`` gives for every class the one on the other side of the body. Where it is set, images run from side to
+    side along their first axis, and a second look at one is a look at its mirror image, in which other errors are made.
+    """
 
     smallest = SMALLEST
+    mirrored: tuple[int, ...] | None = None
 
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
@@ -137,12 +144,13 @@ class Segmenter(nn.Module):
 
         Only the smallest box that holds all that is not 0 is evaluated, and what lies more than four voxels from
         anything brighter is background. The logits of all classes at full resolution (0.7 GB for a brain) are never
-        held at once. ``shifted_pass`` evaluates the image a second time, shifted by one voxel along every axis, and
-        averages the logits: which voxels form a block is arbitrary, and the errors of different blocks differ.
+        held at once. ``shifted_pass`` evaluates the image, or its mirror image, a second time, shifted by one voxel
+        along every axis, and averages the logits: which voxels form a block is arbitrary, and the errors of different
+        blocks differ.
         """
         box = self._box(image)
         part = image[0, 0][box][None, None]
-        return self._placed(image, box, self._evaluate(part, [(self, *self._both_features(part, shifted_pass))]))
+        return self._placed(image, box, self._evaluate(part, [self._seen(part, shifted_pass)]))
 
     def together(
         self, other: Segmenter, image: Tensor, shown: Tensor, share: float, shifted_pass: bool = False
@@ -152,15 +160,17 @@ class Segmenter(nn.Module):
         between 0 and 1."""
         box = self._box(image)
         part, its_part = image[0, 0][box][None, None], shown[0, 0][box][None, None]
-        seen = [
-            (self, *self._both_features(part, shifted_pass)),
-            (other, *other._both_features(its_part, shifted_pass)),
-        ]
+        seen = [self._seen(part, shifted_pass), other._seen(its_part, shifted_pass)]
         return self._placed(image, box, self._evaluate(part, seen, share))
 
-    def _both_features(self, image: Tensor, shifted_pass: bool) -> tuple[Tensor, Tensor | None]:
-        """Those of the image and, if wanted, of the shifted one."""
-        return self.features(image), self.features(F.pad(image, (1, -1) * 3)) if shifted_pass else None
+    def _seen(self, image: Tensor, shifted_pass: bool) -> _Seen:
+        """One look at an ``image``, or two."""
+        features = self.features(image)
+        if not shifted_pass:
+            return _Seen(self, features)
+        second = image if self.mirrored is None else image.flip(2)
+        again = self.features(F.pad(second, (1, -1) * 3))
+        return _Seen(self, features, again, shifted=True, mirrored=self.mirrored)
 
     def first_look(self, image: Tensor, of: Sequence[int]) -> tuple[Tensor, Tensor]:
         """image (1, 1, I, J, K) → the most probable class of the first voxel of every block of 2×2×2, (I/2, J/2, K/2)
@@ -177,7 +187,8 @@ class Segmenter(nn.Module):
 
     def with_t1(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The classes and probabilities of :meth:`forward`, and the T1-weighted image predicted for the same brain,
-        (1, 1, I, J, K) in [0, 1], 0 where the image is. The network's features are computed once.
+        (1, 1, I, J, K) in [0, 1], 0 where the image is. The network's features are computed once; means of those of the
+        image and of its mirror image where the network knows what is ``mirrored``.
 
         Raises ``ValueError`` for a network without synthesis.
         """
@@ -186,11 +197,21 @@ class Segmenter(nn.Module):
         box = self._box(image)
         part = image[0, 0][box][None, None]
         features = self.features(part)
-        joined = torch.cat([features, blocks_to_channels(part)], dim=1).movedim(1, -1)
-        predicted = channels_to_blocks(self.synthesis(joined).movedim(-1, 1)).clamp(0, 1) * (part > 0)
+        predicted, again = self._t1_of(features, part), None
+        if self.mirrored is not None:
+            other = part.flip(2)
+            again = self.features(other)
+            predicted = (predicted + self._t1_of(again, other).flip(2)) / 2
         t1 = torch.zeros_like(image)
-        t1[0, 0][box] = predicted[0, 0]
-        return (*self._placed(image, box, self._evaluate(part, [(self, features, None)])), t1)
+        t1[0, 0][box] = (predicted.clamp(0, 1) * (part > 0))[0, 0]
+        seen = _Seen(self, features, again, mirrored=self.mirrored)
+        return (*self._placed(image, box, self._evaluate(part, [seen])), t1)
+
+    def _t1_of(self, features: Tensor, image: Tensor) -> Tensor:
+        """The T1-weighted image (1, 1, I, J, K) that is predicted from the ``features`` of an ``image``."""
+        assert self.synthesis is not None
+        joined = torch.cat([features, blocks_to_channels(image)], dim=1).movedim(1, -1)
+        return channels_to_blocks(self.synthesis(joined).movedim(-1, 1))
 
     def _placed(self, image: Tensor, box: tuple[slice, ...], found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Classes and probabilities of a ``box``, among background, as large as the image."""
@@ -212,26 +233,18 @@ class Segmenter(nn.Module):
             box.append(slice(start, start + size))
         return tuple(box)
 
-    def _evaluate(
-        self, image: Tensor, seen: Sequence[tuple[Segmenter, Tensor, Tensor | None]], share: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
-        """Classes and probabilities from what one or two networks have ``seen``: their features, and those of the
-        shifted image. ``share`` is that of the second."""
-        half = seen[0][1].shape[2:]
+    def _evaluate(self, image: Tensor, seen: Sequence[_Seen], share: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Classes and probabilities from what one or two networks have ``seen``. ``share`` is that of the second."""
+        half = seen[0].features.shape[2:]
         evaluated = near_brain(image).flatten().nonzero()[:, 0]
         classes = torch.zeros((half.numel(), _PARTS), dtype=torch.uint8, device=image.device)
         probabilities = torch.zeros((self.config.classes, half.numel()), device=image.device)
         probabilities[0] = 1
         for rows in torch.split(evaluated, _CHUNK):
-            logits, *other = [network._logits_of(rows, features, shifted) for network, features, shifted in seen]
+            logits, *other = [each.logits(rows) for each in seen]
             classes[rows], found = classify(joined(logits, other[0], share) if other else logits)
             probabilities[:, rows] = found.T
         return channels_to_blocks(classes.T.reshape(1, _PARTS, *half))[0, 0], probabilities.view(-1, *half)
-
-    def _logits_of(self, rows: Tensor, features: Tensor, shifted: Tensor | None) -> Tensor:
-        """Logits (V, 8, C) of the blocks ``rows``, averaged with those of the ``shifted`` image where there is one."""
-        logits = self.logits(_picked(features, rows))[0]
-        return logits if shifted is None else (logits + self._shifted_logits(shifted, rows, logits)) / 2
 
     def _shifted_logits(self, features: Tensor, rows: Tensor, logits: Tensor) -> Tensor:
         """Logits (V, 8, C) of the blocks ``rows`` from ``features`` of the image shifted by one voxel along every axis.
@@ -249,6 +262,45 @@ class Segmenter(nn.Module):
             shifted = self.logits(_picked(features, block_rows), [_PARTS - 1 - part])[0, :, 0]
             parts.append(torch.where(inside[:, None], shifted, logits[:, part]))
         return torch.stack(parts, dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Features of an image, and of a second look at it ``again``: of the image, or of its mirror image whose classes
+    are ``mirrored``; ``shifted`` by one voxel along every axis, or not."""
+
+    network: Segmenter
+    features: Tensor
+    again: Tensor | None = None
+    shifted: bool = False
+    mirrored: Sequence[int] | None = None
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Logits (V, 8, C) of the blocks ``rows``: means of both looks."""
+        logits = self.network.logits(_picked(self.features, rows))[0]
+        if self.again is None:
+            return logits
+        if self.mirrored is None:
+            return (logits + self._second(rows, logits)) / 2
+        return (logits + self._turned(self._second(self._opposite(rows), self._turned(logits)))) / 2
+
+    def _second(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """Those of the second look, of the blocks ``rows`` of what was seen there; ``logits`` where nothing was."""
+        assert self.again is not None
+        if self.shifted:
+            return self.network._shifted_logits(self.again, rows, logits)
+        return self.network.logits(_picked(self.again, rows))[0]
+
+    def _opposite(self, rows: Tensor) -> Tensor:
+        """The rows of the same blocks in the mirror image."""
+        first, *others = self.features.shape[2:]
+        of_slice = others[0] * others[1]
+        return (first - 1 - rows // of_slice) * of_slice + rows % of_slice
+
+    def _turned(self, logits: Tensor) -> Tensor:
+        """Logits of the mirror image as those of the image, or the converse."""
+        assert self.mirrored is not None
+        return logits[:, _MIRRORED_PARTS][:, :, list(self.mirrored)]
 
 
 def _synthesis_head(config: SegmenterConfig) -> nn.Sequential:

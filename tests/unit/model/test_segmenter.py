@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from uresnet.config import SegmenterConfig
 from uresnet.model.catalogue import packaged_models
+from uresnet.model.checkpoint import load_model
 from uresnet.model.segmenter import Convolution, Segmenter, blocks_to_channels, channels_to_blocks, joined
 
 
@@ -61,6 +64,42 @@ def test_a_shifted_pass_over_other_blocks_is_averaged_voxel_by_voxel(small: Segm
     assert torch.equal(classes.long(), logits.argmax(dim=0))
     torch.testing.assert_close(probabilities, F.avg_pool3d(logits.softmax(dim=0), 2), atol=2e-6, rtol=0)
     assert not torch.equal(classes, small(image)[0])
+
+
+@torch.no_grad()
+def test_a_second_look_is_at_the_mirror_image(small: Segmenter) -> None:
+    """Where a network knows which classes are opposite: with the shifted pass, and in :meth:`Segmenter.with_t1`."""
+    image, opposite = torch.rand(1, 1, 16, 20, 12), [0, 2, 1, 3, 4]
+
+    def at_every_voxel(seen: torch.Tensor) -> torch.Tensor:
+        logits = small.logits(small.features(seen))[0]
+        return channels_to_blocks(logits.permute(2, 1, 0).reshape(1, -1, 8, 10, 6))[0]
+
+    moved = torch.zeros_like(image)
+    moved[..., 1:, 1:, 1:] = image.flip(2)[..., :-1, :-1, :-1]
+    logits = at_every_voxel(image)
+    logits[:, 1:, :-1, :-1] += at_every_voxel(moved)[opposite, 1:, 1:, 1:].flip(1)
+    logits[:, 1:, :-1, :-1] /= 2
+    both_sides = copy.deepcopy(small)
+    both_sides.mirrored = (0, 2, 1, 3, 4)
+    classes, probabilities = both_sides(image, shifted_pass=True)
+    assert torch.equal(classes.long(), logits.argmax(dim=0))
+    torch.testing.assert_close(probabilities, F.avg_pool3d(logits.softmax(dim=0), 2), atol=2e-6, rtol=0)
+    assert torch.equal(both_sides(image)[0], small(image)[0])
+
+
+@torch.no_grad()
+def test_an_image_and_its_mirror_image_give_the_same_with_sides_exchanged() -> None:
+    config = SegmenterConfig(channels=(6, 8), blocks=(1, 1), hidden=10, classes=5, synthesis=6)
+    torch.manual_seed(2)
+    network, image = Segmenter(config).eval(), torch.rand(1, 1, 16, 20, 12)
+    alone = network.with_t1(image)
+    network.mirrored = (0, 2, 1, 3, 4)
+    classes, probabilities, t1 = network.with_t1(image)
+    _, its_probabilities, its_t1 = network.with_t1(image.flip(2))
+    torch.testing.assert_close(its_probabilities[[0, 2, 1, 3, 4]].flip(1), probabilities)
+    torch.testing.assert_close(its_t1.flip(2), t1)
+    assert not torch.allclose(alone[2], t1) and classes.shape == image.shape[2:]
 
 
 def test_what_only_one_network_knows_keeps_its_probability() -> None:
@@ -124,6 +163,12 @@ def test_only_the_finest_level_has_the_size_of_the_image() -> None:
 def test_a_size_that_does_not_fit_is_refused(small: Segmenter) -> None:
     with pytest.raises(ValueError, match="multiples of 4"):
         small.features(torch.zeros(1, 1, 18, 20, 12))
+
+
+def test_only_the_packaged_model_for_any_contrast_looks_at_mirror_images() -> None:
+    model = load_model("any")
+    assert model.scheme is not None and model.network.mirrored == model.scheme.mirrored
+    assert load_model("default").network.mirrored is None
 
 
 def test_the_packaged_default_model_is_small() -> None:
