@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 import torch
 
+import abnormal as benchmark
 from uresnet.config import ConformSpec, ModelConfig
 from uresnet.core.labels import SCHEMES
 from uresnet.model.checkpoint import Model, uresnet_card
 from uresnet.model.network import UResNetOutput
 from uresnet.training.data.classes import class_shares, class_table
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "abnormal.py"
 SHAPE = (8, 8, 8)
-
-
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("abnormal_benchmark", BENCHMARK)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
 
 
 class Says(torch.nn.Module):
@@ -52,7 +37,7 @@ def brain() -> torch.Tensor:
     return ids[torch.randint(0, 8, (1, 1, *SHAPE), generator=torch.Generator().manual_seed(0))]
 
 
-def test_who_is_right_gets_full_marks_outside_and_inside(benchmark: ModuleType) -> None:
+def test_who_is_right_gets_full_marks_outside_and_inside() -> None:
     healthy, image = brain(), torch.rand(1, 1, *SHAPE)
     painted = healthy.clone()
     painted[..., 3:5] = 25
@@ -66,7 +51,7 @@ def test_who_is_right_gets_full_marks_outside_and_inside(benchmark: ModuleType) 
     assert nothing[0] == pytest.approx(1) and np.isnan(nothing[1:4]).all()
 
 
-def test_the_pairs_are_those_of_the_split_and_the_tissue_is_always_the_same(benchmark: ModuleType) -> None:
+def test_the_pairs_are_those_of_the_split_and_the_tissue_is_always_the_same() -> None:
     from small_training import blobs
 
     data = benchmark.Data(blobs(3), torch.zeros(256), 4.0)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import nibabel as nib
 import numpy as np
@@ -15,18 +13,9 @@ from uresnet.transform import Affine
 from uresnet.transform_files import write_itk_composite
 
 pytest.importorskip("SimpleITK")
+import accuracy
+
 SIZE = (70, 76, 72)
-
-
-@pytest.fixture(scope="module")
-def accuracy() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "accuracy.py"
-    spec = importlib.util.spec_from_file_location("accuracy_benchmark", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -44,7 +33,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("shift_mm", "dice"), [(-4.0, 1.0), (0.0, None)])
 def test_the_exported_transform_is_what_is_judged(
-    accuracy: ModuleType, data: Path, tmp_path: Path, shift_mm: float, dice: float | None
+    data: Path, tmp_path: Path, shift_mm: float, dice: float | None
 ) -> None:
     """The moving ball lies two voxels, 4 mm, to the left of the fixed one: minus in a world that points right."""
     matrix = np.eye(4)
@@ -61,7 +50,6 @@ def test_the_exported_transform_is_what_is_judged(
 
 
 def test_a_tool_that_is_not_there_is_named_before_anything_runs(
-    accuracy: ModuleType,
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -75,7 +63,6 @@ def test_a_tool_that_is_not_there_is_named_before_anything_runs(
 
 
 def test_a_run_goes_on_where_it_stopped_and_fails_aloud(
-    accuracy: ModuleType,
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -101,7 +88,7 @@ def test_a_run_goes_on_where_it_stopped_and_fails_aloud(
 
 
 def test_subjects_of_freesurfer_are_registered_both_ways_and_judged_by_their_own_labels(
-    accuracy: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, scan in (("sub-1", "one"), ("sub-2", "two")):
         (tmp_path / "subjects" / name / "mri").mkdir(parents=True)

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 import torch
 
+import predicted_dice as benchmark
 from uresnet.core.grid import Grid
 from uresnet.core.image import Image
 from uresnet.quality.predicted_dice import Calibration
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "predicted_dice.py"
 
-
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("predicted_dice_benchmark", BENCHMARK)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_calibration_that_made_the_table_is_found(benchmark: ModuleType) -> None:
+def test_the_calibration_that_made_the_table_is_found() -> None:
     truth, draws, rows = Calibration(1.6, {10: -3.3, 11: -3.0, 16: -2.8}), np.random.default_rng(0), []
     for person in "abc":
         for structure in (10, 49, 11, 50, 16):
@@ -47,7 +31,7 @@ def test_the_calibration_that_made_the_table_is_found(benchmark: ModuleType) -> 
     assert lines[1].startswith("each from the others, as it is") and lines[1].split()[7:10] == ["15", "1.000", "1.000"]
 
 
-def test_images_are_degraded_within_the_brain_and_on_their_axes(benchmark: ModuleType) -> None:
+def test_images_are_degraded_within_the_brain_and_on_their_axes() -> None:
     grid = Grid.centred((13, 20, 18), (1, 1, 1), "PIR", (0, 0, 0))
     data = torch.zeros(grid.shape)
     data[3:10, 4:15, 4:14] = 50 + torch.rand(7, 11, 10, generator=torch.Generator().manual_seed(0))

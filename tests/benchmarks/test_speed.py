@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 pytest.importorskip("SimpleITK")
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def speed() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        spec = importlib.util.spec_from_file_location("speed_benchmark", BENCHMARKS / "speed.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look there
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return module
+import speed
 
 
 @pytest.mark.parametrize("volume", [0.5, 2.0])
-def test_an_image_on_other_voxels_lies_where_it_lay(speed: ModuleType, tmp_path: Path, volume: float) -> None:
+def test_an_image_on_other_voxels_lies_where_it_lay(tmp_path: Path, volume: float) -> None:
     """Each voxel holds its own place along the first axis of the world, so that any shift shows."""
     affine = np.array([[-1.0, 0.1, 0, 5], [0.1, 1.0, 0, 7], [0, 0, 1.2, -9], [0, 0, 0, 1]])
     shape = (30, 34, 28)
@@ -45,7 +28,7 @@ def test_an_image_on_other_voxels_lies_where_it_lay(speed: ModuleType, tmp_path:
     np.testing.assert_allclose(found.get_fdata()[inside], own[0][inside], atol=1e-3)
 
 
-def test_the_table_compares_medians(speed: ModuleType) -> None:
+def test_the_table_compares_medians() -> None:
     ours = [speed.Run(t, 2 * t, 1.9, {"read": 1.0, "couple": t - 4, "total": t - 3}) for t in (10.0, 11.0, 30.0)]
     theirs = [speed.Run(66.0, 120.0, 0.5, {})]
     grown = {"1 thread": speed.Run(20.0, 20.0, 1.8, {})}
