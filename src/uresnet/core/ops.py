@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
 from uresnet.core.coordinates import identity_coordinates
@@ -263,9 +262,9 @@ def newton_half_steps(both: Tensor, inside: Tensor, steps: int, tolerance: float
     if is_plain(both) and min(both.shape[2:]) > 1:
         fields, points = both.numpy(), pending.numpy()
         for _ in range(steps):
-            box = next(iter(ndimage.find_objects(points.view(np.uint8))), None)
-            if box is None:
+            if not pending.any():
                 return
+            box = bounding_box(pending)
             low = np.array([side.start for side in box])
             out = np.empty((2, 3, *(side.stop - side.start for side in box)), np.float32)
             done, each = np.empty_like(points), out[0, 0, 0].size
@@ -299,6 +298,18 @@ def _there_and_back(both: Tensor, start: Tensor, half_way: bool = False) -> Tens
         back = read_volume(both[1 - side : 2 - side], start + found[side : side + 1], padding="border")
         found[side] += back[0]
     return found
+
+
+def bounding_box(mask: Tensor) -> tuple[slice, ...]:
+    """The box of (i, j, k) bool that holds all that is True, at least three voxels wide: slopes need two neighbours."""
+    return tuple(_extent(mask.any(dim=others[0]).any(dim=others[1])) for others in ((2, 1), (2, 0), (1, 0)))
+
+
+def _extent(line: Tensor) -> slice:
+    """From the first True to the last, at least three where there are so many."""
+    found = line.nonzero()[:, 0]
+    start = max(0, min(int(found[0]), len(line) - 3))
+    return slice(start, min(max(int(found[-1]) + 1, start + 3), len(line)))
 
 
 def folds(displacement: Tensor) -> Tensor:

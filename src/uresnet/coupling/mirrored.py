@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.core.labels import LabelScheme
+from uresnet.core.ops import bounding_box
 from uresnet.core.sampling import sample
 from uresnet.solver import affine_between
-from uresnet.solver.lattice import bounding_box, centred_positions, gaussian_smoothed, mapped, widened
+from uresnet.solver.lattice import centred_positions, gaussian_smoothed, mapped, widened
 from uresnet.transform import matrix_exponential
 
 _EDGE = 1.0  # voxels, of the Gaussian over which an image becomes what fills it

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from uresnet.core.ops import FeatureRows, correlation_slopes
-from uresnet.solver.lattice import bounding_box
+from uresnet.core.ops import FeatureRows, bounding_box, correlation_slopes
 from uresnet.solver.midspace import DARK
 from uresnet.solver.settings import SolverSettings
 from uresnet.transform import half_difference

@@ -33,21 +33,9 @@ def mapped(matrix: np.ndarray, positions: Tensor, shape: Sequence[int]) -> Tenso
     return torch.addmm((m[:3, 3] + middle)[:, None], m[:3, :3], positions[0].flatten(1)).view_as(positions)
 
 
-def bounding_box(mask: Tensor) -> tuple[slice, ...]:
-    """The box of (i, j, k) bool that holds all that is True, at least three voxels wide: slopes need two neighbours."""
-    return tuple(_extent(mask.any(dim=others[0]).any(dim=others[1])) for others in ((2, 1), (2, 0), (1, 0)))
-
-
 def doubled(box: tuple[slice, ...]) -> tuple[slice, ...]:
     """The box in voxels half as large, as an index of (B, C, I, J, K)."""
     return (slice(None), slice(None), *(slice(2 * side.start, 2 * side.stop) for side in box))
-
-
-def _extent(line: Tensor) -> slice:
-    """From the first True to the last, at least three."""
-    found = line.nonzero()[:, 0]
-    start = max(0, min(int(found[0]), len(line) - 3))
-    return slice(start, max(int(found[-1]) + 1, start + 3))
 
 
 def upsampled(x: Tensor) -> Tensor:

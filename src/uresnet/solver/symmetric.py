@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.core.coordinates import identity_coordinates
-from uresnet.core.ops import FeatureRows, read_rows, structure_forces
+from uresnet.core.ops import FeatureRows, bounding_box, read_rows, structure_forces
 from uresnet.core.sampling import sample
 from uresnet.solver.descent import Descent
 from uresnet.solver.forces import dice_weights, intensity_force
 from uresnet.solver.images import SolverImage
-from uresnet.solver.lattice import bounding_box, doubled, mapped, upsampled, with_midpoints
+from uresnet.solver.lattice import doubled, mapped, upsampled, with_midpoints
 from uresnet.solver.midspace import MidSpace
 from uresnet.solver.settings import Level, SolverSettings
 from uresnet.transform import integrate_velocity
