@@ -106,7 +106,10 @@ def why_not_predicted(record: RunRecord) -> str:
     """Why no Dice was predicted, in a sentence; empty where one was."""
     if is_predicted(record) or record.model.sha256 in CALIBRATIONS:
         return ""
-    return f"None is given, because the model {record.model.name} is not calibrated with experts' labels."
+    return (
+        "None is given, because it is calibrated, with experts' labels, for T1-weighted images and the model “default” "
+        f"only; the labels here are by “{record.model.name}”."
+    )
 
 
 def asymmetry(volumes: dict[int, float], structure: int) -> float | None:
