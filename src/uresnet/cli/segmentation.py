@@ -232,12 +232,12 @@ def _segment_one(
 
 
 def _abnormal(volumes: Mapping[int, float], told_ml: float) -> str:
-    """How much abnormal tissue is told and the ids that it has in the label file, by the ``volumes`` in mm³."""
-    from uresnet.core.labels import LESION, MASSES
+    """All abnormal tissue and the ids that it has in the label file, by the ``volumes`` in mm³, where some of it is
+    worth a word."""
+    from uresnet.core.labels import ABNORMAL
 
     if not told_ml:
         return ""
-    ids = [structure for structure in MASSES if volumes.get(structure)]
-    if 1000 * told_ml > sum(volumes[structure] for structure in ids) + 500:
-        ids.append(LESION)  # lesions are told from 1 ml on
-    return f", {told_ml:.1f} ml of abnormal tissue ({'id' if len(ids) == 1 else 'ids'} {', '.join(map(str, ids))})"
+    ids = sorted(structure for structure in ABNORMAL if volumes.get(structure))
+    millilitres = sum(volumes[structure] for structure in ids) / 1000
+    return f", {millilitres:.1f} ml of abnormal tissue ({'id' if len(ids) == 1 else 'ids'} {', '.join(map(str, ids))})"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from uresnet.core.coordinates import affine_coordinates, slabs
@@ -47,6 +49,10 @@ class Image:
     def __repr__(self) -> str:
         return f"<Image {self.grid}>"
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        """(I, J, K): its values, for NumPy."""
+        return _as_array(self.data, dtype, copy)
+
     @property
     def name(self) -> str:
         """Its name in messages."""
@@ -79,6 +85,10 @@ class LabelMap:
 
     def __repr__(self) -> str:
         return f"<LabelMap {self.grid}>"
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        """(I, J, K): its labels, for NumPy."""
+        return _as_array(self.data, dtype, copy)
 
     @property
     def name(self) -> str:
@@ -121,6 +131,11 @@ class ProbabilityMap:
             values[0] += 1 - values.sum(dim=0)
             out[part] = values.argmax(dim=0).to(dtype).cpu()
         return out
+
+
+def _as_array(data: Tensor, dtype: DTypeLike | None, copy: bool | None) -> np.ndarray:
+    values = data.cpu().numpy()
+    return np.array(values, dtype) if copy else np.asarray(values, dtype)
 
 
 def _check_shape(data: Tensor, grid: Grid) -> None:

@@ -34,7 +34,7 @@ PREDICTED_DICE = (
 _ABSENT = (
     "Abnormal tissue (rows 25, 57 and 77): 0 says that it was looked for and not found, n/a that it was not looked "
     "for. Masses are looked for unless a model was named that sees none, lesions of the white matter (77) in FLAIR "
-    "images only."
+    "images; in others 77 has what the network is sure of where that is 1 ml or more, or swelling, and n/a otherwise."
 )
 
 
@@ -50,7 +50,7 @@ def volumes_sidecar(columns: Collection[str], model: str) -> dict[str, dict[str,
         whose = text.format(name).replace("image image", "image")
         described[f"{name}_mm3"] = {"Description": whose, "Units": "mm^3"}
     for name in columns:
-        whose = f"{PREDICTED_DICE} In the {name} image.".replace("image image", "image")
+        whose = f"Of the {name} image. {PREDICTED_DICE}".replace("image image", "image")
         described[f"{name}_predicted_dice"] = {"Description": whose}
     return described
 

@@ -129,9 +129,10 @@ def segment(  # noqa: PLR0913  what a caller may choose, all but one by name
 def _predicted_t1(look: Look, conformed: Conformed, found: FoundBrain) -> Image:
     """What the image would look like T1-weighted, on its own grid, in [0, 1]; 0 outside its brain."""
     assert look.evaluated is not None
+    already = " This image is T1-weighted already." if look.contrast == "T1" else ""
     warnings.warn(
         f"The predicted T1-weighted image is what a network makes of {found.image.name}, not a measurement: judge no "
-        "lesions, volumes or intensities by it.",
+        f"lesions, volumes or intensities by it.{already}",
         InputWarning,
         stacklevel=2,
     )

@@ -152,8 +152,8 @@ def test_register_writes_what_is_asked_for(images: list[Path], tiny_model: Path,
         np.testing.assert_allclose(stripped.get_fdata(), like.get_fdata() * mask.get_fdata())
 
 
-def test_the_ids_of_abnormal_tissue_are_those_whose_volume_is_told() -> None:
-    assert _abnormal({2: 1e6, 57: 20133.0, 77: 534.0}, 20.133) == ", 20.1 ml of abnormal tissue (id 57)"
+def test_the_terminal_names_all_abnormal_tissue_where_some_is_worth_a_word() -> None:
+    assert _abnormal({2: 1e6, 57: 20133.0, 77: 534.0}, 20.133) == ", 20.7 ml of abnormal tissue (ids 57, 77)"
     assert _abnormal({25: 100.0, 57: 20633.0, 77: 7255.0}, 27.988) == ", 28.0 ml of abnormal tissue (ids 25, 57, 77)"
     assert _abnormal({57: 0.0, 77: 27600.0}, 27.6) == ", 27.6 ml of abnormal tissue (id 77)"
     assert _abnormal({77: 900.0}, 0.0) == ""

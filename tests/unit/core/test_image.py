@@ -88,3 +88,15 @@ def test_images_are_float32_and_masks_are_where_labels_are(grid: Grid) -> None:
     labels = torch.zeros(grid.shape, dtype=torch.int16)
     labels[1, 2, 3], labels[4, 5, 6] = 41, -2
     assert int(LabelMap(labels, grid).mask.sum()) == 2
+
+
+def test_numpy_sees_values_and_labels() -> None:
+    grid = Grid.centred((3, 4, 5), (1, 1, 1), ("R", "A", "S"), (0, 0, 0))
+    values, labels = torch.rand(3, 4, 5), torch.randint(0, 78, (3, 4, 5), dtype=torch.int16)
+    image, label_map = Image(values, grid), LabelMap(labels, grid)
+    assert np.array_equal(np.asarray(image), values.numpy()) and np.asarray(image).dtype == np.float32
+    assert np.array_equal(np.asarray(label_map), labels.numpy()) and np.unique(label_map).size > 1
+    assert np.asarray(image, np.float64).dtype == np.float64
+    copy = np.array(label_map)
+    copy[:] = 0
+    assert np.array_equal(np.asarray(label_map), labels.numpy()) and labels.any()
