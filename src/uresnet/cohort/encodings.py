@@ -144,18 +144,21 @@ class KeptNetwork(nn.Module):
         found: nn.Module | None = getattr(self.network, "synthesis", None)
         return found
 
-    def first_look(self, image: Tensor, of: Sequence[int]) -> tuple[Tensor, ...]:
-        """As that of the network, to the bit; kept in memory alone, because it is looked at once."""
-        key = self._key(image, f"first {list(of)}")
+    def first_look(self, image: Tensor, of: Sequence[int]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As that of the network, to the bit; kept in memory alone, because it is looked at once, and without
+        features."""
+        key, features = self._key(image, f"first {list(of)}"), None
         if key not in self._latest:
             self.asked += 1
-            self._remember(key, self.network.first_look(image, of))  # type: ignore[operator]
+            *found, features = self.network.first_look(image, of)  # type: ignore[operator]
+            self._remember(key, tuple(found))
         self._latest.move_to_end(key)
-        return self._latest[key]
+        classes, probability = self._latest[key]
+        return classes, probability, features
 
-    def with_t1(self, image: Tensor) -> tuple[Tensor, ...]:
+    def with_t1(self, image: Tensor, features: Tensor | None = None) -> tuple[Tensor, ...]:
         """As that of the network, to the bit."""
-        return self._kept("t1", image, lambda: self.network.with_t1(image))  # type: ignore[operator]
+        return self._kept("t1", image, lambda: self.network.with_t1(image, features))  # type: ignore[operator]
 
     def _kept(self, what: str, image: Tensor, find: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         key = self._key(image, what)

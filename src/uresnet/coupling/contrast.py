@@ -14,12 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uresnet.core.choices import Contrast
-from uresnet.core.exact import is_exact
 from uresnet.core.labels import ABNORMAL, MASSES, LabelScheme
 from uresnet.coupling.predicted_t1 import explained, stretched
 from uresnet.coupling.suspected import FLUID, GREY, WHITE, probable_pieces, suspected
 from uresnet.model.checkpoint import Model
-from uresnet.model.segmenter import SMALLEST
 from uresnet.preprocess import Conformed
 
 _T1_STEP = 0.32
@@ -34,9 +32,8 @@ _THICK_MM = 3.5  # of voxels, which tells where slices run obliquely or are not 
 
 _FLAT = 0.03  # a step in brightness that is none
 _CLEAR = 0.2  # a step in brightness that tells by itself
-_COARSER = 1.5  # voxels of a first look, which takes a third of the time and finds the same contrast and masses
-_FEWEST = 25  # blocks of two of these voxels a side, 3 mm, of a tissue whose median is believed
-_FEWEST_OF_MASS = 18  # blocks, half a millilitre: all voxels of the image are looked at then
+_FEWEST = 25  # blocks of 2×2×2 voxels of a tissue whose median is believed
+_FEWEST_OF_MASS = 62  # blocks, half a millilitre: the whole image is evaluated then
 _SHARE_SUSPECTED = 0.6
 """Of a cube, in the blocks of a first look, which show less than the voxels: more of them are looked at whole."""
 _LEAST_SUSPECTED = 0.035
@@ -71,31 +68,24 @@ def predicts_t1(model: Model) -> bool:
 
 
 def look_at(model: Model, image: Conformed, whole: bool = False) -> Look:
-    """Look at an image with a network with synthesis: on coarser voxels first, then on its own where the image is not
+    """Look at an image with a network with synthesis: at one of eight voxels first, then at all where the image is not
     T1-weighted, or a mass was seen or suspected, or the ``whole`` is wanted in any case."""
     scheme = model.scheme
     assert scheme is not None
     tensor = image.tensor.to(model.device)
     with torch.inference_mode():
-        coarse = tensor if is_exact() else _coarser(tensor)
-        first, abnormal = model.network.first_look(coarse, scheme.classes_of(ABNORMAL))  # type: ignore[operator]
-        contrast = _contrast(_medians(coarse[0, 0, ::2, ::2, ::2], first, scheme))
+        first, abnormal, features = model.network.first_look(tensor, scheme.classes_of(ABNORMAL))  # type: ignore[operator]
+        contrast = _contrast(_medians(tensor[0, 0, ::2, ::2, ::2], first, scheme))
         in_slices = contrast == "T1" and (image.slice_mm > _THICK_MM or _in_slices(tensor))
-        if not whole and contrast == "T1" and not _may_have_mass(coarse, first, abnormal, scheme):
+        if not whole and contrast == "T1" and not _may_have_mass(tensor, first, abnormal, scheme):
             return Look(contrast, scheme, None, in_slices)
-        classes, probabilities, predicted = model.network.with_t1(tensor)  # type: ignore[operator]
+        classes, probabilities, predicted = model.network.with_t1(tensor, features)  # type: ignore[operator]
         as_t1 = tensor
         if whole or contrast != "T1":
             as_t1 = explained(predicted, tensor, probabilities, scheme)
         if contrast not in ("T1", "FLAIR"):  # in FLAIR images it does harm
             as_t1 = stretched(as_t1, _medians(as_t1[0, 0], classes, scheme))
     return Look(contrast, scheme, Evaluated(classes, probabilities, as_t1), in_slices)
-
-
-def _coarser(image: Tensor) -> Tensor:
-    """(1, 1, i, j, k): the image on larger voxels, with room at its ends for what the network needs."""
-    coarse = F.interpolate(image, size=[int(n / _COARSER) for n in image.shape[2:]], mode="trilinear")
-    return F.pad(coarse, [size for n in reversed(coarse.shape[2:]) for size in (0, -n % SMALLEST)])
 
 
 def _in_slices(image: Tensor) -> bool:
@@ -114,8 +104,7 @@ def _may_have_mass(image: Tensor, classes: Tensor, abnormal: Tensor, scheme: Lab
     if int(_is_one_of(classes, scheme, MASSES).sum()) >= _FEWEST_OF_MASS:
         return True
     blocks, seen, probability = (x.cpu().numpy() for x in (F.avg_pool3d(image, 2)[0, 0], classes, abnormal))
-    block_mm = 2.0 if is_exact() else 2 * _COARSER
-    found = suspected(blocks, seen, probability, scheme, "T1", block_mm, _SHARE_SUSPECTED)
+    found = suspected(blocks, seen, probability, scheme, "T1", 2.0, _SHARE_SUSPECTED)
     return bool(probable_pieces(found, probability, _LEAST_SUSPECTED).any())
 
 

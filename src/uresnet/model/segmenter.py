@@ -172,23 +172,26 @@ class Segmenter(nn.Module):
         again = self.features(F.pad(second, (1, -1) * 3))
         return _Seen(self, features, again, shifted=True, mirrored=self.mirrored)
 
-    def first_look(self, image: Tensor, of: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def first_look(self, image: Tensor, of: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """image (1, 1, I, J, K) → the most probable class of the first voxel of every block of 2×2×2, (I/2, J/2, K/2)
-        uint8, and the probability of any class in ``of``, the same shape: half of the time of :meth:`forward`."""
+        uint8, the probability of any class in ``of``, the same shape, and the features for :meth:`with_t1`. Background
+        where a block is black."""
         box = self._box(image)
-        features = self.features(image[0, 0][box][None, None])
-        logits = self.logits(features, [0])[0, :, 0].float()
+        part = image[0, 0][box][None, None]
+        features = self.features(part)
+        filled = F.max_pool3d(part, 2)[0, 0] > 0
+        logits = self.logits(_picked(features, filled.flatten().nonzero()[:, 0]), [0])[0, :, 0].float()
         blocks = tuple(slice(side.start // 2, side.stop // 2) for side in box)
         classes = torch.zeros(tuple(n // 2 for n in image.shape[2:]), dtype=torch.uint8, device=image.device)
         probability = torch.zeros(classes.shape, device=image.device)
-        classes[blocks] = logits.argmax(dim=-1).view(features.shape[2:]).to(torch.uint8)
-        probability[blocks] = logits.softmax(dim=-1)[:, list(of)].sum(dim=-1).view(features.shape[2:])
-        return classes, probability
+        classes[blocks][filled] = logits.argmax(dim=-1).to(torch.uint8)
+        probability[blocks][filled] = logits.softmax(dim=-1)[:, list(of)].sum(dim=-1)
+        return classes, probability, features
 
-    def with_t1(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def with_t1(self, image: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The classes and probabilities of :meth:`forward`, and the T1-weighted image predicted for the same brain,
-        (1, 1, I, J, K) in [0, 1], 0 where the image is. The network's features are computed once; means of those of the
-        image and of its mirror image where the network knows what is ``mirrored``.
+        (1, 1, I, J, K) in [0, 1], 0 where the image is; means of those of the image and of its mirror image where the
+        network knows what is ``mirrored``. ``features`` are those of :meth:`first_look`, if it has looked.
 
         Raises ``ValueError`` for a network without synthesis.
         """
@@ -196,7 +199,8 @@ class Segmenter(nn.Module):
             raise ValueError("this network predicts no T1-weighted image")
         box = self._box(image)
         part = image[0, 0][box][None, None]
-        features = self.features(part)
+        if features is None:
+            features = self.features(part)
         predicted, again = self._t1_of(features, part), None
         if self.mirrored is not None:
             other = part.flip(2)

@@ -130,7 +130,7 @@ def test_the_predicted_t1_lies_where_the_image_lies(
     model = Model(card, network, SCHEMES["freesurfer34"], COARSE, "")
     evaluated = Segmenter.with_t1
     monkeypatch.setattr("uresnet.coupling.contrast._medians", lambda *_: {})
-    monkeypatch.setattr(Segmenter, "with_t1", lambda self, x: (*evaluated(self, x)[:2], (1 - x / 2) * (x > 0)))
+    monkeypatch.setattr(Segmenter, "with_t1", lambda self, x, _: (*evaluated(self, x)[:2], (1 - x / 2) * (x > 0)))
     result = segment(image, model=model, synthesise=True)
     assert result.predicted_t1 is not None and result.predicted_t1.grid.same_as(result.labels.grid, 1e-6)
     assert any("not a measurement" in sentence for sentence in result.warnings)
