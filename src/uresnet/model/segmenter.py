@@ -201,18 +201,19 @@ class Segmenter(nn.Module):
         part = image[0, 0][box][None, None]
         if features is None:
             features = self.features(part)
-        predicted, again = self._t1_of(features, part), None
+        predicted, again = self.t1_of(features, part), None
         if self.mirrored is not None:
             other = part.flip(2)
             again = self.features(other)
-            predicted = (predicted + self._t1_of(again, other).flip(2)) / 2
+            predicted = (predicted + self.t1_of(again, other).flip(2)) / 2
         t1 = torch.zeros_like(image)
         t1[0, 0][box] = (predicted.clamp(0, 1) * (part > 0))[0, 0]
         seen = _Seen(self, features, again, mirrored=self.mirrored)
         return (*self._placed(image, box, self._evaluate(part, [seen])), t1)
 
-    def _t1_of(self, features: Tensor, image: Tensor) -> Tensor:
-        """The T1-weighted image (1, 1, I, J, K) that is predicted from the ``features`` of an ``image``."""
+    def t1_of(self, features: Tensor, image: Tensor) -> Tensor:
+        """The T1-weighted image (1, 1, I, J, K) that a network with synthesis predicts from the ``features`` of an
+        ``image`` of that shape."""
         assert self.synthesis is not None
         joined = torch.cat([features, blocks_to_channels(image)], dim=1).movedim(1, -1)
         return channels_to_blocks(self.synthesis(joined).movedim(-1, 1))

@@ -19,7 +19,7 @@ from uresnet.measures.overlap import dice_per_class
 from uresnet.model.catalogue import ModelCard
 from uresnet.model.checkpoint import MIDSPACE, save_model
 from uresnet.model.network import placed
-from uresnet.model.segmenter import Segmenter, blocks_to_channels, channels_to_blocks
+from uresnet.model.segmenter import Segmenter, blocks_to_channels
 from uresnet.training.context import TrainingContext
 from uresnet.training.data.classes import class_table
 from uresnet.training.data.label_maps import read_label_maps, read_shapes
@@ -133,7 +133,7 @@ class SegmenterTrainer(Trainer[Segmenter]):
             chosen = features.movedim(1, -1).reshape(-1, features.shape[1])[voxels]
             logits = self.network.logits(chosen.T[None, :, :, None, None], parts)[0]
             wanted = block.t1 is not None and self.network.synthesis is not None
-            predicted = _predicted_t1(self.network, features, block.image) if wanted else None
+            predicted = self.network.t1_of(features, block.image) if wanted else None
         terms = segmentation_terms(logits.float().flatten(0, 1), truth.flatten(), self.class_weights)
         if predicted is not None and block.t1 is not None and self.config.contrasts:
             of_t1 = t1_terms(predicted.float(), block.t1, (block.t1 > 0) & (block.image > 0))
@@ -203,7 +203,7 @@ class SegmenterTrainer(Trainer[Segmenter]):
             block = self.make_block(self.generator_for(place))
             predicted = None
             if block.t1 is not None and self.judged.synthesis is not None:
-                predicted = _predicted_t1(self.judged, self.judged.features(block.image), block.image)
+                predicted = self.judged.t1_of(self.judged.features(block.image), block.image)
                 predicted = predicted.float() * (block.image > 0)
             examples.append(sample_example(block, predicted, self.scheme, self.context.description.conform.axis_codes))
         return examples
@@ -241,14 +241,6 @@ class SegmenterTrainer(Trainer[Segmenter]):
             trained_on=about.trained_on,
             figures=self._figures,
         )
-
-
-def _predicted_t1(network: Segmenter, features: Tensor, image: Tensor) -> Tensor:
-    """The T1-weighted image that a network with synthesis predicts from the ``features`` of an ``image``
-    (1, 1, I, J, K), of the same shape."""
-    assert network.synthesis is not None
-    joined = torch.cat([features, blocks_to_channels(image)], dim=1).movedim(1, -1)
-    return channels_to_blocks(network.synthesis(joined).movedim(-1, 1))
 
 
 def _class_weights(config: Config, scheme: LabelScheme, device: torch.device) -> Tensor | None:
