@@ -26,8 +26,8 @@ NOT_FREESURFER = (
 PREDICTED_DICE = (
     "How well the label is expected to agree with an expert's (Dice, 1 is perfect), predicted from the network's "
     "probabilities. It is no measurement: on five people with manual labels it was off by 0.02 on average, and by 0.03 "
-    "on degraded images (docs/models/default.md). There is none of abnormal tissue, of what was not found, and from a "
-    "model that is not calibrated."
+    "on degraded images (docs/models/default.md). There is none of abnormal tissue, of structures of which it takes "
+    "more than 1 %, of what was not found, and from a model that is not calibrated."
 )
 """What everybody who reads a predicted Dice has to know."""
 
